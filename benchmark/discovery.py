@@ -1,0 +1,68 @@
+"""What python files declare, read from their syntax tree: names and options are known without importing torch."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parent.parent
+EXTRA = "BENCHMARK_EXTRA"  # folders with a user's own methods and models, separated like $PATH
+
+
+def source_files(package: str) -> Iterator[Path]:
+    """Every python file of a package of this project, then of the folders in $BENCHMARK_EXTRA."""
+    yield from sorted((ROOT / package).rglob("*.py"))
+    for folder in filter(None, os.environ.get(EXTRA, "").split(os.pathsep)):
+        yield from sorted(Path(folder).expanduser().glob("*.py"))
+
+
+@cache
+def _parsed(path: Path, stamp: int) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def syntax(path: Path) -> ast.Module:
+    """The file's syntax tree, parsed once for each version of the file."""
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+def literal(body: list[ast.stmt], name: str) -> object | None:
+    """The value of `name = <literal>` in a module or class body, None where it is absent or computed."""
+    for statement in body:
+        match statement:
+            case ast.Assign(targets=targets, value=value):
+                named: list[ast.expr] = targets
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                named = [target]
+            case _:
+                continue
+        if any(isinstance(target, ast.Name) and target.id == name for target in named):
+            try:
+                found: object = ast.literal_eval(value)
+            except ValueError:
+                return None
+            return found
+    return None
+
+
+def load(path: Path) -> ModuleType:
+    """Import a discovered file: under its package name inside this project, under its own elsewhere."""
+    if path.is_relative_to(ROOT):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        return importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    name = f"benchmark_extra.{path.stem}"
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path):
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,121 @@
+"""Taps: roles bound once a network family to a module's output, its input, or its n-th call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import CannotServe, nearest
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where a role's tensor appears in a forward pass."""
+
+    module: str  # dotted path inside the network
+    at: Literal["output", "input"] = "output"
+    call: int = 0  # which call of the module, where a forward pass calls it more than once
+    clone: bool = False  # an in-place operation follows: keep a copy
+    channels_last: bool = False  # the tensor is B,H,W,C and is permuted to B,C,H,W
+    norm: str | None = None  # the batch norm whose output a pre-activation is (OFD reads its margins)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How one family exposes its roles. `forward` replaces the hooks where they cannot say it."""
+
+    taps: Mapping[str, Tap]
+    classifier: str = ""  # dotted path of the last linear layer
+    forward: Callable[[nn.Module, Tensor], Mapping[str, Tensor]] | None = None
+
+
+def resolve_roles(asked: Iterable[str], available: Iterable[str]) -> tuple[str, ...]:
+    """Concrete roles for names and patterns, in the network's own order, or `CannotServe` naming what is missing."""
+    names = tuple(available)
+    found: list[str] = []
+    for pattern in asked:
+        matched = [name for name in names if fnmatchcase(name, pattern)]
+        if not matched:
+            raise CannotServe(f"the network has no tap {pattern!r}; {nearest(pattern, names)}")
+        found += [name for name in matched if name not in found]
+    return tuple(sorted(found, key=names.index))
+
+
+class Network(nn.Module):
+    """A network whose forward returns the asked-for roles; `network` stays the plain module that is exported."""
+
+    def __init__(self, network: nn.Module, adapter: Adapter, roles: Iterable[str] = ("logits",)) -> None:
+        super().__init__()
+        self.network = network
+        self.adapter = adapter
+        self.roles = resolve_roles(roles, adapter.taps)
+        self._seen: dict[str, Tensor] = {}
+        self._calls: dict[tuple[str, str], int] = {}
+        self._handles: list[Any] = []
+        self.bind(self.roles)
+
+    def bind(self, roles: Iterable[str]) -> None:
+        """Expose these roles, and only these, from now on."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self.roles = resolve_roles(roles, self.adapter.taps)
+        if self.adapter.forward is not None:
+            return
+        modules = dict(self.network.named_modules())
+        by_place: dict[tuple[str, str], list[str]] = {}
+        for role in self.roles:
+            tap = self.adapter.taps[role]
+            by_place.setdefault((tap.module, tap.at), []).append(role)
+        for (path, at), tapped in by_place.items():
+            # An input is read before its module runs, for an in-place module overwrites it.
+            module, hook = modules[path], self._hook((path, at), tuple(tapped))
+            register = module.register_forward_hook if at == "output" else module.register_forward_pre_hook
+            self._handles.append(register(hook))
+
+    def _hook(self, place: tuple[str, str], roles: tuple[str, ...]) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any = None) -> None:
+            call = self._calls.get(place, 0)
+            self._calls[place] = call + 1
+            for role in roles:
+                tap = self.adapter.taps[role]
+                if tap.call == call:
+                    tensor = output if tap.at == "output" else inputs[0]
+                    tensor = tensor.permute(0, 3, 1, 2) if tap.channels_last else tensor
+                    self._seen[role] = tensor.clone() if tap.clone else tensor
+
+        return hook
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Tensors by role, B,C,H,W or B,C."""
+        if self.adapter.forward is not None:
+            outputs = self.adapter.forward(self.network, inputs)
+            return {role: outputs[role] for role in self.roles}
+        self._seen, self._calls = {}, {}
+        self.network(inputs)
+        outputs, self._seen = self._seen, {}
+        return {role: outputs[role] for role in self.roles}
+
+    def shapes(self, inputs: Tensor) -> dict[str, tuple[int, ...]]:
+        """Shapes by role, without the batch dimension, of a forward pass that leaves no trace in the network."""
+        training = self.network.training
+        self.network.eval()
+        with torch.no_grad():
+            outputs = self(inputs)
+        self.network.train(training)
+        return {role: tuple(tensor.shape[1:]) for role, tensor in outputs.items()}
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The last linear layer."""
+        return self.network.get_submodule(self.adapter.classifier)
+
+    def norm_of(self, role: str) -> nn.Module | None:
+        """The batch norm that makes this pre-activation, where the family names one."""
+        path = self.adapter.taps[role].norm
+        return self.network.get_submodule(path) if path else None

@@ -1,0 +1,110 @@
+"""Finds methods by reading files, not by importing them: listings, checks and identities need no torch."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from benchmark.discovery import literal, load, source_files, syntax
+from benchmark.errors import UsageError, nearest
+from methods.options import MethodOptions, MethodReference, option
+
+if TYPE_CHECKING:
+    from methods.base import Method
+
+# What the body of an `Options` class may use: it is executed alone, without the file around it.
+_NAMES = {
+    "MethodOptions": MethodOptions,
+    "MethodReference": MethodReference,
+    "option": option,
+    "Annotated": Annotated,
+    "Literal": Literal,
+    "Any": Any,
+}
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """One method as its file declares it. Its name is the class's, in lower case."""
+
+    name: str
+    class_name: str
+    path: Path
+    doc: str
+    revision: int
+    needs_teacher: bool
+    is_distance: bool
+    options: type[MethodOptions]
+
+    def load(self) -> type[Method]:
+        """The class itself. Imports torch."""
+        found: type[Method] = getattr(load(self.path), self.class_name)
+        return found
+
+
+def _options(node: ast.ClassDef, path: Path) -> type[MethodOptions]:
+    declared = next((n for n in node.body if isinstance(n, ast.ClassDef) and n.name == "Options"), None)
+    if declared is None:
+        return MethodOptions
+    scope: dict[str, Any] = dict(_NAMES) | {"__name__": f"methods.options_of.{path.stem}"}
+    try:
+        exec(compile(ast.Module([declared], []), str(path), "exec"), scope)
+    except NameError as error:
+        raise UsageError(
+            f"{path}:{declared.lineno}: the Options of {node.name} use {error.name!r}",
+            f"options are read without importing the file, so they may use only {', '.join(sorted(_NAMES))}",
+        ) from error
+    options: type[MethodOptions] = scope["Options"]
+    return options
+
+
+def _entry(node: ast.ClassDef, path: Path) -> MethodEntry:
+    taps = literal(node.body, "taps")
+    defined = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
+    revision = literal(node.body, "revision")
+    return MethodEntry(
+        name=node.name.lower(),
+        class_name=node.name,
+        path=path,
+        doc=(ast.get_docstring(node) or "").strip().split("\n")[0],
+        revision=revision if isinstance(revision, int) else 1,
+        needs_teacher=taps != (),
+        is_distance="distance" in defined,
+        options=_options(node, path),
+    )
+
+
+@cache
+def _registry(files: tuple[tuple[Path, int], ...]) -> dict[str, MethodEntry]:
+    found: dict[str, MethodEntry] = {}
+    for path, _ in files:
+        for node in syntax(path).body:
+            if not isinstance(node, ast.ClassDef) or not any(
+                isinstance(base, ast.Name) and base.id == "Method" for base in node.bases
+            ):
+                continue
+            entry = _entry(node, path)
+            if entry.name in found:
+                raise UsageError(
+                    f"two methods are named {entry.name!r}: {found[entry.name].path} and {path}",
+                    "rename one of the classes",
+                )
+            found[entry.name] = entry
+    return found
+
+
+def methods() -> dict[str, MethodEntry]:
+    """Every method, by name."""
+    files = [path for path in source_files("methods") if path.name not in ("base.py", "registry.py")]
+    return _registry(tuple((path, path.stat().st_mtime_ns) for path in files))
+
+
+def method(name: str) -> MethodEntry:
+    """One method, or an error that names the nearest."""
+    known = methods()
+    if name not in known:
+        raise UsageError(f"unknown method {name!r}", nearest(name, known))
+    return known[name]

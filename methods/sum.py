@@ -1,0 +1,65 @@
+"""A sum of methods is a method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+from benchmark.errors import UsageError
+from methods import base
+from methods.base import Batch, Losses, Moment, Outputs, Pair
+
+
+class SumOfMethods(base.Method):
+    """The parts' terms added up, each under its method's name. At most one part may change the task loss's weight."""
+
+    def __init__(self, parts: Sequence[base.Method]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict({type(part).__name__.lower(): part for part in parts})
+        if len(self.parts) < len(parts):
+            raise UsageError("a sum names one method twice", "give each method once, with the weight it should have")
+        self._bind()
+
+    def _each(self) -> list[tuple[str, base.Method]]:
+        return [(name, part) for name, part in self.parts.items() if isinstance(part, base.Method)]
+
+    def _bind(self) -> None:
+        self.taps = tuple(dict.fromkeys(tap for _, part in self._each() for tap in part.taps))
+
+    def build(self, pair: Pair) -> None:
+        """Build every part."""
+        for _, part in self._each():
+            part.build(pair)
+        self._bind()
+
+    def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
+        """All terms, as `method.term`."""
+        found = {name: part.losses(student, teacher, batch, moment) for name, part in self._each()}
+        weights = [(name, losses.task_weight) for name, losses in found.items() if losses.task_weight != 1.0]
+        if len(weights) > 1:
+            raise UsageError(
+                f"{' and '.join(name for name, _ in weights)} both change the weight of the task loss",
+                "set one of them to leave it at 1",
+            )
+        return Losses(
+            {f"{name}.{term}": value for name, losses in found.items() for term, value in losses.terms.items()},
+            {f"{name}.{key}": value for name, losses in found.items() for key, value in losses.tracked.items()},
+            weights[0][1] if weights else 1.0,
+        )
+
+    def trainable_modules(self) -> Iterable[nn.Module]:
+        """Those of all parts."""
+        return [module for _, part in self._each() for module in part.trainable_modules()]
+
+    def wrap_student(self, student: nn.Module) -> nn.Module:
+        """Wrapped by each part in turn."""
+        for _, part in self._each():
+            student = part.wrap_student(student)
+        return student
+
+    def merge(self, student: nn.Module) -> nn.Module:
+        """Unwrapped in the opposite order."""
+        for _, part in reversed(self._each()):
+            student = part.merge(student)
+        return student
