@@ -1,0 +1,409 @@
+"""Suite manifests: one YAML file a table or figure, typed, checked, with every published number as a cell."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.discovery import ROOT
+from benchmark.errors import UsageError, nearest
+from benchmark.models.registry import models
+from benchmark.recipe import recipes
+from benchmark.yamlfile import Place, YamlFile, yaml_files
+from methods.registry import methods
+from methods.spec import MethodSpec
+
+SUITES = ROOT / "suites"
+DATA_SETS = ("cifar100", "imagenet", "imagenet100", "coco2017", "cityscapes")
+# Files of suites/ that are no tables.
+NOT_SUITES = frozenset({"recipes", "profiles", "rules", "claims"})
+
+Task = Literal["classification", "detection", "segmentation"]
+ProfileName = Literal["paper", "mini", "smoke"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TeacherSpec(_Strict):
+    """A teacher whose weights are given. A teacher that is only named is trained by the plan."""
+
+    model: str
+    weights: str = Field(description="a path, a URL, or torchvision:NAME, timm:NAME, mmdet:FILE")
+    sha256: str | None = Field(None, description="of the file; pinned wherever it is known")
+    published: float | None = Field(None, description="the accuracy that the weights' own source states")
+    source: str = ""
+
+
+class Setting(_Strict):
+    """What decides an experiment and a cell. A row's settings win over its column's, both over the suite's."""
+
+    task: Task | None = None
+    data: str | None = Field(None, description=f"one of {', '.join(DATA_SETS)}")
+    student: str | None = None
+    student_weights: str | None = Field(None, description="what the student starts from; fresh weights unless given")
+    teacher: str | TeacherSpec | None = Field(None, description="a model trained by the plan, or given weights")
+    subject: Literal["student", "teacher"] | None = Field(None, description="whose number the cell is")
+    method: str | list[Any] | dict[str, Any] | None = None
+    options: dict[str, dict[str, Any]] | None = Field(None, description="by method, for all rows that use it")
+    recipe: str | None = None
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
+    metric: str | None = None
+    standing: Literal["ours", "cited"] | None = None
+    runs: int | None = Field(None, gt=0, description="published runs behind the number, where known")
+    epoch: Literal["last", "best", "unknown"] | None = Field(None, description="which epoch the source reports")
+    source: str | None = Field(None, description="where a cited number comes from")
+    group: str | None = None
+    note: str | None = None
+    unstated: str | None = Field(None, description="what of the protocol the source leaves open")
+    pending: list[str] | None = Field(None, description="what is not available yet: `method fgd`, `task detection`")
+    not_verifiable: str | None = Field(None, description="why nobody outside can verify the number")
+
+
+class Column(Setting):
+    """One column of a table."""
+
+    column: str
+
+
+class Row(Setting):
+    """One row of a table, with its numbers as printed, in the order of the columns; `-` where none is printed."""
+
+    row: str
+    cells: str | None = None
+
+
+class Rerun(_Strict):
+    """An independent re-run of a cell: a further reference."""
+
+    row: str
+    column: str
+    group: str | None = None
+    value: float
+    std: float | None = None
+    runs: int | None = None
+    source: str
+
+
+class Profile(_Strict):
+    """What a profile changes of every experiment of a suite."""
+
+    doc: str = ""
+    epochs: int | None = Field(None, gt=0)
+    batch: int | None = Field(None, gt=0)
+    train: int | None = Field(None, gt=0, description="balanced subset of the training images")
+    test: int | None = Field(None, gt=0, description="balanced subset of the test images")
+    subset_seed: int | None = None
+    repetitions: int | None = Field(None, gt=0)
+
+
+class Figure(_Strict):
+    """Which quantity a figure draws from the suite's runs."""
+
+    quantity: Literal["accuracy", "gamma-histogram", "gamma-curve", "feature-saliency", "class-scores"]
+    number: str
+    note: str = ""
+
+
+class SuiteFile(_Strict):
+    """A manifest as written."""
+
+    suite: str = Field(description="the file's own name, without .yaml")
+    title: str
+    source: str
+    paper: Literal["diffkd", "kdiffusion", "none"] = "none"
+    table: str | None = Field(None, description="the table's number as `list cells` prints it")
+    note: str = ""
+    repeats: str | None = Field(None, description="the suite of which this table is a copy")
+    profile: ProfileName = "paper"
+    repetitions: int = Field(1, gt=0, description="declared before any is run")
+    setting: Setting = Setting()
+    columns: list[Column] = Field(min_length=1)
+    rows: list[Row] = Field(min_length=1)
+    reruns: list[Rerun] = []
+    profiles: dict[ProfileName, Profile] = {}
+    figures: list[Figure] = []
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One published number, or one place in a table that a run can fill."""
+
+    suite: str
+    table: str
+    group: str
+    row: str
+    column: str
+    setting: Setting
+    printed: str | None  # exactly as the paper has it; None where nothing is printed
+    value: float | None
+    std: float | None
+    digits: int
+    reruns: tuple[Rerun, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Unique over all suites."""
+        return "/".join(part for part in (self.suite, self.group, self.row, self.column) if part)
+
+    @property
+    def metric(self) -> str:
+        """The metric's name in records."""
+        return self.setting.metric or "top1"
+
+    @property
+    def standing(self) -> str:
+        """`ours` or `cited`."""
+        return self.setting.standing or "ours"
+
+    def method(self) -> MethodSpec | None:
+        """The cell's method with all options; None where it is still pending or the cell is about a teacher."""
+        if self.setting.pending or self.setting.subject == "teacher" or self.setting.method is None:
+            return None
+        return method_of(self.setting)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A checked manifest."""
+
+    file: SuiteFile
+    path: Path
+    cells: tuple[Cell, ...] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The file's name without .yaml."""
+        return self.file.suite
+
+    def profile(self, name: ProfileName) -> Profile:
+        """The profile's defaults with this suite's own changes on top."""
+        own = self.file.profiles.get(name)
+        changes = own.model_dump(exclude_none=True, exclude_defaults=True) if own else {}
+        return profiles()[name].model_copy(update=changes)
+
+
+def merge(*settings: Setting) -> Setting:
+    """One setting of several; later ones win, options by method are joined."""
+    found: dict[str, Any] = {}
+    options: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        own = {name: getattr(setting, name) for name in Setting.model_fields}
+        for name, values in (own.pop("options") or {}).items():
+            options[name] = options.get(name, {}) | values
+        found |= {name: value for name, value in own.items() if value is not None}
+    return Setting(**found, options=options or None)
+
+
+def method_of(setting: Setting) -> MethodSpec:
+    """A setting's method, its options joined from the method itself and, beneath, from `options`."""
+    spec: Any = setting.method
+    spec = {name.strip(): {} for name in spec.split("+")} if isinstance(spec, str) else spec
+    spec = {name: own for item in spec for name, own in _as_dict(item).items()} if isinstance(spec, list) else spec
+    shared = setting.options or {}
+    return MethodSpec.parse({name: shared.get(name, {}) | (own or {}) for name, own in spec.items()})
+
+
+def _as_dict(item: Any) -> dict[str, Any]:
+    return item if isinstance(item, dict) else {str(item): {}}
+
+
+@cache
+def profiles() -> dict[str, Profile]:
+    """The profiles and what they change by default."""
+    file = YamlFile(SUITES / "profiles.yaml")
+    return {name: Profile(**entry) for name, entry in file.data.items()}
+
+
+NUMBER = re.compile(r"^(?P<value>[+-]?\d+(?:\.(?P<decimals>\d+))?)(?:±(?P<std>\d+(?:\.\d+)?))?$")
+
+
+def load(path: Path) -> Suite:
+    """Read and check one manifest.
+
+    Raises:
+        UsageError: every problem of the file at once, each with its line and the nearest valid name.
+    """
+    file = YamlFile(path)
+    parsed = _parse(file)
+    cells = tuple(_cells(parsed, file))
+    for message in _lint(parsed, path):
+        file.complain(("suite",), message)
+    file.check("python -m benchmark list models|methods|recipes names what exists")
+    return Suite(parsed, path, cells)
+
+
+def _parse(file: YamlFile) -> SuiteFile:
+    """The typed manifest. What is wrong is noted and left out, so that the rest is checked in the same go."""
+    data = copy.deepcopy(file.data)
+    for _ in range(2):
+        try:
+            return SuiteFile.model_validate(data)
+        except ValidationError as error:
+            for problem in error.errors():
+                place = file.written(problem["loc"])
+                file.complain(place, _schema_message(problem))
+                _remove(data, place)
+    file.check("python -m benchmark show schema prints what a manifest may hold")
+    raise AssertionError("a manifest that fails twice has problems to name")
+
+
+def _remove(data: Any, place: Place) -> None:
+    for part in place[:-1]:
+        data = data[part]
+    if place and isinstance(data, dict):
+        data.pop(place[-1], None)
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "setting": Setting,
+    "rows": Row,
+    "columns": Column,
+    "reruns": Rerun,
+    "profiles": Profile,
+    "figures": Figure,
+}
+
+
+def _schema_message(problem: Any) -> str:
+    key = str(problem["loc"][-1])
+    if problem["type"] == "extra_forbidden":
+        model = _PARTS.get(str(problem["loc"][0]), Setting) if len(problem["loc"]) > 1 else SuiteFile
+        return f"unknown key {key!r}; {nearest(key, model.model_fields)}"
+    if problem["type"] == "missing":
+        return f"the key {key!r} is missing"
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()} (got {problem['input']!r})"
+
+
+def _lint(parsed: SuiteFile, path: Path) -> Iterator[str]:
+    if parsed.suite != path.stem:
+        yield f"suite is {parsed.suite!r}, but the file is {path.name}"
+    if parsed.paper != "none" and parsed.table is None and not parsed.figures:
+        yield "a suite of a paper needs `table`"
+
+
+def _cells(parsed: SuiteFile, file: YamlFile) -> Iterator[Cell]:
+    seen: set[str] = set()
+    for index, row in enumerate(parsed.rows):
+        place: Place = ("rows", index)
+        printed = (row.cells or "").split()
+        if row.cells is not None and len(printed) != len(parsed.columns):
+            file.complain((*place, "cells"), f"{len(printed)} cells for {len(parsed.columns)} columns in {row.row!r}")
+            continue
+        for number, column in enumerate(parsed.columns):
+            text = printed[number] if printed else "-"
+            setting = merge(parsed.setting, column, row)
+            _check_setting(setting, file, (place, ("columns", number), ("setting",)))
+            cell = _cell(parsed, row, column, setting, text)
+            if cell is None:
+                file.complain((*place, "cells"), f"{text!r} is no number: write 71.98, 72.24±0.24 or -")
+            elif cell.id in seen:
+                file.complain(place, f"the cell {cell.id} is there twice")
+            else:
+                seen.add(cell.id)
+                yield cell
+    names = {(row.row, row.group or parsed.setting.group) for row in parsed.rows}
+    for index, rerun in enumerate(parsed.reruns):
+        known = {row.row for row in parsed.rows}
+        if rerun.row not in known:
+            file.complain(("reruns", index, "row"), f"no row {rerun.row!r}; {nearest(rerun.row, known)}")
+        elif rerun.group is not None and (rerun.row, rerun.group) not in names:
+            file.complain(("reruns", index, "group"), f"no row {rerun.row!r} in a group {rerun.group!r}")
+        columns = {column.column for column in parsed.columns}
+        if rerun.column not in columns:
+            file.complain(("reruns", index, "column"), f"no column {rerun.column!r}; {nearest(rerun.column, columns)}")
+
+
+def _cell(parsed: SuiteFile, row: Row, column: Column, setting: Setting, text: str) -> Cell | None:
+    match = NUMBER.match(text)
+    if match is None and text != "-":
+        return None
+    group = setting.group or ""
+    return Cell(
+        suite=parsed.suite,
+        table=parsed.table or parsed.suite,
+        group=group,
+        row=row.row,
+        column=column.column,
+        setting=setting,
+        printed=text if match else None,
+        value=float(match["value"]) if match else None,
+        std=float(match["std"]) if match and match["std"] else None,
+        digits=len(match["decimals"] or "") if match else 0,
+        reruns=tuple(
+            r
+            for r in parsed.reruns
+            if (r.row, r.column) == (row.row, column.column) and r.group in (None, group or None)
+        ),
+    )
+
+
+def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) -> None:
+    def complain(key: str, message: str) -> None:
+        # The layer that wrote the key: the row's setting wins over the column's, and both over the suite's.
+        written = [(*layer, key) for layer in layers if file.has((*layer, key))]
+        file.complain(written[0] if written else layers[0], message)
+
+    pending = set(setting.pending or ())
+    for marker in sorted(pending):
+        if problem := _pending_problem(marker):
+            complain("pending", problem)
+    if setting.recipe is not None and setting.recipe not in recipes() and f"recipe {setting.recipe}" not in pending:
+        complain("recipe", f"unknown recipe {setting.recipe!r}; {nearest(setting.recipe, recipes())}")
+    if setting.data is not None and setting.data not in DATA_SETS:
+        complain("data", f"unknown data set {setting.data!r}; {nearest(setting.data, DATA_SETS)}")
+    teacher = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else setting.teacher
+    for key, name in (("student", setting.student), ("teacher", teacher)):
+        if name is not None and name not in models() and f"model {name}" not in pending:
+            complain(key, f"unknown model {name!r}; {nearest(name, models())}")
+    if setting.method is not None and not any(marker.startswith("method ") for marker in pending):
+        try:
+            method_of(setting)
+        except UsageError as error:
+            complain("method", f"{error.message} ({error.fix})")
+
+
+def _pending_problem(marker: str) -> str | None:
+    kind, _, name = marker.partition(" ")
+    existing = {"method": set(methods()), "model": set(models()), "recipe": set(recipes())}
+    if name in existing.get(kind, ()):
+        return f"{marker!r} is marked pending, but it exists: remove the marker"
+    kinds = (*existing, "task", "data", "option", "measurement")
+    return None if kind in kinds else f"{marker!r} is no marker: begin with {', '.join(kinds)}"
+
+
+def suite_path(name: str) -> Path:
+    """A manifest by path or by name."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = {p.stem: p for p in suite_files()}
+    if name in known:
+        return known[name]
+    raise UsageError(f"no suite {name!r}", nearest(path.stem, known))
+
+
+def suite_files(folder: Path = SUITES) -> list[Path]:
+    """Every manifest of a folder."""
+    return [path for path in yaml_files(folder) if path.stem not in NOT_SUITES]
+
+
+def load_all(folder: Path = SUITES) -> list[Suite]:
+    """Every suite of a folder; all problems of all files in one error."""
+    found, problems = [], []
+    for path in suite_files(folder):
+        try:
+            found.append(load(path))
+        except UsageError as error:
+            problems.append(error.message)
+    if problems:
+        raise UsageError("\n".join(problems), "python -m benchmark list models|methods|recipes names what exists")
+    return found

@@ -1,0 +1,112 @@
+"""Training recipes: Table 1's strategies and those of the sources it cites, as data in suites/recipes.yaml."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.discovery import ROOT
+from benchmark.errors import UsageError, nearest
+from benchmark.yamlfile import YamlFile
+
+RECIPES = ROOT / "suites" / "recipes.yaml"
+
+
+class Recipe(BaseModel):
+    """How a network is trained. What is left at its default stays out of the identity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(gt=0, description="passes over the training set")
+    batch: int = Field(gt=0, description="images a step, over all devices")
+    per_device_batch: int | None = Field(None, gt=0, description="what batch norm sees; None: the whole batch")
+    optimizer: Literal["sgd", "adamw", "rmsproptf"] = "sgd"
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(0.0, ge=0)
+    decay_vectors: bool = Field(True, description="whether biases and norms are decayed too")
+    optimizer_eps: float | None = None
+    schedule: Literal["step", "cosine", "exponential", "poly", "constant"] = "step"
+    milestones: tuple[int, ...] = Field((), description="epochs after which a step schedule multiplies by `decay`")
+    decay: float = Field(0.1, gt=0, description="factor of step and exponential schedules")
+    decay_epochs: float | None = Field(None, gt=0, description="period of an exponential schedule")
+    power: float = Field(0.9, gt=0, description="exponent of a poly schedule")
+    min_lr: float = Field(0.0, ge=0)
+    warmup_epochs: float = Field(0.0, ge=0)
+    warmup_lr: float = Field(0.0, ge=0)
+    iterations: int | None = Field(None, gt=0, description="length in steps, where a source counts steps")
+    clip_grad: float | None = Field(None, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    ema: float | None = Field(None, gt=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    augmentation: Literal["crop-flip", "inception", "detection", "segmentation"] = "crop-flip"
+    randaugment: str | None = Field(None, description="timm's configuration string")
+    random_erasing: float = Field(0.0, ge=0, le=1)
+    color_jitter: float | None = Field(None, ge=0)
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+
+    def scaled_to(self, epochs: int) -> Recipe:
+        """The same recipe over another number of epochs, its milestones and warm-up moved in proportion."""
+        ratio = epochs / self.epochs
+        milestones = tuple(dict.fromkeys(round(milestone * ratio) for milestone in self.milestones))
+        return self.model_copy(
+            update={
+                "epochs": epochs,
+                "milestones": tuple(m for m in milestones if 0 < m < epochs),
+                "warmup_epochs": self.warmup_epochs * ratio,
+                "decay_epochs": self.decay_epochs * ratio if self.decay_epochs else None,
+            }
+        )
+
+    def canonical(self) -> dict[str, Any]:
+        """What differs from the defaults, for the identity."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+class NamedRecipe(BaseModel):
+    """A recipe, where it comes from, and what is unsure about it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    note: str = ""
+    settings: Recipe
+
+
+@cache
+def recipes(path: Path = RECIPES) -> dict[str, NamedRecipe]:
+    """Every recipe by name. An entry may name another as its `base` and change some of its settings."""
+    file = YamlFile(path)
+    raw: dict[str, Any] = file.data if isinstance(file.data, dict) else {}
+    found: dict[str, NamedRecipe] = {}
+    for name, entry in raw.items():
+        settings = dict(entry.get("settings") or {})
+        rest = {key: value for key, value in entry.items() if key not in ("base", "settings")}
+        if "base" in entry:
+            if entry["base"] not in found:
+                file.complain(
+                    (name, "base"), f"no recipe {entry['base']!r} above; {nearest(str(entry['base']), found)}"
+                )
+                continue
+            settings = found[entry["base"]].settings.model_dump() | settings
+        try:
+            found[name] = NamedRecipe(settings=Recipe(**settings), **rest)
+        except ValidationError as error:
+            for problem in error.errors():
+                file.complain((name, "settings", *problem["loc"]), f"{name}: {problem['msg']} ({problem['input']!r})")
+    file.check()
+    return found
+
+
+def recipe(name: str) -> NamedRecipe:
+    """One recipe, or an error that names the nearest."""
+    known = recipes()
+    if name not in known:
+        raise UsageError(f"unknown recipe {name!r}", nearest(name, known))
+    return known[name]

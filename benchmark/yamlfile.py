@@ -1,0 +1,93 @@
+"""YAML that remembers its lines, so that every complaint about a manifest names one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmark.errors import UsageError
+
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Place = tuple[str | int, ...]  # keys and indices from the top of a file down to a value
+
+# Numbers under these keys keep the digits they are printed with: 64.60 is not 64.6.
+VERBATIM = frozenset({"cells"})
+
+
+class YamlFile:
+    """A parsed file: plain `data`, and the line of every place in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problems: list[str] = []
+        self._lines: dict[Place, int] = {}
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}", "python -m benchmark list suites") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path} is no UTF-8 text", "save it as UTF-8") from error
+        try:
+            self._loader = Loader(text)
+            node = self._loader.get_single_node()
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"{path}:{mark.line + 1}" if mark else str(path)
+            raise UsageError(f"{where}: {getattr(error, 'problem', None) or error}", "mend the YAML") from error
+        self.data: Any = self._value(node, ()) if node is not None else None
+
+    def _value(self, node: yaml.Node, place: Place) -> Any:
+        self._lines[place] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            found: dict[str, Any] = {}
+            for key_node, value_node in node.value:
+                key = str(self._loader.construct_object(key_node, deep=True))
+                if key in found:
+                    self.complain((*place, key), f"{key!r} is given twice", key_node.start_mark.line + 1)
+                found[key] = self._value(value_node, (*place, key))
+            return found
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, (*place, index)) for index, item in enumerate(node.value)]
+        if place and place[-1] in VERBATIM and isinstance(node, yaml.ScalarNode):
+            return node.value
+        return self._loader.construct_object(node, deep=True)
+
+    def line(self, place: Place) -> int:
+        """The line of a place, or of the nearest place above it that the file has."""
+        while place not in self._lines and place:
+            place = place[:-1]
+        return self._lines.get(place, 1)
+
+    def has(self, place: Place) -> bool:
+        """Whether the file itself holds this place."""
+        return place in self._lines
+
+    def written(self, place: Place) -> Place:
+        """The part of a place that the file holds, one key beyond included. Validators add names of their own."""
+        kept: Place = ()
+        for part in place:
+            if (*kept, part) in self._lines:
+                kept = (*kept, part)
+        return kept
+
+    def complain(self, place: Place, message: str, line: int | None = None) -> None:
+        """Note a problem, to be raised with all others by `check`."""
+        self.problems.append(f"{self.path}:{line or self.line(place)}: {message}")
+
+    def check(self, fix: str = "") -> None:
+        """Raise one error with every problem of the file, in the order of its lines."""
+        if self.problems:
+            raise UsageError("\n".join(dict.fromkeys(sorted(self.problems, key=_line_of))), fix)
+
+
+def _line_of(problem: str) -> int:
+    parts = problem.split(":")
+    return next((int(part) for part in parts[1:] if part.isdigit()), 0)
+
+
+def yaml_files(folder: Path) -> Iterator[Path]:
+    """The YAML files of a folder, by name."""
+    return iter(sorted(folder.glob("*.yaml")))
