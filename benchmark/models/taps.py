@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -74,22 +75,22 @@ class Network(nn.Module):
             by_place.setdefault((tap.module, tap.at), []).append(role)
         for (path, at), tapped in by_place.items():
             # An input is read before its module runs, for an in-place module overwrites it.
-            module, hook = modules[path], self._hook((path, at), tuple(tapped))
+            # A partial of a bound method, unlike a closure, is copied with its network: a copy has its own taps.
+            module, hook = modules[path], partial(self._record, (path, at), tuple(tapped))
             register = module.register_forward_hook if at == "output" else module.register_forward_pre_hook
             self._handles.append(register(hook))
 
-    def _hook(self, place: tuple[str, str], roles: tuple[str, ...]) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: Any, output: Any = None) -> None:
-            call = self._calls.get(place, 0)
-            self._calls[place] = call + 1
-            for role in roles:
-                tap = self.adapter.taps[role]
-                if tap.call == call:
-                    tensor = output if tap.at == "output" else inputs[0]
-                    tensor = tensor.permute(0, 3, 1, 2) if tap.channels_last else tensor
-                    self._seen[role] = tensor.clone() if tap.clone else tensor
-
-        return hook
+    def _record(
+        self, place: tuple[str, str], roles: tuple[str, ...], module: nn.Module, inputs: Any, output: Any = None
+    ) -> None:
+        call = self._calls.get(place, 0)
+        self._calls[place] = call + 1
+        for role in roles:
+            tap = self.adapter.taps[role]
+            if tap.call == call:
+                tensor = output if tap.at == "output" else inputs[0]
+                tensor = tensor.permute(0, 3, 1, 2) if tap.channels_last else tensor
+                self._seen[role] = tensor.clone() if tap.clone else tensor
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Tensors by role, B,C,H,W or B,C."""
@@ -119,3 +120,12 @@ class Network(nn.Module):
         """The batch norm that makes this pre-activation, where the family names one."""
         path = self.adapter.taps[role].norm
         return self.network.get_submodule(path) if path else None
+
+
+def untap(network: nn.Module) -> None:
+    """Remove every tap from a plain module: a copy of a tapped one carries copies of its taps."""
+    for module in network.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key, hook in list(hooks.items()):
+                if isinstance(hook, partial) and getattr(hook.func, "__func__", None) is Network._record:
+                    del hooks[key]
