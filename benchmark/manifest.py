@@ -192,15 +192,17 @@ class Suite:
 
 
 def merge(*settings: Setting) -> Setting:
-    """One setting of several; later ones win, options by method are joined."""
+    """One setting of several; later ones win, but options by method and what is pending are joined."""
     found: dict[str, Any] = {}
     options: dict[str, dict[str, Any]] = {}
+    pending: dict[str, None] = {}
     for setting in settings:
         own = {name: getattr(setting, name) for name in Setting.model_fields}
         for name, values in (own.pop("options") or {}).items():
             options[name] = options.get(name, {}) | values
+        pending |= dict.fromkeys(own.pop("pending") or ())
         found |= {name: value for name, value in own.items() if value is not None}
-    return Setting(**found, options=options or None)
+    return Setting(**found, options=options or None, pending=list(pending) or None)
 
 
 def method_of(setting: Setting) -> MethodSpec:

@@ -45,6 +45,7 @@ class Recipe(BaseModel):
     dropout: float = Field(0.0, ge=0, lt=1)
     drop_path: float = Field(0.0, ge=0, lt=1)
     augmentation: Literal["crop-flip", "inception", "detection", "segmentation"] = "crop-flip"
+    short_sides: tuple[int, ...] = Field((), description="of training images, one drawn each; the task's own if none")
     randaugment: str | None = Field(None, description="timm's configuration string")
     random_erasing: float = Field(0.0, ge=0, le=1)
     color_jitter: float | None = Field(None, ge=0)
@@ -76,6 +77,7 @@ class NamedRecipe(BaseModel):
 
     source: str
     note: str = ""
+    teacher_recipe: str | None = Field(None, description="how a teacher trained for it is trained; None: the same way")
     settings: Recipe
 
 

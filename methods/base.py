@@ -38,6 +38,7 @@ class Pair:
     classes: int
     dataset_size: int
     task: str = "classification"
+    labels: Tensor | None = None  # class of every training sample, by the positions that `Batch.indices` counts (CRD)
 
 
 @dataclass(frozen=True)

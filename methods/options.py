@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 
 class MethodOptions(BaseModel):
@@ -21,12 +22,18 @@ def option(default: Any, doc: str, *, source: str = "", **limits: Any) -> Any:
     return Field(default=default, description=doc, json_schema_extra={"source": source}, **limits)
 
 
-def _method_reference(value: Any) -> Any:
-    """Accept `name` or `{name: options}`, check both, and store `{name: non-default options}`."""
-    from methods.spec import MethodSpec  # a cycle: a spec resolves options, and an option may be a spec
+def method_reference(value: Any) -> Any:
+    """Accept `name` or `{name: options}` of a distance, check both, and store `{name: non-default options}`."""
+    from methods.registry import methods  # two cycles: a spec resolves options, and an option may be a spec
+    from methods.spec import MethodSpec
 
-    return MethodSpec.parse(value).as_yaml()
+    spec = MethodSpec.parse(value)
+    distances = ", ".join(sorted(entry.name for entry in methods().values() if entry.is_distance))
+    if len(spec.parts) != 1 or not spec.parts[0][0].is_distance:
+        message = "{name} is no distance between two tensors; these are: {distances}"
+        raise PydanticCustomError("no_distance", message, {"name": spec.name, "distances": distances})
+    return spec.as_yaml()
 
 
 # An option that names another method, as a distance between two tensors: `dist` or `{dist: {tau: 4}}`.
-MethodReference = Annotated[dict[str, Any], BeforeValidator(_method_reference)]
+MethodReference = Annotated[dict[str, Any], BeforeValidator(method_reference)]

@@ -28,7 +28,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """One method as its file declares it. Its name is the class's, in lower case."""
+    """One method as its file declares it. Its name is the class's in lower case, or its literal `name`."""
 
     name: str
     class_name: str
@@ -51,7 +51,8 @@ def _options(node: ast.ClassDef, path: Path) -> type[MethodOptions]:
         return MethodOptions
     scope: dict[str, Any] = dict(_NAMES) | {"__name__": f"methods.options_of.{path.stem}"}
     try:
-        exec(compile(ast.Module([declared], []), str(path), "exec"), scope)
+        # Without this file's future import: pydantic could not resolve annotations left as text.
+        exec(compile(ast.Module([declared], []), str(path), "exec", dont_inherit=True), scope)
     except NameError as error:
         raise UsageError(
             f"{path}:{declared.lineno}: the Options of {node.name} use {error.name!r}",
@@ -65,8 +66,9 @@ def _entry(node: ast.ClassDef, path: Path) -> MethodEntry:
     taps = literal(node.body, "taps")
     defined = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
     revision = literal(node.body, "revision")
+    name = literal(node.body, "name")
     return MethodEntry(
-        name=node.name.lower(),
+        name=name if isinstance(name, str) else node.name.lower(),
         class_name=node.name,
         path=path,
         doc=(ast.get_docstring(node) or "").strip().split("\n")[0],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from benchmark.errors import UsageError, nearest
-from methods.options import MethodOptions
+from methods.options import MethodOptions, method_reference
 from methods.registry import MethodEntry, method
 
 if TYPE_CHECKING:
@@ -93,12 +93,18 @@ def _say(error: Any, entry: MethodEntry) -> str:
 
 def _canonical_options(options: MethodOptions) -> dict[str, Any]:
     changed = options.model_dump(mode="json", exclude_defaults=True)
-    return {name: _canonical_value(type(options), name, value) for name, value in sorted(changed.items())}
+    found: dict[str, Any] = {}
+    for name, value in options.model_dump(mode="json").items():
+        if _is_reference(type(options), name) and value:
+            canonical = MethodSpec.parse(value).canonical()
+            # A default is left out, like any other, but not once the method it names gives other results.
+            if name in changed or any(part["revision"] > 1 for part in canonical):
+                found[name] = canonical
+        elif name in changed:
+            found[name] = value
+    return dict(sorted(found.items()))
 
 
-def _canonical_value(options: type[MethodOptions], name: str, value: Any) -> Any:
-    is_reference = any(
-        getattr(mark, "func", None) is not None and mark.func.__name__ == "_method_reference"
-        for mark in options.model_fields[name].metadata
-    )
-    return MethodSpec.parse(value).canonical() if is_reference and value else value
+def _is_reference(options: type[MethodOptions], name: str) -> bool:
+    validators = (getattr(mark, "func", None) for mark in options.model_fields[name].metadata)
+    return any(validator is method_reference for validator in validators)

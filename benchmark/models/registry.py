@@ -11,7 +11,7 @@ from benchmark.discovery import literal, load, source_files, syntax
 from benchmark.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from benchmark.models.taps import Adapter
 
@@ -29,6 +29,12 @@ class ModelEntry:
         """The network with fresh weights. Imports torch; draws from torch's global generator."""
         network: nn.Module = load(self.path).build(self.name, classes, **self.arguments)
         return network
+
+    def convert(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A foreign state dict in this family's layout, where the family's file knows how."""
+        known = getattr(load(self.path), "convert", None)
+        converted: dict[str, Tensor] = known(state) if known else state
+        return converted
 
     def adapter(self, network: nn.Module) -> Adapter:
         """Which module of this network plays which role."""

@@ -1,0 +1,57 @@
+"""What `run`, `plan` and `status` share: suites, selection, data and store from the command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmark.data.locate import DataSource, resolve
+from benchmark.experiment import GENERATED, Plan, Selection, make_plan
+from benchmark.manifest import Suite, load, load_all, suite_path
+from benchmark.records import Store
+
+
+def suites_of(arguments: argparse.Namespace) -> list[Suite]:
+    """The suites named, or all."""
+    names = list(dict.fromkeys(arguments.suites))
+    return [load(suite_path(name)) for name in names] if names else load_all()
+
+
+def store_of(arguments: argparse.Namespace) -> Store:
+    """Where records and working states lie, as asked for."""
+    return Store(arguments.results_dir.resolve(), arguments.runs_dir.resolve())
+
+
+def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selection:
+    """The part of the suites asked for."""
+    return Selection(
+        only=tuple(arguments.only),
+        seeds=arguments.seeds,
+        profile=arguments.profile,
+        all_rows=arguments.all_rows,
+        stand_in=stand_in,
+    )
+
+
+def source_for(suites: list[Suite], arguments: argparse.Namespace, allow_download: bool) -> DataSource | None:
+    """The CIFAR-100 at hand, if any suite needs it. A generated set stands in for smoke runs only.
+
+    Raises:
+        MissingInput: no data, and the profile is to be compared with something.
+    """
+    needed = any(cell.setting.data == "cifar100" and not cell.setting.pending for s in suites for cell in s.cells)
+    if not needed:
+        return None
+    smoke_only = all((arguments.profile or suite.file.profile) == "smoke" for suite in suites)
+    return resolve("cifar100", _data_dir(arguments), allow_download, allow_generated=smoke_only)
+
+
+def _data_dir(arguments: argparse.Namespace) -> Path | None:
+    found: Path | None = arguments.data_dir
+    return found
+
+
+def planned(suites: list[Suite], arguments: argparse.Namespace, source: DataSource | None) -> Plan:
+    """The deduplicated plan."""
+    stand_in = source is not None and source.kind == GENERATED
+    return make_plan(suites, selection_of(arguments, stand_in))

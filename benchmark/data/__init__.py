@@ -1,0 +1,1 @@
+"""Data sets: finding, loading, subsets, and augmentation in batch on the device."""

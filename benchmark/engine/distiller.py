@@ -1,0 +1,47 @@
+"""The student and the method's side networks as one module whose forward returns the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from benchmark.models.taps import Network
+from methods.base import LOGITS, Batch, Losses, Method, Moment
+
+TaskLoss = Callable[[Mapping[str, Tensor], Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one forward pass gives: the loss to minimise, every term by name, and what is tracked."""
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+    tracked: Mapping[str, Tensor]
+
+
+class Distiller(nn.Module):
+    """What is trained, as one module: data-parallel wrappers wrap this."""
+
+    def __init__(self, student: Network, method: Method, task_loss: TaskLoss) -> None:
+        super().__init__()
+        self.student = student
+        self.method = method
+        self._task_loss = task_loss
+
+    def forward(self, batch: Batch, teacher: Mapping[str, Tensor], moment: Moment) -> Step:
+        """All losses of one batch, given the teacher's outputs by role."""
+        outputs = self.student(batch.inputs)
+        task = self._task_loss(outputs, batch)
+        losses = self.method.losses(outputs, teacher, batch, moment) if teacher else Losses({})
+        total = task * losses.task_weight
+        for term in losses.terms.values():
+            total = total + term
+        return Step(total, {"task": task, **losses.terms}, losses.tracked)
+
+
+def student_roles(method: Method) -> tuple[str, ...]:
+    """The roles a student must expose: the method's, and the logits for the task loss."""
+    return tuple(dict.fromkeys((*method.taps, LOGITS)))

@@ -1,0 +1,80 @@
+"""Sums over an epoch, kept on the device: nothing here makes the host wait for it until it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+HISTOGRAM_BINS = 20  # over [0, 1]: the tracked vectors are mixing weights
+
+
+class Meter:
+    """Means of every loss term and tracked quantity, histograms of the vectors, and the first step that broke."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._names: list[str] = []
+        self._sums = torch.zeros(0, device=device, dtype=torch.float64)
+        self._first_bad = torch.zeros(0, device=device, dtype=torch.int64)
+        self._count = 0
+        self._histograms: dict[str, Tensor] = {}
+
+    def add(self, values: Mapping[str, Tensor], tracked: Mapping[str, Tensor], step: int) -> None:
+        """One step's terms (scalars) and tracked quantities (scalars or vectors)."""
+        if not self._names:
+            self._names = [*values, *tracked]
+            self._sums = torch.zeros(len(self._names), device=self._device, dtype=torch.float64)
+            self._first_bad = torch.full((len(self._names),), -1, device=self._device)
+        means = [value.detach().double().mean() for value in (*values.values(), *tracked.values())]
+        row = torch.stack(means)
+        self._sums += row
+        self._count += 1
+        broken = ~torch.isfinite(row) & (self._first_bad < 0)
+        self._first_bad = torch.where(broken, step, self._first_bad)
+        for name, value in tracked.items():
+            if value.ndim == 1 and value.numel() > 1:
+                bins = (value.detach().float() * HISTOGRAM_BINS).long().clamp(0, HISTOGRAM_BINS - 1)
+                counts = torch.nn.functional.one_hot(bins, HISTOGRAM_BINS).sum(0)
+                self._histograms[name] = self._histograms.get(name, torch.zeros_like(counts)) + counts
+
+    def first_broken(self) -> tuple[int, str] | None:
+        """The first step with a value that is not finite, and which one. Waits for the device."""
+        steps = self._first_bad.tolist()
+        broken = [(step, index) for index, step in enumerate(steps) if step >= 0]
+        if not broken:
+            return None
+        step, index = min(broken)
+        return step, self._names[index]
+
+    def means(self) -> dict[str, float]:
+        """Mean over the epoch so far, by name."""
+        return dict(zip(self._names, (self._sums / max(1, self._count)).tolist(), strict=True))
+
+    def histograms(self) -> dict[str, float]:
+        """Shares by bin, as `<name>.bin07`."""
+        found: dict[str, float] = {}
+        for name, counts in self._histograms.items():
+            shares = (counts.double() / counts.sum()).tolist()
+            found |= {f"{name}.bin{index:02d}": share for index, share in enumerate(shares)}
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint in mid-epoch."""
+        return {
+            "names": self._names,
+            "sums": self._sums,
+            "first_bad": self._first_bad,
+            "count": self._count,
+            "histograms": self._histograms,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._names = list(state["names"])
+        self._sums = state["sums"].to(self._device)
+        self._first_bad = state["first_bad"].to(self._device)
+        self._count = state["count"]
+        self._histograms = {name: counts.to(self._device) for name, counts in state["histograms"].items()}

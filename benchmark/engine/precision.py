@@ -1,0 +1,50 @@
+"""Numerical precision as a recorded setting."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import torch
+
+from benchmark.errors import UsageError
+
+
+def check(precision: str, device: torch.device) -> None:
+    """Refuse what a device does not have, before anything is trained.
+
+    Raises:
+        UsageError: the device lacks the precision.
+    """
+    if precision in ("tf32", "fp16") and device.type != "cuda":
+        raise UsageError(
+            f"{precision} needs a CUDA device, and this run is on {device.type}",
+            "--device cuda, or precision fp32 or bf16 in the manifest",
+        )
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise UsageError("this GPU has no bf16", "precision fp32 or fp16 in the manifest")
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which a forward pass runs."""
+    types = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision not in types:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=types[precision], cache_enabled=False)
+
+
+@contextlib.contextmanager
+def arithmetic(precision: str, deterministic: bool) -> Iterator[None]:
+    """Matrix precision and determinism for the length of a run, given back as they were."""
+    was = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(was[0])
+        torch.backends.cudnn.allow_tf32 = was[1]
+        torch.use_deterministic_algorithms(was_deterministic)

@@ -1,0 +1,153 @@
+"""Teachers: found, checked, measured once, frozen and folded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.engine.checkpoint import tensors_sha256
+from benchmark.errors import MissingInput, nearest
+from benchmark.experiment import Experiment, Run
+from benchmark.files import write_text
+from benchmark.manifest import TeacherSpec
+from benchmark.models.fold import fold_batch_norms
+from benchmark.models.registry import ModelEntry, model
+from benchmark.models.taps import Network
+from benchmark.records import Store
+from benchmark.tasks.classification import DeviceData, evaluate
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher's plain network (methods may read its layers) and where its weights come from."""
+
+    network: Network
+    weights_sha256: str
+    source: str
+
+    def frozen(self) -> Network:
+        """The network that runs beside the student: eval mode, no gradient, batch norms folded, channels last."""
+        taps = self.network.adapter.taps
+        kept = [taps[role].module for role in self.network.roles if taps[role].at == "output"]
+        folded = fold_batch_norms(self.network.network, kept).to(memory_format=torch.channels_last)
+        return Network(folded, self.network.adapter, self.network.roles).eval().requires_grad_(False)
+
+
+def load_teacher(teacher: Experiment | TeacherSpec, classes: int, store: Store) -> Teacher:
+    """The teacher that a record or a manifest names, on the CPU.
+
+    Raises:
+        MissingInput: its weights are not there, are not the pinned ones, or belong to another network.
+    """
+    entry = model(teacher.student if isinstance(teacher, Experiment) else teacher.model)
+    path = _weights_of(teacher, store)
+    network = entry.build(classes)
+    state = load_weights(path, entry, network)
+    network.load_state_dict(state)
+    sha = tensors_sha256(network.state_dict())
+    if isinstance(teacher, Experiment):
+        record = store.read(Run(teacher, 0))
+        if record is not None and record.weights_sha256 not in (None, sha):
+            raise MissingInput(
+                f"{path} does not hold the weights of its record ({sha[:12]}, not {str(record.weights_sha256)[:12]})",
+                f"restore the file, or delete {store.paths(Run(teacher, 0)).record} to train the teacher again",
+            )
+    return Teacher(Network(network.eval(), entry.adapter(network)), sha, path.name)
+
+
+def _weights_of(teacher: Experiment | TeacherSpec, store: Store) -> Path:
+    if isinstance(teacher, Experiment):
+        found = store.weights(Run(teacher, 0))
+        if found is None:
+            raise MissingInput(
+                f"the teacher {teacher.label} has no weights in {store.paths(Run(teacher, 0)).work}",
+                "run the suite that trains it: the plan does so by itself",
+            )
+        return found
+    path = Path(teacher.weights).expanduser()
+    if "://" in teacher.weights:
+        path = _downloaded(teacher.weights, store.runs / "weights")
+    if not path.is_file():
+        raise MissingInput(f"no weights at {teacher.weights}", "put the file there, or change `weights` in the suite")
+    if teacher.sha256 is not None:
+        found_sha = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found_sha != teacher.sha256.lower():
+            raise MissingInput(
+                f"{path} is not the pinned file: sha256 {found_sha}, the suite says {teacher.sha256}",
+                "fetch the file again, or correct the suite",
+            )
+    return path
+
+
+def _downloaded(url: str, folder: Path) -> Path:
+    from torch.hub import download_url_to_file
+
+    path = folder / url.rsplit("/", 1)[-1]
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            download_url_to_file(url, str(path), progress=False)
+        except OSError as error:
+            raise MissingInput(f"cannot download {url}: {error}", f"fetch it by hand to {path}") from error
+    return path
+
+
+def load_weights(path: Path, entry: ModelEntry, network: nn.Module) -> dict[str, Tensor]:
+    """A state dict that fits a network, converted by its family where the file's layout is another.
+
+    Raises:
+        MissingInput: the file is no checkpoint, or its tensors are not this network's; says which differ.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise MissingInput(
+            f"{path} is no readable checkpoint ({type(error).__name__}: {str(error).splitlines()[0]})",
+            "fetch the file again; it must hold tensors alone, as torch.save(model.state_dict()) writes",
+        ) from error
+    state = entry.convert(_unwrapped(content, path))
+    wanted = network.state_dict()
+    problems = [f"{name} is missing" for name in wanted if name not in state]
+    problems += [f"{name} is not part of {entry.name}" for name in state if name not in wanted]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, {entry.name} has {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if problems:
+        more = f", and {len(problems) - 6} more" if len(problems) > 6 else ""
+        raise MissingInput(
+            f"{path} is no checkpoint of {entry.name}: {'; '.join(problems[:6])}{more}",
+            "name the model that the file was saved from, with its number of classes",
+        )
+    return state
+
+
+def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+    for key in ("state_dict", "model", "net"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        keys = list(content)[:5] if isinstance(content, Mapping) else type(content).__name__
+        raise MissingInput(f"{path} holds no state dict, but {keys}", nearest("state_dict", ("state_dict", "model")))
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def measured(teacher: Teacher, frozen: Network, data: DeviceData, store: Store) -> dict[str, float]:
+    """The frozen teacher's accuracy on the run's own test images, measured once for each weights and data."""
+    key = hashlib.sha256(json.dumps([teacher.weights_sha256, dict(data.dataset.identity)]).encode()).hexdigest()[:16]
+    path = store.runs / "teachers" / f"{key}.json"
+    try:
+        cached: dict[str, float] = json.loads(path.read_text())
+        return cached
+    except (OSError, ValueError):
+        found = evaluate(frozen, data)
+        write_text(path, json.dumps(found))
+        return found

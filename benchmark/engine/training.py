@@ -1,0 +1,375 @@
+"""One run, from the first step or from its checkpoint to its record."""
+
+from __future__ import annotations
+
+import datetime
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import torch
+
+from benchmark import provenance
+from benchmark.engine import checkpoint, precision
+from benchmark.engine.distiller import Distiller, student_roles
+from benchmark.engine.meter import Meter
+from benchmark.engine.optimizer import make_optimizer, set_learning_rate
+from benchmark.engine.schedule import learning_rate
+from benchmark.engine.streams import generator, initialising
+from benchmark.engine.teacher import Teacher, load_teacher, load_weights, measured
+from benchmark.errors import CannotServe, Diverged
+from benchmark.experiment import Run
+from benchmark.files import sweep_partials, write_atomically
+from benchmark.models.registry import model
+from benchmark.models.taps import Network, resolve_roles
+from benchmark.records import Record, RunPaths, Store, curves_csv
+from benchmark.tasks import classification
+from benchmark.tasks.classification import MAIN_METRIC, DeviceData
+from methods.base import Moment, Pair
+
+CHECK_EVERY = 20  # steps between looks for losses that are not finite
+HISTOGRAMS = 10  # epochs of a run whose histograms are kept
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its checkpoint is written."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    run: Run
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    seconds_left: float
+    images_per_second: float
+    metrics: dict[str, float]
+
+
+@dataclass
+class Settings:
+    """Where and how runs are carried out. Nothing here is part of an experiment."""
+
+    store: Store = field(default_factory=Store)
+    device: str = "cpu"
+    threads: int | None = None
+    data_dir: Path | None = None
+    checkpoint_seconds: float = 60.0
+    stop: Event = field(default_factory=Event)
+    say: Callable[[str], None] = print
+    progress: Callable[[Progress], None] = lambda progress: None
+
+
+class Training:
+    """All state of one run. `run` carries it to its record."""
+
+    def __init__(self, run: Run, data: DeviceData, settings: Settings) -> None:
+        self.run_id = run
+        self.settings = settings
+        self.paths: RunPaths = settings.store.paths(run)
+        self.device = torch.device(settings.device)
+        self.data = data
+        experiment = run.experiment
+        assert experiment.recipe is not None
+        self.recipe = experiment.recipe
+        classification.check_recipe(self.recipe)
+        precision.check(experiment.precision, self.device)
+        self.steps = -(-len(data) // self.recipe.batch)
+        self._build()
+        self.epoch = 0
+        self.step = 0  # within the epoch
+        self.meter = Meter(self.device)
+        self.rows: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+        self.best_epoch: int | None = None
+        self.seconds = 0.0
+        self.training_seconds = 0.0
+        self._since = time.monotonic()
+        self._saved = time.monotonic()
+
+    def _build(self) -> None:
+        run, experiment = self.run_id, self.run_id.experiment
+        entry = model(experiment.student)
+        with initialising("init", run.repetition, experiment.student):
+            plain = entry.build(self.data.classes)
+        if experiment.student_weights:
+            plain.load_state_dict(load_weights(Path(experiment.student_weights), entry, plain))
+        method = experiment.method.make()
+        self.teacher: Teacher | None = None
+        self.frozen: Network | None = None
+        self.teacher_metrics: dict[str, float] = {}
+        if experiment.teacher is not None:
+            self.teacher = load_teacher(experiment.teacher, self.data.classes, self.settings.store)
+            taps = self.teacher.network.adapter.taps
+            self.teacher.network.bind(resolve_roles(method.taps, taps))
+            pair = self._pair(Network(plain, entry.adapter(plain), student_roles(method)), self.teacher.network)
+            with initialising("method", run.repetition, experiment.identity):
+                method.build(pair)
+            self.teacher.network.bind(resolve_roles(method.taps, taps))
+            self.frozen = self.teacher.frozen().to(self.device)
+            self.teacher_metrics = measured(self.teacher, self._whole(), self.data, self.settings.store)
+        wrapped = method.wrap_student(plain)
+        student = Network(wrapped, entry.adapter(wrapped), student_roles(method))
+        self.distiller = Distiller(student, method, classification.task_loss(experiment)).to(self.device)
+        self.distiller = self.distiller.to(memory_format=torch.channels_last)
+        self.distiller.train()
+        modules = [student, *(method.trainable_modules() if self.teacher else ())]
+        self.optimizer = make_optimizer(self.recipe, modules)
+        self.generator = generator("method-noise", run.repetition, experiment.identity, device=self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=experiment.precision == "fp16")
+        self.moment = Moment(torch.zeros((), device=self.device), torch.zeros((), device=self.device), self.generator)
+
+    def _pair(self, student: Network, teacher: Network) -> Pair:
+        example = self.data.example().cpu()
+        return Pair(
+            student=student,
+            teacher=teacher,
+            student_shapes=student.shapes(example),
+            teacher_shapes=teacher.shapes(example),
+            classes=self.data.classes,
+            dataset_size=len(self.data),
+            task=self.run_id.experiment.task,
+            labels=self.data.train.labels.cpu(),
+        )
+
+    def _whole(self) -> Network:
+        assert self.frozen is not None
+        return Network(self.frozen.network, self.frozen.adapter)
+
+    def run(self) -> Record:
+        """Train to the end, or to a request to stop.
+
+        Raises:
+            Stopped: asked to stop, the checkpoint is written.
+        """
+        self._resume()
+        deterministic = self.device.type == "cpu"
+        with precision.arithmetic(self.run_id.experiment.precision, deterministic):
+            try:
+                while self.epoch < self.recipe.epochs:
+                    self._train_epoch()
+                    self._close_epoch()
+            except Diverged as error:
+                return self._record("diverged", error.message)
+        return self._record("done")
+
+    def _train_epoch(self) -> None:
+        plan = self.data.epoch_plan(self.run_id.repetition, self.epoch)
+        began = time.monotonic()
+        while self.step < self.steps:
+            self._one_step(plan)
+            self.step += 1
+            if self.step % CHECK_EVERY == 0 or self.step == self.steps:
+                self._check_finite()
+                self._report(began)
+            stopping = self.settings.stop.is_set()
+            if stopping or time.monotonic() - self._saved > self.settings.checkpoint_seconds:
+                self.training_seconds += time.monotonic() - began
+                self._save()
+                began = time.monotonic()
+            if stopping:
+                raise Stopped
+        self.training_seconds += time.monotonic() - began
+
+    def _one_step(self, plan: Any) -> None:
+        done = self.epoch + self.step / self.steps
+        set_learning_rate(self.optimizer, learning_rate(self.recipe, done))
+        self.moment.epoch.fill_(self.epoch)
+        self.moment.progress.fill_(done / self.recipe.epochs)
+        batch = self.data.batch(plan, self.step * self.recipe.batch, self.recipe.batch)
+        with precision.autocast(self.run_id.experiment.precision, self.device):
+            seen = {}
+            if self.frozen is not None:
+                with torch.no_grad():
+                    seen = self.frozen(batch.inputs)
+            found = self.distiller(batch, seen, self.moment)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(found.total).backward()
+        if self.recipe.clip_grad is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.distiller.parameters(), self.recipe.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.meter.add({**found.terms, "total": found.total}, found.tracked, self.epoch * self.steps + self.step)
+
+    def _check_finite(self) -> None:
+        broken = self.meter.first_broken()
+        if broken is not None:
+            step, term = broken
+            raise Diverged(f"{term} is not a finite number at step {step} (epoch {step // self.steps + 1})")
+
+    def _close_epoch(self) -> None:
+        metrics = classification.evaluate(self.distiller.student, self.data)
+        self.epoch += 1
+        self.step = 0
+        row = {"epoch": float(self.epoch)} | {f"test.{name}": value for name, value in metrics.items()}
+        row |= {f"train.{name}": value for name, value in self.meter.means().items()}
+        if self.epoch == 1 or self.epoch % max(1, self.recipe.epochs // HISTOGRAMS) == 0:
+            row |= {f"train.{name}": value for name, value in self.meter.histograms().items()}
+        self.rows.append(row)
+        if not self.best or metrics[MAIN_METRIC] > self.best[MAIN_METRIC]:
+            self.best, self.best_epoch = metrics, self.epoch
+        self.meter = Meter(self.device)
+        if self.epoch == self.recipe.epochs:
+            self._save()
+
+    def _report(self, began: float) -> None:
+        trained = self.training_seconds + time.monotonic() - began
+        steps_done = self.epoch * self.steps + self.step
+        left = (self.recipe.epochs * self.steps - steps_done) * trained / max(1, steps_done)
+        latest = {name.removeprefix("test."): v for name, v in (self.rows or [{}])[-1].items() if "test." in name}
+        self.settings.progress(
+            Progress(
+                run=self.run_id,
+                epoch=self.epoch + 1,
+                epochs=self.recipe.epochs,
+                step=self.step,
+                steps=self.steps,
+                seconds_left=left,
+                images_per_second=self._images() / trained if trained else 0.0,
+                metrics=latest,
+            )
+        )
+
+    def _images(self) -> int:
+        return self.epoch * len(self.data) + min(self.step * self.recipe.batch, len(self.data))
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.seconds += now - self._since
+        self._since = now
+
+    def _save(self) -> None:
+        self._tick()
+        state = {
+            "identity": self.run_id.experiment.identity,
+            "repetition": self.run_id.repetition,
+            "epoch": self.epoch,
+            "step": self.step,
+            "distiller": self.distiller.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "generator": self.generator.get_state(),
+            "meter": self.meter.state(),
+            "rows": self.rows,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "training_seconds": self.training_seconds,
+        }
+        checkpoint.save(self.paths.checkpoint, state)
+        self._saved = time.monotonic()
+
+    def _resume(self) -> None:
+        sweep_partials(self.paths.work)
+        state = checkpoint.load(self.paths.checkpoint, self.settings.say)
+        if state is None:
+            return
+        self.distiller.load_state_dict(state["distiller"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.generator.set_state(state["generator"])
+        self.meter.load(state["meter"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.rows, self.best, self.best_epoch = state["rows"], state["best"], state["best_epoch"]
+        self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
+        if self.epoch < self.recipe.epochs:
+            where = f"epoch {self.epoch + 1}, step {self.step} of {self.steps}"
+            self.settings.say(f"{self.run_id.label}: going on from {where}")
+
+    def _record(self, status: Any, reason: str = "") -> Record:
+        experiment = self.run_id.experiment
+        student = self.distiller.method.merge(self.distiller.student.network)
+        weights = {name: tensor.detach().cpu() for name, tensor in student.state_dict().items()}
+        if status == "done":
+            write_atomically(self.paths.student, lambda file: torch.save(weights, file))
+        self._tick()
+        last_row = self.rows[-1] if self.rows else {}
+        record = Record(
+            identity=experiment.identity,
+            repetition=self.run_id.repetition,
+            status=status,
+            reason=reason,
+            experiment=experiment.describe(),
+            last=_rounded(_part(last_row, "test.")),
+            best=_rounded(self.best),
+            best_epoch=self.best_epoch,
+            tracked=_rounded({k: v for k, v in _part(last_row, "train.").items() if ".bin" not in k}),
+            weights_sha256=checkpoint.tensors_sha256(weights) if status == "done" else None,
+            data=dict(self.data.dataset.identity),
+            teacher=self._teacher_facts(),
+            asked={"device": self.settings.device, "threads": self.settings.threads},
+            effective=self._effective(),
+            seconds=round(self.seconds, 2),
+            images_per_second=round(self._images() / self.training_seconds, 1) if self.training_seconds else None,
+            peak_memory_mb=self._peak_memory(),
+            interruptions=max(0, _lines(self.paths.attempts) - 1),
+            code=provenance.revision(),
+            packages=provenance.packages(),
+            hardware=provenance.hardware() | self._accelerator(),
+            finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+        self.settings.store.write(self.run_id, record, curves_csv(self.rows) if self.rows else "")
+        checkpoint.remove(self.paths.checkpoint)
+        return record
+
+    def _teacher_facts(self) -> dict[str, Any] | None:
+        if self.teacher is None:
+            return None
+        return {"weights_sha256": self.teacher.weights_sha256, **_rounded(self.teacher_metrics)}
+
+    def _effective(self) -> dict[str, Any]:
+        return {
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "precision": self.run_id.experiment.precision,
+            "deterministic": self.device.type == "cpu",
+            "batch": self.recipe.batch,
+            "per_device_batch": self.recipe.per_device_batch or self.recipe.batch,
+        }
+
+    def _peak_memory(self) -> float:
+        if self.device.type == "cuda":
+            return round(torch.cuda.max_memory_allocated(self.device) / 2**20, 1)
+        scale = 2**20 if sys.platform == "darwin" else 2**10
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1)
+
+    def _accelerator(self) -> dict[str, str | int]:
+        return {"gpu": torch.cuda.get_device_name(self.device)} if self.device.type == "cuda" else {}
+
+
+def skipped(run: Run, reason: CannotServe, settings: Settings) -> Record:
+    """The record of a method that cannot serve a pair."""
+    record = Record(
+        identity=run.experiment.identity,
+        repetition=run.repetition,
+        status="skipped",
+        reason=reason.message,
+        experiment=run.experiment.describe(),
+        code=provenance.revision(),
+        packages=provenance.packages(),
+        hardware=provenance.hardware(),
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    settings.store.write(run, record)
+    return record
+
+
+def _part(row: dict[str, float], prefix: str) -> dict[str, float]:
+    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in values.items()}
+
+
+def _lines(path: Path) -> int:
+    return len(path.read_text().splitlines()) if path.exists() else 0

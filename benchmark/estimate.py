@@ -1,0 +1,44 @@
+"""How long a plan may take: arithmetic over multiply-adds, rough until it is measured."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from benchmark.cost import macs
+from benchmark.experiment import Experiment, Plan
+from benchmark.models.registry import model
+
+# Sustained rates of small networks, well below what the devices can do; only to tell minutes from days.
+MACS_PER_SECOND = {"cpu": 12e9, "cuda": 2e12}
+SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # launching kernels is what a small network waits for on a GPU
+TRAINING_SIZE, TEST_SIZE = 50_000, 10_000
+SIDE_NETWORKS = 1.5  # a method's own share of the work, as a factor, where it has side networks
+
+
+@cache
+def _macs(name: str) -> int:
+    with torch.device("meta"):
+        network = model(name).build(100)
+    return macs(network, (1, 3, 32, 32))
+
+
+def seconds(experiment: Experiment, device: str) -> float:
+    """Estimated seconds of one run: three passes' worth for the student, one for the teacher, and the evaluations."""
+    recipe = experiment.recipe
+    images = experiment.data.train or TRAINING_SIZE
+    if recipe is None:
+        return 0.0
+    a_step_image = 3 * _macs(experiment.student)
+    if experiment.teacher is not None:
+        a_step_image = int(SIDE_NETWORKS * (a_step_image + _macs(experiment.teacher_name)))
+    tested = (experiment.data.test or TEST_SIZE) * _macs(experiment.student)
+    rate = MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1)
+    steps = recipe.epochs * images / recipe.batch
+    return float(recipe.epochs * (images * a_step_image + tested) / rate + steps * SECONDS_PER_STEP[device])
+
+
+def plan_seconds(plan: Plan, device: str) -> float:
+    """Estimated seconds of a whole plan, one run after the other."""
+    return sum(seconds(run.experiment, device) for run in plan.runs)

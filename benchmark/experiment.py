@@ -1,0 +1,292 @@
+"""Experiments: everything that decides a training outcome except the repetition, its identity, and the plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any
+
+from benchmark.errors import UsageError
+from benchmark.manifest import Cell, Profile, ProfileName, Suite, TeacherSpec
+from benchmark.recipe import Recipe, recipe
+from methods.spec import MethodSpec
+
+# Raised when the canonical form itself changes meaning; every identity changes with it.
+CANONICAL_VERSION = 1
+STATIC_METRICS = frozenset({"params_m", "macs_m", "macs_g"})  # known from a network alone, without a run
+GENERATED = "generated"  # the data set that stands in where no real one is to be had
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set and which part of it. `holdout` images of the training set take the place of the test set."""
+
+    name: str
+    train: int | None = None
+    test: int | None = None
+    subset_seed: int = 0
+    holdout: int | None = None
+
+    def canonical(self) -> dict[str, Any]:
+        """What differs from the whole data set."""
+        whole = Data(self.name)
+        changed = {key: value for key, value in vars(self).items() if value != getattr(whole, key)}
+        return {"name": self.name, **changed}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is trained, on what, from whom, how. Without a recipe nothing is trained: given weights are evaluated."""
+
+    task: str
+    data: Data
+    student: str
+    method: MethodSpec
+    recipe: Recipe | None
+    recipe_name: str = ""  # a label; the settings themselves are in the identity
+    teacher: Experiment | TeacherSpec | None = None
+    student_weights: str | None = None
+    profile: ProfileName = "paper"
+    precision: str = "fp32"
+
+    def canonical(self) -> dict[str, Any]:
+        """The form whose hash is the identity. Settings at their defaults are left out, so new ones change nothing."""
+        form: dict[str, Any] = {
+            "version": CANONICAL_VERSION,
+            "task": self.task,
+            "data": self.data.canonical(),
+            "student": self.student,
+            "method": self.method.canonical(),
+            "recipe": self.recipe.canonical() if self.recipe else None,
+            "profile": self.profile,
+        }
+        if self.precision != "fp32":
+            form["precision"] = self.precision
+        if self.student_weights:
+            form["student_weights"] = self.student_weights
+        if isinstance(self.teacher, Experiment):
+            form["teacher"] = {"experiment": self.teacher.identity}
+        elif self.teacher is not None:
+            pinned = self.teacher.sha256 or self.teacher.weights
+            form["teacher"] = {"model": self.teacher.model, "weights": pinned}
+        return form
+
+    @cached_property
+    def identity(self) -> str:
+        """Sixteen hexadecimal digits."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def teacher_name(self) -> str:
+        """The teacher's model, empty without one."""
+        if self.teacher is None:
+            return ""
+        return self.teacher.student if isinstance(self.teacher, Experiment) else self.teacher.model
+
+    @property
+    def pair(self) -> str:
+        """`teacher-student`, or the student alone."""
+        return f"{self.teacher_name}-{self.student}" if self.teacher is not None else self.student
+
+    @property
+    def label(self) -> str:
+        """For people: `cifar100/resnet56-resnet20/diffkd`."""
+        return f"{self.data.name}/{self.pair}/{self.method.name}"
+
+    def describe(self) -> dict[str, Any]:
+        """Every setting with its effective value, for records and `show`."""
+        teacher: dict[str, Any] | None = None
+        if isinstance(self.teacher, Experiment):
+            teacher = {"model": self.teacher.student, "experiment": self.teacher.identity}
+        elif self.teacher is not None:
+            teacher = self.teacher.model_dump(exclude_defaults=True)
+        return {
+            "task": self.task,
+            "data": self.data.canonical(),
+            "student": self.student,
+            "student_weights": self.student_weights,
+            "teacher": teacher,
+            "method": self.method.resolved(),
+            "recipe": {"name": self.recipe_name, **self.recipe.canonical()} if self.recipe else None,
+            "profile": self.profile,
+            "precision": self.precision,
+        }
+
+
+def experiment_of(cell: Cell, profile_name: ProfileName, profile: Profile, stand_in: bool = False) -> Experiment | None:
+    """The experiment behind a cell; None where something it needs is pending or not said.
+
+    `stand_in` takes the generated data set in place of one that is not at hand.
+    """
+    setting = cell.setting
+    if setting.pending or setting.student is None or setting.recipe is None or setting.data is None:
+        return None
+    name = GENERATED if stand_in else setting.data
+    data = Data(name, profile.train, profile.test, profile.subset_seed or 0)
+    named = recipe(setting.recipe)
+
+    def trained(model: str, recipe_name: str, method: MethodSpec, **more: Any) -> Experiment:
+        return Experiment(
+            task=setting.task or "classification",
+            data=data,
+            student=model,
+            method=method,
+            recipe=_profiled(recipe(recipe_name).settings, profile),
+            recipe_name=recipe_name,
+            profile=profile_name,
+            precision=setting.precision or "fp32",
+            **more,
+        )
+
+    teacher: Experiment | TeacherSpec | None = None
+    if isinstance(setting.teacher, str):
+        teacher = trained(setting.teacher, named.teacher_recipe or setting.recipe, plain())
+    elif setting.teacher is not None:
+        teacher = setting.teacher
+    if setting.subject == "teacher":
+        return evaluation(teacher, data, profile_name) if isinstance(teacher, TeacherSpec) else teacher
+    if setting.method is None:
+        return None
+    method = cell.method()
+    assert method is not None
+    return trained(
+        setting.student,
+        setting.recipe,
+        method,
+        teacher=teacher if method.needs_teacher else None,
+        student_weights=setting.student_weights,
+    )
+
+
+def plain() -> MethodSpec:
+    """The plain student."""
+    return MethodSpec.parse("none")
+
+
+def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName) -> Experiment:
+    """Given weights on a data set, without training."""
+    return Experiment(
+        task="classification",
+        data=data,
+        student=teacher.model,
+        method=plain(),
+        recipe=None,
+        student_weights=teacher.sha256 or teacher.weights,
+        profile=profile,
+    )
+
+
+def _profiled(settings: Recipe, profile: Profile) -> Recipe:
+    changed = settings.scaled_to(profile.epochs) if profile.epochs else settings
+    return changed.model_copy(update={"batch": profile.batch}) if profile.batch else changed
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment with a repetition number."""
+
+    experiment: Experiment
+    repetition: int
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.experiment.label} #{self.repetition}"
+
+
+@dataclass
+class Plan:
+    """What to run, teachers first, each once, and which cells each experiment serves."""
+
+    runs: list[Run] = field(default_factory=list)
+    cells: dict[str, list[Cell]] = field(default_factory=dict)  # by identity
+    declared: dict[str, int] = field(default_factory=dict)  # repetitions by identity
+    left_out: list[tuple[Cell, str]] = field(default_factory=list)
+
+    @property
+    def experiments(self) -> dict[str, Experiment]:
+        """By identity, in the order of the plan."""
+        return {run.experiment.identity: run.experiment for run in self.runs}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of the suites to take."""
+
+    only: Sequence[str] = ()
+    seeds: int | None = None
+    profile: ProfileName | None = None
+    all_rows: bool = False
+    stand_in: bool = False
+
+    def takes(self, cell: Cell) -> bool:
+        """Whether a cell's row, column, method or pair matches a pattern, if any is given."""
+        setting = cell.setting
+        teacher = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else setting.teacher
+        names = [cell.row, cell.column, cell.group, str(setting.student), f"{teacher}-{setting.student}", cell.id]
+        if isinstance(setting.method, str):
+            names.append(setting.method)
+        elif isinstance(setting.method, dict):
+            names += list(setting.method)
+        lowered = [name.lower() for name in names]
+        patterns = [pattern.lower() for pattern in self.only]
+        return not patterns or any(fnmatchcase(name, pattern) for name in lowered for pattern in patterns)
+
+    def wants(self, cell: Cell) -> bool:
+        """Whether a row is run without `--all`: the paper's own, and the plain student."""
+        return self.all_rows or bool(self.only) or cell.standing == "ours" or cell.setting.method == "none"
+
+
+def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
+    """The deduplicated plan of several suites."""
+    plan = Plan()
+    wanted: dict[str, tuple[Experiment, int]] = {}
+    for suite in suites:
+        profile_name = selection.profile or suite.file.profile
+        profile = suite.profile(profile_name)
+        repetitions = selection.seeds or profile.repetitions or suite.file.repetitions
+        for cell in suite.cells:
+            if cell.metric in STATIC_METRICS or not selection.takes(cell) or not selection.wants(cell):
+                continue
+            experiment = experiment_of(cell, profile_name, profile, selection.stand_in)
+            if experiment is None:
+                plan.left_out.append((cell, why_left_out(cell)))
+                continue
+            asked = 1 if cell.setting.subject == "teacher" else repetitions
+            known = wanted.get(experiment.identity, (experiment, 0))
+            wanted[experiment.identity] = (experiment, max(asked, known[1]))
+            plan.cells.setdefault(experiment.identity, []).append(cell)
+    if selection.only and not wanted and not plan.left_out:
+        raise UsageError(
+            f"no row, method or pair matches {', '.join(map(repr, selection.only))}",
+            "python -m benchmark list cells names them; patterns may hold * and ?",
+        )
+    for experiment, _ in list(wanted.values()):
+        teacher = experiment.teacher
+        if isinstance(teacher, Experiment) and teacher.identity not in wanted:
+            wanted[teacher.identity] = (teacher, 1)
+    plan.declared = {identity: repetitions for identity, (_, repetitions) in wanted.items()}
+    # Repetition by repetition, so that an interrupted study has whole tables of fewer repetitions.
+    ordered = sorted(wanted.values(), key=lambda pair: pair[0].teacher is not None)
+    most = max((repetitions for _, repetitions in ordered), default=0)
+    plan.runs = [Run(experiment, r) for r in range(most) for experiment, count in ordered if r < count]
+    return plan
+
+
+def why_left_out(cell: Cell) -> str:
+    """Why a cell has no experiment."""
+    setting = cell.setting
+    if setting.pending:
+        return f"not available yet: {', '.join(setting.pending)}"
+    missing = [name for name in ("student", "recipe", "data", "method") if getattr(setting, name) is None]
+    return f"the manifest names no {' and no '.join(missing)}"
+
+
+def with_data(experiment: Experiment, **changes: Any) -> Experiment:
+    """The same experiment on another part of its data, its teacher left as it is."""
+    return replace(experiment, data=replace(experiment.data, **changes))

@@ -1,0 +1,73 @@
+"""Writing that a power cut, a full disk or a second process cannot leave half done."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from benchmark.errors import StorageError
+
+_FIXES = {
+    errno.ENOSPC: "free some space and run the same command again: it goes on from the last checkpoint",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
+    errno.EACCES: "make the folder writable, or choose another with --results-dir and --runs-dir",
+    errno.EPERM: "make the folder writable, or choose another with --results-dir and --runs-dir",
+    errno.EROFS: "the file system is read-only: choose another folder with --results-dir and --runs-dir",
+}
+
+
+@contextlib.contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal into an error that names the path and the mend."""
+    try:
+        yield
+    except OSError as error:
+        fix = _FIXES.get(error.errno or 0, "mend the path, then run the same command again")
+        raise StorageError(f"cannot write {path}: {error.strerror or error}", fix) from error
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write beside, flush to the disk, rename: a reader sees the old file or the new one, whole.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; the old file is still there.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with storage(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system can sync a folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sweep_partials(folder: Path) -> None:
+    """Remove what a killed writer left. Only for a folder that this process alone writes."""
+    for partial in folder.glob(".*.partial"):
+        with contextlib.suppress(OSError):
+            partial.unlink()

@@ -1,0 +1,212 @@
+"""Carries out a plan in this process: each run once, one process a run, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+import torch
+
+from benchmark.engine.lease import Held, lease
+from benchmark.engine.training import Settings, Stopped, Training, skipped
+from benchmark.errors import BenchmarkError, CannotServe, StorageError
+from benchmark.experiment import Data, Experiment, Plan, Run
+from benchmark.files import storage, write_text
+from benchmark.records import Record, Unreadable, read_record
+from benchmark.tasks.classification import DeviceData, load_data
+
+WAIT_SECONDS = 1.0
+
+
+@dataclass
+class Outcome:
+    """What became of a plan."""
+
+    done: list[Run] = field(default_factory=list)
+    already: list[Run] = field(default_factory=list)
+    diverged: list[Run] = field(default_factory=list)
+    skipped: list[Run] = field(default_factory=list)
+    failed: list[tuple[Run, str]] = field(default_factory=list)
+    exit_code: int = 0  # of the first failure
+    stopped: bool = False
+
+    def fail(self, run: Run, reason: str, exit_code: int = 1) -> None:
+        """Note a failure; the other runs go on."""
+        self.failed.append((run, reason))
+        self.exit_code = self.exit_code or exit_code
+
+
+class Local:
+    """Runs a plan in this process. Runs that another process works on are left to it and waited for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._data: dict[Data, DeviceData] = {}
+        self._teachers: set[str] = set()  # identities whose weights other runs of the plan need
+
+    def carry_out(self, plan: Plan) -> Outcome:
+        """Every run of the plan, teachers first."""
+        self.settings.store.prepare()
+        outcome = Outcome()
+        found = (run.experiment.teacher for run in plan.runs)
+        self._teachers = {teacher.identity for teacher in found if isinstance(teacher, Experiment)}
+        waiting = list(plan.runs)
+        with _stopping(self.settings), _threads(self.settings.threads):
+            while waiting and not outcome.stopped:
+                held = [run for run in waiting if not outcome.stopped and not self._attend(run, outcome)]
+                if held and len(held) < len(waiting):
+                    names = ", ".join(run.label for run in held[:3])
+                    self.settings.say(f"waiting for another process to finish {names}")
+                if held:
+                    self.settings.stop.wait(WAIT_SECONDS)
+                outcome.stopped = outcome.stopped or self.settings.stop.is_set()
+                waiting = held
+        return outcome
+
+    def _attend(self, run: Run, outcome: Outcome) -> bool:
+        """Carry out one run unless it is done. False if it must wait for another process."""
+        paths = self.settings.store.paths(run)
+        if self._recorded(run):
+            outcome.already.append(run)
+            return True
+        if not self._teacher_is_there(run):
+            reason = self._teacher_failed(run, outcome)
+            if reason:
+                outcome.fail(run, reason)
+            return bool(reason)
+        try:
+            with lease(paths.lease):
+                if self._recorded(run):  # finished by the other process while we asked for the lease
+                    outcome.already.append(run)
+                else:
+                    self._guarded(run, outcome)
+        except Held:
+            return False
+        return True
+
+    def _recorded(self, run: Run) -> bool:
+        paths = self.settings.store.paths(run)
+        found = read_record(paths.record)
+        if isinstance(found, Record) and found.identity == run.experiment.identity:
+            missing = found.status == "done" and self._is_teacher(run) and self.settings.store.weights(run) is None
+            if missing:
+                self.settings.say(f"{run.label}: recorded, but its weights are not here: the teacher is trained again")
+            return not missing
+        if found is None:
+            return False
+        why = found.reason if isinstance(found, Unreadable) else f"it belongs to {found.identity}"
+        spoilt = paths.record.with_suffix(f".unreadable-{int(time.time())}")
+        copy = read_record(paths.work / "record.json")
+        with storage(paths.record):
+            paths.record.replace(spoilt)
+            if isinstance(copy, Record) and copy.identity == run.experiment.identity:
+                shutil.copy(paths.work / "record.json", paths.record)
+                self.settings.say(
+                    f"{paths.record}: {why}; restored from the run's own copy, the old file is {spoilt.name}"
+                )
+                return True
+        self.settings.say(f"{paths.record}: {why}; kept as {spoilt.name}, the run is done again")
+        return False
+
+    def _is_teacher(self, run: Run) -> bool:
+        return run.repetition == 0 and run.experiment.identity in self._teachers
+
+    def _teacher_is_there(self, run: Run) -> bool:
+        teacher = run.experiment.teacher
+        if not isinstance(teacher, Experiment):
+            return True
+        record = self.settings.store.read(Run(teacher, 0))
+        return (
+            record is not None and record.status == "done" and self.settings.store.weights(Run(teacher, 0)) is not None
+        )
+
+    def _teacher_failed(self, run: Run, outcome: Outcome) -> str:
+        teacher = run.experiment.teacher
+        assert isinstance(teacher, Experiment)
+        record = self.settings.store.read(Run(teacher, 0))
+        if record is not None and record.status == "diverged":
+            return f"its teacher {teacher.label} diverged: {record.reason}"
+        broken = any(failed.experiment.identity == teacher.identity for failed, _ in outcome.failed)
+        return f"its teacher {teacher.label} failed" if broken else ""
+
+    def _guarded(self, run: Run, outcome: Outcome) -> None:
+        paths = self.settings.store.paths(run)
+        with storage(paths.attempts), paths.attempts.open("a") as file:
+            file.write(f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n")
+        try:
+            record = self._one(run)
+        except Stopped:
+            outcome.stopped = True
+            self.settings.say(f"{run.label}: stopped, checkpoint written")
+            return
+        except StorageError:
+            raise  # the same for every run: nothing is gained by trying the next
+        except BenchmarkError as error:
+            write_text(paths.failure, str(error))
+            outcome.fail(run, str(error), error.exit_code)
+            self.settings.say(f"{run.label}: FAILED: {error}")
+            return
+        except Exception as error:
+            write_text(paths.failure, "".join(traceback.format_exception(error)))
+            outcome.fail(run, f"{type(error).__name__}: {error} (traceback in {paths.failure})")
+            self.settings.say(f"{run.label}: FAILED: {outcome.failed[-1][1]}")
+            return
+        paths.failure.unlink(missing_ok=True)
+        write_text(paths.work / "record.json", paths.record.read_text())
+        {"done": outcome.done, "diverged": outcome.diverged, "skipped": outcome.skipped}[record.status].append(run)
+        self.settings.say(summary(run, record))
+
+    def _one(self, run: Run) -> Record:
+        try:
+            training = Training(run, self._data_of(run), self.settings)
+        except CannotServe as reason:
+            return skipped(run, reason, self.settings)
+        return training.run()
+
+    def _data_of(self, run: Run) -> DeviceData:
+        data = run.experiment.data
+        if data not in self._data:
+            self._data = {data: load_data(data, self.settings.data_dir, torch.device(self.settings.device))}
+        return self._data[data]
+
+
+def summary(run: Run, record: Record) -> str:
+    """One line on a finished run."""
+    if record.status != "done":
+        return f"{run.label}: {record.status}: {record.reason}"
+    accuracy = f"top-1 {record.last['top1']:.2f} (best {record.best['top1']:.2f})"
+    return f"{run.label}: {accuracy} in {record.seconds:.0f} s, {record.images_per_second or 0:,.0f} images/s"
+
+
+@contextmanager
+def _stopping(settings: Settings) -> Iterator[None]:
+    """A first Ctrl-C or SIGTERM asks for a checkpoint; a second Ctrl-C ends at once."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if settings.stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        settings.stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,309 @@
+"""The statistics behind the verdicts: pure functions over small samples of one metric, one value a repetition.
+
+Every function names its source, what it assumes, and where it stops being trustworthy. The quantiles and the tests
+are scipy's; what scipy has not (Holm's adjustment, the smallest gap that a sample can see) is written out here. The
+error rates of the rules that are built on top are in docs/verdicts.md.
+
+Assumed throughout: repetitions are independent runs of one experiment, and their metric is near normal. The first
+fails when two records come from one seed; the second hardly matters for a mean of five, and cannot be checked at
+three.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import optimize, stats
+
+from benchmark.errors import UsageError
+
+MANN_WHITNEY_LEAST = 4  # at 3 + 3 the smallest two-sided p is 0.1: the test could never reject at 5 %
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A two-sided confidence interval, `level` its coverage (0.90 is 90 %)."""
+
+    low: float
+    high: float
+    level: float
+
+    @property
+    def half_width(self) -> float:
+        """Half of its length."""
+        return (self.high - self.low) / 2
+
+    def inside(self, margin: float) -> bool:
+        """Whether the whole interval lies strictly between -margin and +margin."""
+        return -margin < self.low and self.high < margin
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Two one-sided tests: `holds` where both reject, that is where `interval` lies inside the margin."""
+
+    gap: float
+    interval: Interval
+    margin: float
+    p_value: float
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two means, with what a further test needs of it: its standard error and degrees of freedom."""
+
+    value: float
+    interval: Interval
+    standard_error: float
+    df: float
+    paired: bool
+    n: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A two-sided test of two samples. `effect` is positive where the first sample is the larger one."""
+
+    test: str
+    p_value: float
+    effect: float
+    n: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class FalseFlags:
+    """What chance alone does to a table: flags to expect, and the chance of one or more."""
+
+    expected: float
+    any: float
+
+
+def checked(values: Sequence[float], least: int, what: str = "metric values") -> tuple[float, ...]:
+    """The values as floats, or a message that says which one is no number, or how many are missing."""
+    numbers = tuple(float(value) for value in values)
+    for position, number in enumerate(numbers):
+        if not math.isfinite(number):
+            raise UsageError(
+                f"{what}: value {position} is {number}, not a finite number",
+                "mark the run as diverged, or repair its record; no statistic is computed over such a value",
+            )
+    if len(numbers) < least:
+        raise UsageError(f"{what}: {len(numbers)} given, at least {least} needed", "run more repetitions")
+    return numbers
+
+
+def spread(values: Sequence[float]) -> float:
+    """Sample standard deviation, divisor n - 1. Exactly 0 for identical values, where rounding would leave 1e-14."""
+    numbers = checked(values, 2)
+    if min(numbers) == max(numbers):
+        return 0.0
+    return float(np.std(numbers, ddof=1))
+
+
+@lru_cache(maxsize=4096)
+def t_quantile(level: float, df: float) -> float:
+    """Student's t (df = inf: the normal) that leaves (1 - level) / 2 above it."""
+    if not 0 < level < 1:
+        raise UsageError(f"a level must lie between 0 and 1, got {level}", "write 90 % as 0.90")
+    upper = (1 + level) / 2
+    return float(stats.norm.ppf(upper) if math.isinf(df) else stats.t.ppf(upper, df))
+
+
+def mean_interval(values: Sequence[float], level: float) -> Interval:
+    """Student's t interval of a mean: mean +- t s / sqrt(n).
+
+    Source: Student, "The probable error of a mean", Biometrika 6 (1908). Assumes independent, near normal values.
+    Limit: with zero spread its width is zero, which says that the sample is coarse or copied, not that the mean is
+    known.
+    """
+    numbers = checked(values, 2)
+    mean = float(np.mean(numbers))
+    half = t_quantile(level, len(numbers) - 1) * spread(numbers) / math.sqrt(len(numbers))
+    return Interval(mean - half, mean + half, level)
+
+
+def gap_interval(values: Sequence[float], published: float, level: float) -> Interval:
+    """The interval of (mean - published). The published number is taken as exact: its own spread is not in it."""
+    around = mean_interval(values, level)
+    return Interval(around.low - published, around.high - published, level)
+
+
+def equivalence(values: Sequence[float], published: float, margin: float, level: float = 0.90) -> Equivalence:
+    """Two one-sided t tests (TOST) of |mean - published| < margin, each at (1 - level) / 2: 5 % for the 90 % interval.
+
+    Source: D. J. Schuirmann, "A comparison of the two one-sided tests procedure and the power approach", J.
+    Pharmacokin. Biopharm. 15 (1987). If the true gap is at or beyond the margin it claims equivalence in at most 5 %
+    of cases. Assumes that the margin was fixed beforehand and that the published number is exact. Limit: with few or
+    noisy runs it can hardly ever hold (docs/verdicts.md has the rates); not holding is no evidence of a difference.
+    """
+    if not margin > 0:
+        raise UsageError(f"an equivalence margin must be positive, got {margin}", "see suites/rules.yaml")
+    interval = gap_interval(values, published, level)
+    gap = (interval.low + interval.high) / 2
+    error = spread(values) / math.sqrt(len(values))
+    room = margin - abs(gap)
+    p_value = float(stats.t.sf(room / error, len(values) - 1)) if error > 0 else float(room <= 0)
+    return Equivalence(gap, interval, margin, p_value, interval.inside(margin))
+
+
+def half_digit(digits: int) -> float:
+    """Half of the last printed digit: how far rounding may have moved a printed number."""
+    return 0.5 * 10.0**-digits
+
+
+def prediction_error(values: Sequence[float], published_runs: int = 1, floor: float = 0.0) -> float:
+    """Standard error of (our mean - a mean of `published_runs` further runs): s sqrt(1/n + 1/m), s at least `floor`."""
+    numbers = checked(values, 2)
+    if published_runs < 1:
+        raise UsageError(
+            f"a published value is the mean of at least one run, got {published_runs}", "unknown? leave it out"
+        )
+    return max(spread(numbers), floor) * math.sqrt(1 / len(numbers) + 1 / published_runs)
+
+
+def prediction_half_width(
+    values: Sequence[float], published_runs: int = 1, rounding: float = 0.0, floor: float = 0.0, level: float = 0.95
+) -> float:
+    """Half-width of the prediction interval for the mean of m further runs: t s sqrt(1/n + 1/m) + rounding.
+
+    Source: G. J. Hahn and W. Q. Meeker, "Statistical Intervals" (1991), ch. 4. Assumes that the published runs were
+    drawn from a normal with our mean and our spread. `rounding` widens it by what printing hides; `floor` keeps a
+    sample that happens to be (nearly) identical from condemning anyone. Limit: staying inside is weak evidence. At s
+    0.2, n = 3, m = 1 a method that is truly 0.5 worse stays inside 76 % of the time.
+    """
+    return t_quantile(level, len(values) - 1) * prediction_error(values, published_runs, floor) + rounding
+
+
+@lru_cache(maxsize=4096)
+def _noncentrality(df: float, level: float, power: float) -> float:
+    critical = t_quantile(level, df)
+    if math.isinf(df):
+        return critical + float(stats.norm.ppf(power))
+    found = optimize.brentq(lambda shift: float(stats.nct.sf(critical, df, shift)) - power, 0.0, 20 * critical + 20)
+    return float(found)
+
+
+def smallest_detectable_gap(
+    standard_error: float, df: float, rounding: float = 0.0, level: float = 0.95, power: float = 0.8
+) -> float:
+    """The smallest true gap that would fall outside the prediction interval with probability `power`.
+
+    Source: the power of the t test by the noncentral t (Cohen, "Statistical Power Analysis", 1988, ch. 2). The
+    standard error is taken as the true one: a planning figure, itself as uncertain as the spread it comes from (at n
+    = 3 the 95 % interval of the true spread runs from 0.52 to 6.3 times the sample's). df = inf treats the spread as
+    known.
+    """
+    return _noncentrality(df, level, power) * standard_error + rounding
+
+
+def welch_difference(
+    first: Sequence[float], second: Sequence[float], level: float = 0.90, floor: float = 0.0
+) -> Difference:
+    """Mean of the first less mean of the second, unequal spreads, unpaired.
+
+    Source: B. L. Welch, Biometrika 34 (1947), with Satterthwaite's degrees of freedom. Assumes two independent, near
+    normal samples. `floor` is the least spread that each is credited with. Limit: at 3 + 3 the degrees of freedom lie
+    between 2 and 4.
+    """
+    a, b = checked(first, 2, "first sample"), checked(second, 2, "second sample")
+    part_a, part_b = (max(spread(x), floor) ** 2 / len(x) for x in (a, b))
+    variance = part_a + part_b
+    if variance > 0:
+        df = variance**2 / (part_a**2 / (len(a) - 1) + part_b**2 / (len(b) - 1))
+    else:
+        df = float(min(len(a), len(b)) - 1)
+    value = float(np.mean(a) - np.mean(b))
+    half = t_quantile(level, df) * math.sqrt(variance)
+    return Difference(
+        value, Interval(value - half, value + half, level), math.sqrt(variance), df, False, min(len(a), len(b))
+    )
+
+
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], level: float = 0.90, floor: float = 0.0
+) -> Difference:
+    """Mean of the differences, pair by pair: the two must be in the same order of repetitions.
+
+    Source: Student (1908). Assumes that differences are independent and near normal. It beats Welch where a shared
+    seed makes the two runs of a pair rise and fall together; where it does not, pairing only costs degrees of freedom
+    (2 in place of 4 at n = 3).
+    """
+    differences = _paired(first, second)
+    value = float(np.mean(differences))
+    error = max(spread(differences), floor) / math.sqrt(len(differences))
+    half = t_quantile(level, len(differences) - 1) * error
+    return Difference(
+        value, Interval(value - half, value + half, level), error, len(differences) - 1.0, True, len(differences)
+    )
+
+
+def _paired(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
+    a, b = checked(first, 2, "first sample"), checked(second, 2, "second sample")
+    if len(a) != len(b):
+        raise UsageError(f"a paired test needs equal samples, got {len(a)} and {len(b)}", "pass the common ones only")
+    differences = tuple(x - y for x, y in zip(a, b, strict=True))
+    # 76.2 - 76.1 and 75.9 - 75.8 differ in the 14th digit; a spread of such dust makes any difference significant
+    return tuple(round(difference, 9) for difference in differences)
+
+
+def paired_t(first: Sequence[float], second: Sequence[float], floor: float = 0.0) -> Comparison:
+    """Paired t test of equal means, two-sided.
+
+    Source and assumptions as `paired_difference`. `floor` is the least spread that the differences are credited with:
+    without it, differences that happen to be equal give p = 0. Limit: at n = 3, p < 0.05 needs a mean difference of
+    2.5 times its spread.
+    """
+    difference = paired_difference(first, second, floor=floor)
+    if difference.standard_error > 0:
+        p_value = float(2 * stats.t.sf(abs(difference.value) / difference.standard_error, difference.df))
+    else:
+        p_value = float(difference.value == 0)
+    return Comparison("paired t", p_value, difference.value, (difference.n, difference.n))
+
+
+def mann_whitney(first: Sequence[float], second: Sequence[float]) -> Comparison:
+    """Mann-Whitney U, two-sided: does one sample tend to be larger? `effect` is P(first > second) - 1/2, ties half.
+
+    Source: H. B. Mann and D. R. Whitney, Ann. Math. Stat. 18 (1947); exact where nothing is tied and one sample has
+    at most eight, else scipy's tie-corrected normal approximation. Assumes independent samples, no normality. Refused
+    below 4 + 4: at 3 + 3 the smallest two-sided p is 0.1, so it could never reject at 5 %. At 4 + 4 the smallest is
+    0.029, which Holm over two tests already undoes.
+    """
+    a, b = (checked(x, MANN_WHITNEY_LEAST, "Mann-Whitney sample") for x in (first, second))
+    result = stats.mannwhitneyu(a, b, alternative="two-sided", method="auto")
+    p_value = 1.0 if math.isnan(result.pvalue) else float(result.pvalue)
+    return Comparison("Mann-Whitney", p_value, float(result.statistic) / (len(a) * len(b)) - 0.5, (len(a), len(b)))
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Holm's step-down adjustment, in the order given: reject where the adjusted p is below the level.
+
+    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6 (1979). Keeps the
+    chance of any false rejection in the family below the level, whatever the dependence. Limit: the family must be
+    fixed beforehand.
+    """
+    raw = checked(p_values, 0, "p values")
+    if any(not 0 <= p <= 1 for p in raw):
+        raise UsageError(f"p values lie between 0 and 1, got {raw}", "pass probabilities, not statistics")
+    adjusted = [0.0] * len(raw)
+    running = 0.0
+    for rank, position in enumerate(sorted(range(len(raw)), key=raw.__getitem__)):
+        running = max(running, min(1.0, (len(raw) - rank) * raw[position]))
+        adjusted[position] = running
+    return tuple(adjusted)
+
+
+def expected_false_flags(judged: int, level: float = 0.95) -> FalseFlags:
+    """Flags to expect in a table of `judged` cells if every one truly holds, each flagged with chance 1 - level.
+
+    The expectation holds under any dependence; the chance of one or more assumes independent cells, and cells that
+    share a teacher, a seed or a baseline are not.
+    """
+    if judged < 0:
+        raise UsageError(f"a table cannot have {judged} judged cells", "count the cells that reached a test")
+    return FalseFlags(judged * (1 - level), 1 - level**judged)

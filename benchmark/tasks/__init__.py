@@ -1,0 +1,1 @@
+"""What a task brings: its data, its loss and its metrics."""

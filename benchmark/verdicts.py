@@ -1,0 +1,716 @@
+"""The verdict on one published number: which rule holds first, and what the numbers behind it are.
+
+Pure: records and manifests are somebody else's; margins, floors and levels come from suites/rules.yaml.
+docs/verdicts.md says in plain words what each verdict means and how often it is wrong.
+
+Signs: every gap is ours minus published, so a negative gap says that the re-run is worse wherever higher is better.
+That is so for every metric judged here (accuracies, AP, mIoU, all in percent); costs, where lower is better, are
+static cells, which are only equal or different.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmark import statistics
+from benchmark.discovery import ROOT
+from benchmark.errors import UsageError, nearest
+from benchmark.statistics import Difference, FalseFlags, Interval
+from benchmark.yamlfile import YamlFile
+
+RULES = ROOT / "suites" / "rules.yaml"
+
+Selection = Literal["last", "best", "unknown"]
+
+
+class Severity(StrEnum):
+    """How a report colours a verdict."""
+
+    GOOD = "good"
+    NEUTRAL = "neutral"
+    BAD = "bad"
+
+
+class Verdict(StrEnum):
+    """What is said of a cell. The value is the word that is printed."""
+
+    EQUAL = "equal"
+    DIFFERS = "differs"
+    NOT_RUN = "not run"
+    NOT_VERIFIABLE = "not verifiable here"
+    NOT_COMPARABLE = "not comparable"
+    PROTOCOL_MISMATCH = "protocol mismatch"
+    TEACHER_MISMATCH = "teacher mismatch"
+    UNSTABLE = "unstable"
+    INSUFFICIENT_SEEDS = "insufficient seeds"
+    REPRODUCED = "reproduced"
+    BELOW = "below"
+    ABOVE = "above"
+    CONSISTENT = "consistent"
+    INCONCLUSIVE = "inconclusive"
+    DEPENDS_ON_EPOCH = "depends on epoch selection"
+
+    @property
+    def meaning(self) -> str:
+        """One line for a legend."""
+        return _MEANINGS[self][1]
+
+    @property
+    def severity(self) -> Severity:
+        """Its colour group."""
+        return _MEANINGS[self][0]
+
+    @property
+    def slug(self) -> str:
+        """As a command line writes it: `protocol-mismatch`."""
+        return self.value.replace(" ", "-")
+
+    @classmethod
+    def parse(cls, text: str) -> Verdict:
+        """A verdict by its word or its slug; a wrong one names the nearest."""
+        for verdict in cls:
+            if text.strip().lower() in (verdict.value, verdict.slug):
+                return verdict
+        raise UsageError(f"unknown verdict {text!r}", nearest(text, (verdict.slug for verdict in cls)))
+
+
+_MEANINGS: Mapping[Verdict, tuple[Severity, str]] = {
+    Verdict.EQUAL: (
+        Severity.GOOD,
+        "a computed cost equals the printed one to its last digit, under a named convention",
+    ),
+    Verdict.DIFFERS: (Severity.BAD, "no convention tried gives the printed cost"),
+    Verdict.NOT_RUN: (Severity.NEUTRAL, "no run of this experiment is recorded"),
+    Verdict.NOT_VERIFIABLE: (Severity.NEUTRAL, "this benchmark cannot run the cell; the reason is given"),
+    Verdict.NOT_COMPARABLE: (Severity.NEUTRAL, "runs exist, but under a reduced profile"),
+    Verdict.PROTOCOL_MISMATCH: (Severity.BAD, "runs exist, but under another protocol than the source's"),
+    Verdict.TEACHER_MISMATCH: (Severity.BAD, "the teacher used is not as accurate as the source's"),
+    Verdict.UNSTABLE: (Severity.BAD, "a declared repetition diverged"),
+    Verdict.INSUFFICIENT_SEEDS: (Severity.NEUTRAL, "too few repetitions to know their spread"),
+    Verdict.REPRODUCED: (Severity.GOOD, "the mean is shown to lie within the margin of the published value"),
+    Verdict.BELOW: (Severity.BAD, "the re-run is lower than chance between runs explains"),
+    Verdict.ABOVE: (Severity.NEUTRAL, "the re-run is higher than chance between runs explains"),
+    Verdict.CONSISTENT: (Severity.NEUTRAL, "chance explains the gap, and a large gap would have shown"),
+    Verdict.INCONCLUSIVE: (Severity.NEUTRAL, "chance explains the gap, but it would explain a large one too"),
+    Verdict.DEPENDS_ON_EPOCH: (
+        Severity.NEUTRAL,
+        "last and best epoch get different verdicts; the source does not say which",
+    ),
+}
+
+# Rule 2: verdicts that the caller reaches from manifests and records, before any statistic.
+BLOCKING = frozenset(
+    {
+        Verdict.NOT_RUN,
+        Verdict.NOT_VERIFIABLE,
+        Verdict.NOT_COMPARABLE,
+        Verdict.PROTOCOL_MISMATCH,
+        Verdict.TEACHER_MISMATCH,
+    }
+)
+# Where the runs are of the cell's own experiment, or near it, its gap is worth showing beside the verdict.
+_SHOWN_WHEN_BLOCKED = frozenset({Verdict.PROTOCOL_MISMATCH, Verdict.TEACHER_MISMATCH})
+Blocked = tuple[Verdict, str]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Number(_Strict):
+    """A number of the rules, where it comes from, and why it is this large."""
+
+    value: float = Field(gt=0, allow_inf_nan=False)
+    source: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+
+
+class Level(Number):
+    """A probability: 0.90 is 90 %."""
+
+    value: float = Field(gt=0.5, lt=1)
+
+
+class Levels(_Strict):
+    """Confidence of each kind of statement."""
+
+    equivalence: Level
+    prediction: Level
+    ordering: Level
+    power: Level
+
+
+class Scale(_Strict):
+    """What counts as small for some metrics of a data set, in their own points."""
+
+    data: str
+    metrics: tuple[str, ...] = Field(min_length=1)
+    margin: Number
+    spread_floor: Number
+    typical_spread: Number
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Scale:
+        if self.spread_floor.value > self.typical_spread.value:
+            raise ValueError("spread_floor exceeds typical_spread: the floor would replace the spread that runs have")
+        return self
+
+
+class Tolerance(_Strict):
+    """How far a teacher may be off, for some metrics."""
+
+    metrics: tuple[str, ...] = Field(min_length=1)
+    tolerance: Number
+
+
+class TeacherGate(_Strict):
+    """When a teacher counts as the published one."""
+
+    pinned: Number
+    trained: tuple[Tolerance, ...]
+
+    def tolerance(self, metric: str, *, pinned: bool) -> float:
+        """Largest accepted distance from the published accuracy: the weights' own if pinned, else the paper's."""
+        if pinned:
+            return self.pinned.value
+        known = {name: entry.tolerance.value for entry in self.trained for name in entry.metrics}
+        if metric not in known:
+            raise UsageError(f"the teacher gate knows no metric {metric!r}", nearest(metric, known))
+        return known[metric]
+
+
+class Rules(_Strict):
+    """suites/rules.yaml."""
+
+    levels: Levels
+    minimum_repetitions: Number
+    consistent_within: Number
+    scales: tuple[Scale, ...]
+    teacher_gate: TeacherGate
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> Rules:
+        if self.minimum_repetitions.value < 2 or self.minimum_repetitions.value % 1:
+            raise ValueError("minimum_repetitions must be a whole number of at least 2: one run has no spread")
+        named = [(scale.data, metric) for scale in self.scales for metric in scale.metrics]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise ValueError(f"scales name {' '.join(twice[0])} twice")
+        return self
+
+    def scale(self, data: str, metric: str) -> Scale:
+        """The scale of a metric on a data set."""
+        for scale in self.scales:
+            if scale.data == data and metric in scale.metrics:
+                return scale
+        known = [f"{scale.data} {name}" for scale in self.scales for name in scale.metrics]
+        raise UsageError(f"no rule for {data} {metric}", nearest(f"{data} {metric}", known))
+
+    @property
+    def least(self) -> int:
+        """Repetitions from which on a cell is judged."""
+        return int(self.minimum_repetitions.value)
+
+
+@cache
+def load_rules(path: Path = RULES) -> Rules:
+    """Read and check the rules.
+
+    Raises:
+        UsageError: every problem of the file at once, each with its line.
+    """
+    file = YamlFile(path)
+    try:
+        rules = Rules.model_validate(file.data)
+    except ValidationError as error:
+        for problem in error.errors():
+            place = ".".join(map(str, problem["loc"])) or "rules"
+            file.complain(file.written(problem["loc"]), f"{place}: {problem['msg'].lower()}{_given(problem['input'])}")
+        file.check("see the comment at the head of suites/rules.yaml")
+        raise
+    file.check("keep one of the two")
+    return rules
+
+
+def _given(value: object) -> str:
+    return "" if isinstance(value, dict | list | BaseModel) else f" (got {value!r})"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number as its source prints it, in percent."""
+
+    value: float
+    digits: int  # after the decimal point: how far rounding may have moved it
+    data: str
+    metric: str
+    std: float | None = None
+    runs: int | None = None  # of which it is the mean; None where the source does not say, judged as one
+
+    def __post_init__(self) -> None:
+        _check_percent((self.value,), f"published {self.data} {self.metric}")
+        if self.digits < 0 or round(self.value, self.digits) != self.value:
+            raise UsageError(
+                f"published {self.data} {self.metric}: {self.value} is not printed with {self.digits} digits",
+                "count the digits after the decimal point of the printed number",
+            )
+        if self.std is not None and not (math.isfinite(self.std) and self.std >= 0):
+            raise UsageError(f"published {self.data} {self.metric}: a spread of {self.std}", "leave it out if unknown")
+        if self.runs is not None and self.runs < 1:
+            raise UsageError(f"published {self.data} {self.metric}: {self.runs} runs", "leave it out if unknown")
+
+    @property
+    def rounding(self) -> float:
+        """Half of its last printed digit."""
+        return statistics.half_digit(self.digits)
+
+
+@dataclass(frozen=True)
+class Achieved:
+    """The declared repetitions of one experiment: the metric of each that finished, in percent, and how many diverged.
+
+    `repetitions` are their numbers, 0, 1, ... unless given; gains and orderings pair by them. `declared` is how many
+    the manifest asks for; extras must be left out by the caller.
+    """
+
+    values: tuple[float, ...]
+    diverged: int = 0
+    repetitions: tuple[int, ...] | None = None
+    declared: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_percent(self.values, "achieved values")
+        if self.diverged < 0:
+            raise UsageError(f"{self.diverged} diverged repetitions", "count the records that are marked diverged")
+        numbers = self.numbers
+        if len(numbers) != len(self.values) or len(set(numbers)) != len(numbers):
+            raise UsageError(
+                f"repetitions {numbers} do not number {len(self.values)} values", "one number a value, none twice"
+            )
+        if self.declared is not None and self.n + self.diverged > self.declared:
+            raise UsageError(
+                f"{self.n + self.diverged} repetitions where {self.declared} are declared",
+                "leave later extras out: they change no verdict",
+            )
+
+    @property
+    def n(self) -> int:
+        """Repetitions that finished."""
+        return len(self.values)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The repetition of each value."""
+        return self.repetitions if self.repetitions is not None else tuple(range(len(self.values)))
+
+    def at(self, repetitions: Iterable[int]) -> tuple[float, ...]:
+        """The values of these repetitions, in their order."""
+        found = dict(zip(self.numbers, self.values, strict=True))
+        return tuple(found[number] for number in repetitions)
+
+
+def _check_percent(values: Sequence[float], what: str) -> None:
+    statistics.checked(values, 0, what)
+    for position, value in enumerate(values):
+        if not 0 <= value <= 100:
+            raise UsageError(
+                f"{what}: value {position} is {value}, not a percentage",
+                "metrics are in percent, from 0 to 100; mend the record or the manifest",
+            )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, why, and every number that a reader needs to doubt it."""
+
+    verdict: Verdict
+    reason: str
+    n: int
+    gap: float | None = None  # ours minus published
+    interval: Interval | None = None  # of the gap; the published number taken as exact
+    prediction: float | None = None  # half-width of the interval that a further result like the published one falls in
+    margin: float | None = None
+    smallest_gap_seen: float | None = None  # the true gap that would be flagged below or above with the rules' power
+    convention: str | None = None  # of a static cell
+    readings: Mapping[str, Judgement] = field(default_factory=dict)  # by epoch selection, where both were judged
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What rules 4 to 8 look at."""
+
+    n: int
+    gap: float
+    interval: Interval
+    prediction: float
+    margin: float
+    smallest_gap_seen: float
+    against: str  # how the published side was read
+
+    def judgement(self, verdict: Verdict, reason: str) -> Judgement:
+        return Judgement(
+            verdict, reason, self.n, self.gap, self.interval, self.prediction, self.margin, self.smallest_gap_seen
+        )
+
+
+def judge(published: Published, achieved: Achieved, rules: Rules, blocked: Blocked | None = None) -> Judgement:
+    """The first rule that holds for a cell that is measured by training.
+
+    `blocked` is rule 2: a verdict that the caller has reached already, with its reason. It wins over everything, and
+    its gap is shown where the runs are near enough to the cell's own experiment for it to mean something.
+    """
+    scale = rules.scale(published.data, published.metric)
+    measured = _measure(published, achieved, scale, rules)
+    if blocked is not None:
+        return _blocked(blocked, achieved.n, measured)
+    if achieved.diverged:
+        return _unstable(achieved.diverged, achieved.n, measured)
+    if measured is None:
+        return Judgement(Verdict.NOT_RUN, "no repetition is recorded", 0)
+    if achieved.n < rules.least:
+        known, origin = _assumed_spread(published, scale)
+        return measured.judgement(
+            Verdict.INSUFFICIENT_SEEDS,
+            f"{_runs(achieved.n)} of at least {rules.least}; as an indication, not a verdict: the gap of "
+            f"{measured.gap:+.2f} is {abs(measured.gap) / known:.1f} times the spread of {known:.2f} that {origin}",
+        )
+    return _noted(_decide(measured, rules), achieved)
+
+
+def _measure(published: Published, achieved: Achieved, scale: Scale, rules: Rules) -> _Measured | None:
+    if not achieved.values:
+        return None
+    levels, runs = rules.levels, published.runs or 1
+    if achieved.n < rules.least:
+        known, _ = _assumed_spread(published, scale)
+        gap = math.fsum(achieved.values) / achieved.n - published.value
+        half = statistics.t_quantile(levels.equivalence.value, math.inf) * known / math.sqrt(achieved.n)
+        interval = Interval(gap - half, gap + half, levels.equivalence.value)
+        error, df = known * math.sqrt(1 / achieved.n + 1 / runs), math.inf
+    else:
+        interval = statistics.gap_interval(achieved.values, published.value, levels.equivalence.value)
+        gap = (interval.low + interval.high) / 2
+        error = statistics.prediction_error(achieved.values, runs, scale.spread_floor.value)
+        df = achieved.n - 1
+    return _Measured(
+        n=achieved.n,
+        gap=gap,
+        interval=interval,
+        prediction=statistics.t_quantile(levels.prediction.value, df) * error + published.rounding,
+        margin=scale.margin.value,
+        smallest_gap_seen=statistics.smallest_detectable_gap(
+            error, df, published.rounding, levels.prediction.value, levels.power.value
+        ),
+        against="" if published.runs else ", the published value taken as one run",
+    )
+
+
+def _assumed_spread(published: Published, scale: Scale) -> tuple[float, str]:
+    """A declared spread where the runs are too few to have one: the cell's own printed one, else the data set's."""
+    if published.std is not None and published.std >= scale.spread_floor.value:
+        return published.std, "the source prints for this cell"
+    return scale.typical_spread.value, f"is typical of {scale.data}"
+
+
+def _blocked(blocked: Blocked, n: int, measured: _Measured | None) -> Judgement:
+    verdict, reason = blocked
+    if verdict not in BLOCKING:
+        raise UsageError(f"{verdict.value!r} cannot be decided before the runs are looked at", "leave it to the rules")
+    if measured is None or verdict not in _SHOWN_WHEN_BLOCKED:
+        return Judgement(verdict, reason, n)
+    return measured.judgement(verdict, reason)
+
+
+def _unstable(diverged: int, n: int, measured: _Measured | None) -> Judgement:
+    reason = f"{diverged} of {diverged + n} repetitions diverged"
+    if measured is None:
+        return Judgement(Verdict.UNSTABLE, reason, 0)
+    return measured.judgement(Verdict.UNSTABLE, f"{reason}; the gap is that of the others")
+
+
+def _decide(measured: _Measured, rules: Rules) -> Judgement:
+    """Rules 5 to 8."""
+    interval, gap, reach, margin = measured.interval, measured.gap, measured.prediction, measured.margin
+    spanned = f"the {interval.level:.0%} interval of the gap, {interval.low:+.2f} to {interval.high:+.2f},"
+    chance = f"the {rules.levels.prediction.value:.0%} prediction interval of ±{reach:.2f}{measured.against}"
+    if interval.inside(margin):
+        return measured.judgement(Verdict.REPRODUCED, f"{spanned} lies inside the margin of ±{margin:.2f}")
+    if abs(gap) > reach:
+        verdict = Verdict.BELOW if gap < 0 else Verdict.ABOVE
+        return measured.judgement(verdict, f"the gap of {gap:+.2f} is outside {chance}")
+    widest = rules.consistent_within.value * margin
+    if reach <= widest:
+        return measured.judgement(
+            Verdict.CONSISTENT,
+            f"the gap of {gap:+.2f} is inside {chance}, which is no wider than ±{widest:.2f}; "
+            f"{spanned} is not inside the margin of ±{margin:.2f}",
+        )
+    return measured.judgement(
+        Verdict.INCONCLUSIVE,
+        f"the gap of {gap:+.2f} is inside {chance}, which is wider than ±{widest:.2f} and could hide one that matters",
+    )
+
+
+def _noted(judgement: Judgement, achieved: Achieved) -> Judgement:
+    """The judgement with what a reader should know of the sample."""
+    notes = []
+    if achieved.declared is not None and achieved.n < achieved.declared:
+        notes.append(f"{achieved.n} of {achieved.declared} declared repetitions are recorded")
+    if len(set(achieved.values)) == 1:
+        notes.append("all repetitions gave the same value: were they different runs?")
+    return replace(judgement, reason="; ".join((judgement.reason, *notes)))
+
+
+def _runs(count: int) -> str:
+    return f"{count} repetition{'s' if count != 1 else ''}"
+
+
+def judge_epochs(
+    published: Published,
+    last: Achieved,
+    best: Achieved,
+    selection: Selection,
+    rules: Rules,
+    blocked: Blocked | None = None,
+) -> Judgement:
+    """The verdict under the epoch selection of the source; where that is unknown under both, and they must agree.
+
+    Where both agree the last epoch's numbers are shown: choosing the best epoch looks at the test set.
+    """
+    if selection != "unknown":
+        return judge(published, last if selection == "last" else best, rules, blocked)
+    readings = {"last": judge(published, last, rules, blocked), "best": judge(published, best, rules, blocked)}
+    by_last, by_best = readings["last"], readings["best"]
+    if by_last.verdict is by_best.verdict:
+        note = "" if by_last.gap is None else "; the best epoch gets the same verdict"
+        return replace(by_last, reason=by_last.reason + note, readings=readings)
+    reason = (
+        f"the source does not say which epoch it reports: {by_last.verdict} by the last ({_signed(by_last.gap)}), "
+        f"{by_best.verdict} by the best ({_signed(by_best.gap)})"
+    )
+    return replace(by_last, verdict=Verdict.DEPENDS_ON_EPOCH, reason=reason, readings=readings)
+
+
+def _signed(gap: float | None) -> str:
+    return "no gap" if gap is None else f"gap {gap:+.2f}"
+
+
+def judge_static(printed: str, candidates: Mapping[str, float]) -> Judgement:
+    """Rule 1: a printed cost against what each counting convention gives, in the printed unit, in order of preference.
+
+    Equal means that the value rounds to the printed digits (a tie may round either way). The more conventions are
+    tried the easier one fits, so the reason says how many were.
+    """
+    text = printed.strip().replace(",", "")
+    try:
+        target = Decimal(text)
+    except InvalidOperation:
+        target = Decimal("nan")
+    if not target.is_finite():
+        raise UsageError(f"{printed!r} is no printed number", "write it as printed, without its unit: 61.1")
+    if not candidates:
+        return Judgement(Verdict.NOT_RUN, "no convention was tried", 0)
+    statistics.checked(tuple(candidates.values()), 1, f"costs for {printed}")
+    half = Decimal(1).scaleb(int(target.as_tuple().exponent)) / 2
+    gaps = {name: Decimal(repr(float(value))) - target for name, value in candidates.items()}
+    tried = f"{len(gaps)} convention{'s' if len(gaps) != 1 else ''} tried"
+    equal = [name for name, gap in gaps.items() if abs(gap) <= half]
+    chosen = equal[0] if equal else min(gaps, key=lambda name: abs(gaps[name]))
+    value, gap = candidates[chosen], float(gaps[chosen])
+    if equal:
+        also = f", also under {', '.join(equal[1:])}" if equal[1:] else ""
+        verdict, reason = Verdict.EQUAL, f"{value:.6g} rounds to {text} under {chosen}{also}; {tried}"
+    else:
+        verdict, reason = Verdict.DIFFERS, f"nearest is {value:.6g} under {chosen}, off by {gap:+.3g}; {tried}"
+    return Judgement(verdict, reason, 0, gap, margin=float(half), smallest_gap_seen=float(half), convention=chosen)
+
+
+@dataclass(frozen=True)
+class PublishedGain:
+    """How much one published row is above another, in points; `rounding`: how far printing may have moved it."""
+
+    value: float
+    rounding: float
+    data: str
+    metric: str
+    runs_ours: int | None = None
+    runs_base: int | None = None
+
+    @classmethod
+    def between(cls, ours: Published, base: Published) -> PublishedGain:
+        """The gain of one cell over another, both in one metric of one data set."""
+        if (ours.data, ours.metric) != (base.data, base.metric):
+            raise UsageError(
+                f"no gain between {ours.data} {ours.metric} and {base.data} {base.metric}",
+                "both cells must be in one metric of one data set",
+            )
+        # 72.22 - 70.58 is 1.6400000000000006; the printed digits say 1.64
+        value = round(ours.value - base.value, max(ours.digits, base.digits))
+        return cls(value, ours.rounding + base.rounding, ours.data, ours.metric, ours.runs, base.runs)
+
+
+def judge_gain(
+    published: PublishedGain, ours: Achieved, base: Achieved, rules: Rules, blocked: Blocked | None = None
+) -> Judgement:
+    """Our gain (mean of ours less mean of base) against the published one, by the same rules 3 to 8.
+
+    Paired where at least the minimum of repetitions is common to both, else Welch over all. The published gain is
+    taken as that of unpaired runs, as many as its rows state (one where they do not), with the spreads that ours
+    have.
+    """
+    scale = rules.scale(published.data, published.metric)
+    difference = _difference(ours, base, rules)
+    measured = None if difference is None else _measure_gain(published, ours, base, difference, scale, rules)
+    n = min(ours.n, base.n) if difference is None else difference.n
+    if blocked is not None:
+        return _blocked(blocked, n, measured)
+    if ours.diverged or base.diverged:
+        return _unstable(ours.diverged + base.diverged, ours.n + base.n, measured)
+    if measured is None:
+        if not (ours.n and base.n):
+            return Judgement(Verdict.NOT_RUN, "no repetition is recorded of one of the two", n)
+        gap = math.fsum(ours.values) / ours.n - math.fsum(base.values) / base.n - published.value
+        reason = f"{ours.n} and {_runs(base.n)}, of at least {rules.least} each"
+        return Judgement(Verdict.INSUFFICIENT_SEEDS, reason, n, gap, margin=scale.margin.value)
+    decided = _decide(measured, rules)
+    how = f"paired on {difference.n} repetitions" if difference and difference.paired else "unpaired (Welch)"
+    return replace(decided, reason=f"{decided.reason}; {how}")
+
+
+def _difference(ours: Achieved, base: Achieved, rules: Rules, floor: float = 0.0) -> Difference | None:
+    level = rules.levels.equivalence.value
+    common = sorted(set(ours.numbers) & set(base.numbers))
+    if len(common) >= rules.least:
+        return statistics.paired_difference(ours.at(common), base.at(common), level, floor)
+    if min(ours.n, base.n) >= rules.least:
+        return statistics.welch_difference(ours.values, base.values, level, floor)
+    return None
+
+
+def _measure_gain(
+    published: PublishedGain, ours: Achieved, base: Achieved, difference: Difference, scale: Scale, rules: Rules
+) -> _Measured:
+    floor, levels = scale.spread_floor.value, rules.levels
+    floored = _difference(ours, base, rules, floor)
+    assert floored is not None  # the same samples gave a difference without a floor
+    theirs = sum(
+        max(statistics.spread(side.values), floor) ** 2 / (runs or 1)
+        for side, runs in ((ours, published.runs_ours), (base, published.runs_base))
+    )
+    error = math.hypot(floored.standard_error, math.sqrt(theirs))
+    unknown = published.runs_ours is None or published.runs_base is None
+    return _Measured(
+        n=difference.n,
+        gap=difference.value - published.value,
+        interval=replace(
+            difference.interval,
+            low=difference.interval.low - published.value,
+            high=difference.interval.high - published.value,
+        ),
+        prediction=statistics.t_quantile(levels.prediction.value, floored.df) * error + published.rounding,
+        margin=scale.margin.value,
+        smallest_gap_seen=statistics.smallest_detectable_gap(
+            error, floored.df, published.rounding, levels.prediction.value, levels.power.value
+        ),
+        against=", published values taken as one run" if unknown else "",
+    )
+
+
+class Order(StrEnum):
+    """What is said of a published ordering of two rows."""
+
+    HOLDS = "holds"
+    REVERSED = "reversed"
+    UNRESOLVED = "not resolved"
+    INSUFFICIENT_SEEDS = "insufficient seeds"
+    UNSTABLE = "unstable"
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """One published ordering: by the source, `better` is above `worse`."""
+
+    name: str
+    better: Achieved
+    worse: Achieved
+    data: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class OrderJudgement:
+    """What the runs say of one ordering. `difference` is better minus worse, by the source's naming."""
+
+    name: str
+    order: Order
+    reason: str
+    n: tuple[int, int]
+    difference: float | None = None
+    interval: Interval | None = None
+    test: str | None = None
+    p_value: float | None = None
+    adjusted: float | None = None
+
+
+@dataclass(frozen=True)
+class OrderReport:
+    """All orderings of a table. `flags`: what chance would do without Holm if no two rows truly differed."""
+
+    judgements: tuple[OrderJudgement, ...]
+    tested: int
+    flags: FalseFlags
+
+
+def judge_orderings(orderings: Sequence[Ordering], rules: Rules) -> OrderReport:
+    """Every ordering of one table, p values adjusted by Holm over those that could be tested.
+
+    Paired t where at least the minimum of repetitions is common; else Mann-Whitney where both sides have four; else
+    untested.
+    """
+    tests = {index: test for index, item in enumerate(orderings) if (test := _order_test(item, rules)) is not None}
+    adjusted = dict(zip(tests, statistics.holm([test.p_value for test in tests.values()]), strict=True))
+    level = rules.levels.ordering.value
+    judged = tuple(
+        _order(item, tests.get(index), adjusted.get(index), rules, level) for index, item in enumerate(orderings)
+    )
+    return OrderReport(judged, len(tests), statistics.expected_false_flags(len(tests), level))
+
+
+def _order_test(item: Ordering, rules: Rules) -> statistics.Comparison | None:
+    if item.better.diverged or item.worse.diverged:
+        return None
+    common = sorted(set(item.better.numbers) & set(item.worse.numbers))
+    if len(common) >= rules.least:
+        floor = rules.scale(item.data, item.metric).spread_floor.value
+        return statistics.paired_t(item.better.at(common), item.worse.at(common), floor)
+    if min(item.better.n, item.worse.n) >= statistics.MANN_WHITNEY_LEAST:
+        return statistics.mann_whitney(item.better.values, item.worse.values)
+    return None
+
+
+def _order(
+    item: Ordering, test: statistics.Comparison | None, adjusted: float | None, rules: Rules, level: float
+) -> OrderJudgement:
+    n = (item.better.n, item.worse.n)
+    if item.better.diverged or item.worse.diverged:
+        return OrderJudgement(item.name, Order.UNSTABLE, "a declared repetition diverged", n)
+    if test is None or adjusted is None:
+        need = f"{rules.least} common repetitions, or {statistics.MANN_WHITNEY_LEAST} on either side"
+        return OrderJudgement(item.name, Order.INSUFFICIENT_SEEDS, f"{n[0]} and {n[1]} repetitions; {need} needed", n)
+    difference = _difference(item.better, item.worse, rules)
+    assert difference is not None  # whatever could be tested has a difference
+    shown = Order.HOLDS if test.effect > 0 else Order.REVERSED
+    order = shown if adjusted < 1 - level else Order.UNRESOLVED
+    reason = f"difference {difference.value:+.2f}, {test.test} p = {test.p_value:.3g}, after Holm {adjusted:.3g}"
+    return OrderJudgement(
+        item.name, order, reason, test.n, difference.value, difference.interval, test.test, test.p_value, adjusted
+    )

@@ -1,0 +1,229 @@
+"""Knowledge diffusion for distillation (Huang et al., NeurIPS 2023, arXiv 2305.15712)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.models.taps import resolve_roles
+from methods.base import LOGITS, PRE_POOL, Batch, Losses, Method, Moment, Outputs, Pair
+from methods.diffkd.diffusion import alphas_cumprod, denoise, denoising_steps, diffusion_loss
+from methods.diffkd.networks import PREDICTORS, Autoencoder, NoiseAdapter, projection
+from methods.maps import match_sizes
+from methods.options import MethodOptions, MethodReference, option
+from methods.spec import MethodSpec
+
+
+class DiffKD(Method):
+    """DiffKD: denoise the student's features with a diffusion model trained on the teacher's, then compare them.
+
+    `task + lambda1 L_diff + lambda2 L_ae + lambda3 d(denoise(gamma z_s + (1 - gamma) e), z_t)` for each branch, where
+    `z_s` is the projected student tensor, `z_t` the (encoded) teacher tensor, detached, and `gamma` is learned.
+
+    With `nfe` 0 nothing is denoised, so no noise is matched and no predictor is trained: the distance alone acts, on
+    the projected student tensor. A branch's weight is the product of `weight`, its own weight and the term's.
+    """
+
+    taps: tuple[str, ...] = (PRE_POOL, LOGITS)
+
+    class Options(MethodOptions):
+        """Options of DiffKD."""
+
+        variant: Literal["official", "paper"] = option(
+            "official",
+            "`official`: the released code. `paper`: as printed, which has timesteps from 500 on, two linear"
+            " layers to predict the noise in logits, and no projection after denoising",
+            source="image_classification_sota, which produced the published log",
+        )
+        branches: tuple[Literal["feature", "logits"], ...] = option(
+            ("feature", "logits"), "what is distilled (Table 7)", source="paper, section 4.1", min_length=1
+        )
+        feature_tap: str = option(
+            "pre_pool",
+            "the role of the feature branch; a pattern such as `fpn.*` makes one branch of each role it matches",
+            source="paper, section 4.1: the last feature before pooling",
+        )
+        latent: int | None = option(
+            None,
+            "width of the feature's autoencoder, none where it is null (Table 8)",
+            source="paper, appendix B.2: none on CIFAR-100, 1024 for ResNet and 768 for Swin-L teachers on ImageNet",
+            gt=0,
+        )
+        noise_matching: bool = option(
+            True, "mix noise into the student's tensor, to a learned degree (Table 11)", source="paper, section 3.3"
+        )
+        nfe: int = option(
+            5,
+            "denoising steps, evaluations of the noise predictor (Figure 4); both grids end at 500",
+            source="paper, section 4.4",
+            ge=0,
+            le=500,
+        )
+        predictor: Literal["light"] = option(
+            "light", "the noise predictor (Table 12)", source="paper, section 3.2: two bottlenecks"
+        )
+        feature_distance: MethodReference = option(
+            {"mse": {}}, "compares denoised feature and teacher latent", source="paper, section 4.1: MSE"
+        )
+        logits_distance: MethodReference = option(
+            {"kd": {"temperature": 1.0}},
+            "compares denoised and teacher logits; DiffKD-dagger says `dist`",
+            source="paper, section 4.1: KL divergence with temperature 1",
+        )
+        weight: float = option(
+            1.0,
+            "of all terms, as in the released code",
+            source="paper, appendix B.2: 1 on ImageNet; for CIFAR-100 it is stated nowhere",
+            ge=0,
+        )
+        feature_weight: float = option(1.0, "of all terms of the feature branch", source="paper, equation (9)", ge=0)
+        logits_weight: float = option(1.0, "of all terms of the logit branch", source="paper, equation (9)", ge=0)
+        diffusion_weight: float = option(
+            1.0, "of the noise predictor's loss: lambda 1", source="paper, section 3.3: 1 in all experiments", ge=0
+        )
+        autoencoder_weight: float = option(
+            1.0, "of the reconstruction loss: lambda 2", source="paper, section 3.3: 1 in all experiments", ge=0
+        )
+        distillation_weight: float = option(
+            1.0, "of the distance: lambda 3", source="paper, appendix B.2: 1 on ImageNet; 5 to 15 on COCO", ge=0
+        )
+        resize: Literal["pool", "interpolate"] = option(
+            "pool", "maps of unequal size: pool the larger, or interpolate the student's", source="stated nowhere"
+        )
+
+    options: Options
+
+    def __init__(self, options: MethodOptions | None = None) -> None:
+        super().__init__(options)
+        wanted = {"feature": self.options.feature_tap, "logits": LOGITS}
+        self.taps = tuple(role for kind, role in wanted.items() if kind in self.options.branches)
+        self.branches = nn.ModuleDict()
+
+    def build(self, pair: Pair) -> None:
+        """A branch of each role, in a fixed order: features, then logits."""
+        if "feature" in self.options.branches:
+            roles = self._feature_roles(pair)
+            for index, role in enumerate(roles):
+                name = "feature" if len(roles) == 1 else f"feature_{index}"
+                self.branches[name] = self._branch(role, pair, is_logits=False)
+        if "logits" in self.options.branches:
+            self.branches["logits"] = self._branch(LOGITS, pair, is_logits=True)
+
+    def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
+        """Terms `<branch>.distillation`, `.diffusion` and `.autoencoder`; tracks `<branch>.gamma`, one a sample."""
+        terms: dict[str, Tensor] = {}
+        tracked: dict[str, Tensor] = {}
+        for name, branch in self._each_branch():
+            latents = branch(student[branch.role], teacher[branch.role], moment)
+            found = {"distillation": branch.compare(latents, batch), **latents.losses}
+            terms |= {f"{name}.{term}": branch.weights[term] * value for term, value in found.items()}
+            if latents.gamma is not None:
+                tracked[f"{name}.gamma"] = latents.gamma.detach()
+        return Losses(terms, tracked)
+
+    def _each_branch(self) -> list[tuple[str, Branch]]:
+        return [(name, branch) for name, branch in self.branches.items() if isinstance(branch, Branch)]
+
+    def _feature_roles(self, pair: Pair) -> tuple[str, ...]:
+        roles = resolve_roles((self.options.feature_tap,), pair.student_shapes)
+        if set(roles) != set(resolve_roles((self.options.feature_tap,), pair.teacher_shapes)):
+            self.skip(f"student and teacher have different taps {self.options.feature_tap!r}")
+        return roles
+
+    def _branch(self, role: str, pair: Pair, *, is_logits: bool) -> Branch:
+        student, teacher = pair.student_shapes[role], pair.teacher_shapes[role]
+        if len(student) != len(teacher):
+            self.skip(f"{role} is {student} in the student and {teacher} in the teacher")
+        weight = self.options.weight * (self.options.logits_weight if is_logits else self.options.feature_weight)
+        weights = {
+            "distillation": weight * self.options.distillation_weight,
+            "diffusion": weight * self.options.diffusion_weight,
+            "autoencoder": weight * self.options.autoencoder_weight,
+        }
+        reference = self.options.logits_distance if is_logits else self.options.feature_distance
+        latent = None if is_logits else self.options.latent
+        return Branch(role, student, teacher, latent, weights, MethodSpec.parse(reference).make(), self.options)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What a branch makes of two tensors. Latents are B,C,H,W (vectors: B,C,1,1), the teacher's without gradient."""
+
+    student: Tensor  # denoised
+    teacher: Tensor
+    losses: dict[str, Tensor]  # of the noise predictor and the autoencoder, unweighted
+    gamma: Tensor | None  # B
+
+
+class Branch(nn.Module):
+    """The diffusion of one role: its networks, its distance and the weights of its terms."""
+
+    alphas: Tensor
+
+    def __init__(
+        self,
+        role: str,
+        student: tuple[int, ...],
+        teacher: tuple[int, ...],
+        latent: int | None,
+        weights: dict[str, float],
+        distance: Method,
+        options: DiffKD.Options,
+    ) -> None:
+        """Shapes are C,H,W of maps or C of vectors."""
+        super().__init__()
+        self.role, self.weights, self.distance, self.resize = role, weights, distance, options.resize
+        self.spatial = len(teacher) == 3
+        channels = latent or teacher[0]
+        self.steps = denoising_steps(options.variant, options.nfe)
+        self.register_buffer("alphas", alphas_cumprod(), persistent=False)
+        self.student_projection = nn.Conv2d(student[0], channels, 1)
+        self.autoencoder = Autoencoder(teacher[0], latent) if latent else None
+        # What would get no gradient is not made: training over several devices forbids idle parameters.
+        self.adapter = NoiseAdapter(channels, self.spatial) if options.noise_matching and self.steps else None
+        self.predictor = PREDICTORS[options.predictor](channels, self.spatial, options.variant) if self.steps else None
+        self.output_projection = projection(channels, channels) if options.variant == "official" else nn.Identity()
+
+    def forward(self, student: Tensor, teacher: Tensor, moment: Moment) -> Latents:
+        """From maps B,C,H,W or vectors B,C. Draws the matching noise, then the diffusion's noise and timesteps."""
+        if self.spatial:
+            student, teacher = match_sizes(student, teacher, self.resize)
+        else:
+            student, teacher = student[:, :, None, None], teacher[:, :, None, None]
+        losses: dict[str, Tensor] = {}
+        target = teacher
+        if self.autoencoder is not None:
+            encoded, reconstruction = self.autoencoder(teacher)
+            losses["autoencoder"] = F.mse_loss(reconstruction, teacher)
+            target = encoded.detach()
+        target = _at_least_float32(target)
+        denoised, gamma = self._denoise(_at_least_float32(self.student_projection(student)), moment)
+        if self.predictor is not None:
+            losses["diffusion"] = diffusion_loss(target, self.alphas, self.predictor, moment)
+        return Latents(self.output_projection(denoised), target, losses, gamma)
+
+    def compare(self, latents: Latents, batch: Batch) -> Tensor:
+        """The distance of both latents, which sees vectors as B,C."""
+        student, teacher = latents.student, latents.teacher
+        if not self.spatial:
+            student, teacher = student.flatten(1), teacher.flatten(1)
+        return self.distance.distance(student, teacher, batch)
+
+    def _denoise(self, latent: Tensor, moment: Moment) -> tuple[Tensor, Tensor | None]:
+        gamma = None
+        if self.adapter is not None:
+            gamma = self.adapter(latent)
+            share = gamma.view(-1, 1, 1, 1)
+            latent = share * latent + (1 - share) * moment.normal_like(latent)
+        if self.predictor is not None:
+            latent = denoise(latent, self.steps, self.predictor)
+        return latent, gamma
+
+
+def _at_least_float32(latent: Tensor) -> Tensor:
+    """Near timestep 0 the noise is a hundredth of the signal, less than half precision resolves."""
+    return latent.to(torch.promote_types(latent.dtype, torch.float32))

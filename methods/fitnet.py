@@ -1,0 +1,75 @@
+"""FitNets: hints for thin deep nets (Romero et al., ICLR 2015, arXiv 1412.6550)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.base import Batch, Losses, Method, Moment, Outputs, Pair
+from methods.maps import match_sizes
+from methods.options import MethodOptions, option
+
+
+class Regressor(nn.Module):
+    """Student map B,S,H,W to the teacher's channels and, at a ratio of two, to its size; batch norm and ReLU follow."""
+
+    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...]) -> None:
+        super().__init__()
+        channels, sides = (student[0], teacher[0]), (student[1:], teacher[1:])
+        self.conv: nn.Module
+        if sides[0] == tuple(2 * side for side in sides[1]):
+            self.conv = nn.Conv2d(*channels, kernel_size=3, stride=2, padding=1)
+        elif tuple(2 * side for side in sides[0]) == sides[1]:
+            self.conv = nn.ConvTranspose2d(*channels, kernel_size=4, stride=2, padding=1)
+        else:
+            self.conv = nn.Conv2d(*channels, kernel_size=1)
+        self.bn = nn.BatchNorm2d(channels[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B,S,H,W to B,T,H',W'."""
+        return F.relu(self.bn(self.conv(x)))
+
+
+class FitNet(Method):
+    """FitNet: a regressor on one student stage meets the teacher's stage in mean squared error.
+
+    `weight * mean((ReLU(BN(conv(s))) - t)^2)`, trained jointly with cross-entropy as RepDistiller and mdistiller do;
+    the FitNets paper trains with the hint first and has no batch norm.
+
+    The convolution is 1x1 for equal sides, 3x3 with stride 2 where the student's side is twice the teacher's,
+    transposed 4x4 with stride 2 where it is half. Other ratios get the 1x1 form and then `resize`, our choice: no CIFAR
+    pair of the paper needs it at stage 2. mdistiller takes a convolution 1 + s - t wide for larger students, and fails
+    for smaller ones.
+    """
+
+    taps = ("stage2",)
+
+    class Options(MethodOptions):
+        """Options of FitNet."""
+
+        hint: str = option("stage2", "tap of both networks", source="RepDistiller: hint layer 2")
+        weight: float = option(100.0, "of the hint", source="RepDistiller and mdistiller, CIFAR-100", ge=0)
+        resize: Literal["pool", "interpolate"] = option(
+            "pool", "what is resized where no convolution form fits", source="ours: unstated"
+        )
+
+    options: Options
+
+    def __init__(self, options: MethodOptions | None = None) -> None:
+        super().__init__(options)
+        self.taps = (self.options.hint,)
+
+    def build(self, pair: Pair) -> None:
+        """One regressor; both taps must be maps."""
+        student, teacher = pair.student_shapes[self.options.hint], pair.teacher_shapes[self.options.hint]
+        if len(student) != 3 or len(teacher) != 3:
+            self.skip(f"{self.options.hint} is {student} in the student and {teacher} in the teacher, not two maps")
+        self.regressor = Regressor(student, teacher)
+
+    def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
+        """One term, `hint`."""
+        hint = self.options.hint
+        regressed, target = match_sizes(self.regressor(student[hint]), teacher[hint], self.options.resize)
+        return Losses({"hint": self.options.weight * F.mse_loss(regressed, target)})

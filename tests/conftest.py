@@ -1,0 +1,41 @@
+"""What all tests share: one thread a test process, and the official CIFAR-100 where it can be had without a network."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Before anything imports torch, and for the processes that tests start: the networks of the tests are too small for
+# more threads to help, and a fixed count keeps bit-identity tests meaningful.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = "BENCHMARK_SHARED_DATA"
+
+
+@pytest.fixture(scope="session")
+def cifar100_dir() -> Path:
+    """A folder that holds the official `cifar-100-python/`, rebuilt once a machine, outside the repository."""
+    shared = Path(os.environ.get(SHARED_DATA, ROOT.parent / "shared" / "data"))
+    script = shared / "unpack_cifar100.py"
+    if not script.is_file():
+        pytest.skip(f"needs the official CIFAR-100: no {script.name} in {shared} (set ${SHARED_DATA})")
+    cache = Path(tempfile.gettempdir()) / f"benchmark-cifar100-{os.getuid()}"
+    cache.mkdir(exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(
+            lock, fcntl.LOCK_EX
+        )  # two test processes may start at once; the script keeps what is there and right
+        done = subprocess.run([sys.executable, str(script), str(cache)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"{script} failed: {done.stdout}{done.stderr}")
+    absent = [name for name in ("train", "test", "meta") if not (cache / "cifar-100-python" / name).is_file()]
+    if absent:
+        pytest.skip(f"needs the official CIFAR-100: {script} could not rebuild {', '.join(absent)}")
+    return cache
