@@ -16,21 +16,17 @@ ROOT = Path(__file__).resolve().parent.parent
 EXTRA = "BENCHMARK_EXTRA"  # folders with a user's own methods and models, separated like $PATH
 
 
-def source_files(package: str) -> Iterator[Path]:
-    """Every python file of a package of this project, then of the folders in $BENCHMARK_EXTRA."""
+def source_files(package: str, extra: str) -> Iterator[Path]:
+    """Every python file of a package of this project, then of the folders in `extra`, a list like $PATH."""
     yield from sorted((ROOT / package).rglob("*.py"))
-    for folder in filter(None, os.environ.get(EXTRA, "").split(os.pathsep)):
-        yield from sorted(Path(folder).expanduser().glob("*.py"))
+    for folder in filter(None, extra.split(os.pathsep)):
+        yield from sorted(Path(folder).expanduser().resolve().glob("*.py"))
 
 
 @cache
-def _parsed(path: Path, stamp: int) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-
-
 def syntax(path: Path) -> ast.Module:
-    """The file's syntax tree, parsed once for each version of the file."""
-    return _parsed(path, path.stat().st_mtime_ns)
+    """The file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
 def literal(body: list[ast.stmt], name: str) -> object | None:

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+from benchmark.data.locate import GENERATED, GENERATED_VERSION
 from benchmark.errors import UsageError
 from benchmark.manifest import Cell, Profile, ProfileName, Suite, TeacherSpec
 from benchmark.recipe import Recipe, recipe
@@ -17,8 +18,8 @@ from methods.spec import MethodSpec
 
 # Raised when the canonical form itself changes meaning; every identity changes with it.
 CANONICAL_VERSION = 1
-STATIC_METRICS = frozenset({"params_m", "macs_m", "macs_g"})  # known from a network alone, without a run
-GENERATED = "generated"  # the data set that stands in where no real one is to be had
+# Known from networks alone, without a run. `side_` counts a method's side networks, not the student.
+STATIC_METRICS = frozenset({"params_m", "macs_g", "side_params_m", "side_macs_m", "side_macs_g"})
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Data:
         """What differs from the whole data set."""
         whole = Data(self.name)
         changed = {key: value for key, value in vars(self).items() if value != getattr(whole, key)}
-        return {"name": self.name, **changed}
+        return {"name": GENERATED_VERSION if self.name == GENERATED else self.name, **changed}
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
 
-from benchmark.discovery import literal, load, source_files, syntax
+from benchmark.discovery import EXTRA, literal, load, source_files, syntax
 from benchmark.errors import UsageError, nearest
 from methods.options import MethodOptions, MethodReference, option
 
@@ -79,15 +80,16 @@ def _entry(node: ast.ClassDef, path: Path) -> MethodEntry:
     )
 
 
+def methods() -> dict[str, MethodEntry]:
+    """Every method, by name. Files are read once a process."""
+    return _registry(os.environ.get(EXTRA, ""))
+
+
 @cache
-def _registry(files: tuple[tuple[Path, int], ...]) -> dict[str, MethodEntry]:
+def _registry(extra: str) -> dict[str, MethodEntry]:
     found: dict[str, MethodEntry] = {}
-    for path, _ in files:
-        for node in syntax(path).body:
-            if not isinstance(node, ast.ClassDef) or not any(
-                isinstance(base, ast.Name) and base.id == "Method" for base in node.bases
-            ):
-                continue
+    for path in source_files("methods", extra):
+        for node in filter(_is_method, syntax(path).body):
             entry = _entry(node, path)
             if entry.name in found:
                 raise UsageError(
@@ -98,10 +100,11 @@ def _registry(files: tuple[tuple[Path, int], ...]) -> dict[str, MethodEntry]:
     return found
 
 
-def methods() -> dict[str, MethodEntry]:
-    """Every method, by name."""
-    files = [path for path in source_files("methods") if path.name not in ("base.py", "registry.py")]
-    return _registry(tuple((path, path.stat().st_mtime_ns) for path in files))
+def _is_method(node: ast.stmt) -> TypeGuard[ast.ClassDef]:
+    # A class that derives from `base.Method`, written so, is machinery and stays unlisted.
+    return isinstance(node, ast.ClassDef) and any(
+        isinstance(parent, ast.Name) and parent.id == "Method" for parent in node.bases
+    )
 
 
 def method(name: str) -> MethodEntry:

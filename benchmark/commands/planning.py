@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from benchmark.data.locate import DataSource, resolve
-from benchmark.experiment import GENERATED, Plan, Selection, make_plan
+from benchmark.data.locate import GENERATED, DataSource, resolve
+from benchmark.experiment import Plan, Selection, make_plan
 from benchmark.manifest import Suite, load, load_all, suite_path
 from benchmark.records import Store
 
@@ -43,12 +42,7 @@ def source_for(suites: list[Suite], arguments: argparse.Namespace, allow_downloa
     if not needed:
         return None
     smoke_only = all((arguments.profile or suite.file.profile) == "smoke" for suite in suites)
-    return resolve("cifar100", _data_dir(arguments), allow_download, allow_generated=smoke_only)
-
-
-def _data_dir(arguments: argparse.Namespace) -> Path | None:
-    found: Path | None = arguments.data_dir
-    return found
+    return resolve("cifar100", arguments.data_dir, allow_download, allow_generated=smoke_only)
 
 
 def planned(suites: list[Suite], arguments: argparse.Namespace, source: DataSource | None) -> Plan:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.commands.planning import planned, selection_of, source_for, store_of, suites_of
+from benchmark.data.locate import GENERATED
 from benchmark.errors import UsageError
-from benchmark.experiment import GENERATED, Plan
+from benchmark.experiment import Plan
 from benchmark.files import write_text
 from benchmark.report.table import suite_table
 
@@ -42,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
             store=store,
             device=device,
             threads=arguments.threads,
-            data_dir=source.folder if source else arguments.data_dir,
+            source=source,
             checkpoint_seconds=arguments.checkpoint_seconds,
         )
         with reporting(settings, len(plan.runs)) as reported:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.data import generated
-from benchmark.data.locate import DataSource, md5_of, mismatch
+from benchmark.data.locate import GENERATED_VERSION, DataSource, md5_of, mismatch
 from benchmark.errors import BenchmarkError, UsageError
 
 CLASSES = 100
@@ -106,11 +106,11 @@ def _generated() -> tuple[_Pool, _Pool, dict[str, str]]:
     made = generated.generate()
     if made.sha256 != generated.SHA256:
         raise BenchmarkError(
-            f"{generated.VERSION} came out as sha256 {made.sha256}, expected {generated.SHA256}: "
+            f"{GENERATED_VERSION} came out as sha256 {made.sha256}, expected {generated.SHA256}: "
             "this numpy draws or computes other images",
             "pip install --upgrade numpy, and report both version and processor",
         )
-    origin = {"version": generated.VERSION, "sha256": made.sha256}
+    origin = {"version": GENERATED_VERSION, "sha256": made.sha256}
     return (made.train_images, made.train_labels), (made.test_images, made.test_labels), origin
 
 

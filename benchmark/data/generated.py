@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = "generated-v1"
 SHA256 = "eb44a882cc199285fc74b157bed23ac226ff75918b92166312b3e267737e0c77"
 CLASSES, SUPERCLASSES, SIZE = 100, 20, 32
 TRAIN, TEST = 10_000, 2_000

@@ -28,6 +28,9 @@ from benchmark.errors import MissingInput, StorageError, UsageError, nearest
 ENVIRONMENT = "BENCHMARK_DATA"
 DEFAULT = Path("data")  # under the working directory
 
+GENERATED = "generated"  # the name of the set that stands in
+GENERATED_VERSION = "generated-v1"  # raised when its images change
+
 FOLDER = "cifar-100-python"
 FILES = {  # md5 sums as torchvision.datasets.CIFAR100 has them
     "train": "16019d7e3df5f24257cddd939b257f8d",
@@ -71,6 +74,12 @@ def find_cifar100(data_dir: Path | None) -> Found | None:
     if data_dir is not None:
         raise MissingInput(f"{data_dir} holds no CIFAR-100: neither {FOLDER}/ nor {ARCHIVE}", _mend(_folder(data_dir)))
     return None
+
+
+def present(data_dir: Path | None) -> bool:
+    """Whether some place holds files of these names. Quick: nothing is verified."""
+    places = [place.expanduser() for place in _places(data_dir)]
+    return any((folder / "train").is_file() for place in places for folder in (place, place / FOLDER))
 
 
 def resolve(name: str, data_dir: Path | None, allow_download: bool, allow_generated: bool) -> DataSource:

@@ -25,4 +25,4 @@ def learning_rate(recipe: Recipe, epochs_done: float) -> float:
             return recipe.min_lr + (recipe.lr - recipe.min_lr) * half
         case "poly":
             left = max(0.0, 1 - epochs_done / recipe.epochs)
-            return recipe.min_lr + (recipe.lr - recipe.min_lr) * left**recipe.power
+            return float(recipe.min_lr + (recipe.lr - recipe.min_lr) * left**recipe.power)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmark import provenance
+from benchmark.data.locate import DataSource
 from benchmark.engine import checkpoint, precision
 from benchmark.engine.distiller import Distiller, student_roles
 from benchmark.engine.meter import Meter
@@ -61,7 +62,7 @@ class Settings:
     store: Store = field(default_factory=Store)
     device: str = "cpu"
     threads: int | None = None
-    data_dir: Path | None = None
+    source: DataSource | None = None
     checkpoint_seconds: float = 60.0
     stop: Event = field(default_factory=Event)
     say: Callable[[str], None] = print

@@ -14,11 +14,11 @@ from types import FrameType
 
 import torch
 
-from benchmark.engine.lease import Held, lease
 from benchmark.engine.training import Settings, Stopped, Training, skipped
 from benchmark.errors import BenchmarkError, CannotServe, StorageError
 from benchmark.experiment import Data, Experiment, Plan, Run
 from benchmark.files import storage, write_text
+from benchmark.lease import Held, lease
 from benchmark.records import Record, Unreadable, read_record
 from benchmark.tasks.classification import DeviceData, load_data
 
@@ -173,7 +173,7 @@ class Local:
     def _data_of(self, run: Run) -> DeviceData:
         data = run.experiment.data
         if data not in self._data:
-            self._data = {data: load_data(data, self.settings.data_dir, torch.device(self.settings.device))}
+            self._data = {data: load_data(data, self.settings.source, torch.device(self.settings.device))}
         return self._data[data]
 
 

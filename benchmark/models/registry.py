@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.discovery import literal, load, source_files, syntax
+from benchmark.discovery import EXTRA, literal, load, source_files, syntax
 from benchmark.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -43,9 +45,14 @@ class ModelEntry:
 
 
 def models() -> dict[str, ModelEntry]:
-    """Every network, by name."""
+    """Every network, by name. Files are read once a process."""
+    return _registry(os.environ.get(EXTRA, ""))
+
+
+@cache
+def _registry(extra: str) -> dict[str, ModelEntry]:
     found: dict[str, ModelEntry] = {}
-    for path in source_files("benchmark/models"):
+    for path in source_files("benchmark/models", extra):
         tree = syntax(path)
         declared = literal(tree.body, "MODELS")
         if not isinstance(declared, dict):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 
 from benchmark.data import cifar
 from benchmark.data.augment import MEAN, STD, EpochPlan, crop_flip, normalise, plan_epoch
-from benchmark.data.locate import resolve
+from benchmark.data.locate import DataSource, resolve
 from benchmark.engine.distiller import TaskLoss
 from benchmark.engine.streams import seed_of
 from benchmark.errors import UsageError
@@ -78,13 +77,14 @@ class DeviceData:
         return normalise(self.train.images[:2], self.mean, self.std)
 
 
-def load_data(data: Data, data_dir: Path | None, device: torch.device) -> DeviceData:
-    """The experiment's data, on the device.
+def load_data(data: Data, source: DataSource | None, device: torch.device) -> DeviceData:
+    """The experiment's data, on the device, from the files found for it.
 
     Raises:
-        MissingInput: the files are not there, or not the official ones.
+        MissingInput: no files were found, or they are not the official ones.
     """
-    source = resolve(data.name, data_dir, allow_download=True, allow_generated=False)
+    if source is None or source.kind != data.name:
+        source = resolve(data.name, None, allow_download=False, allow_generated=False)
     dataset = cifar.load(source, data.train, data.test, data.subset_seed, data.holdout or 0)
     train, test = dataset.train.to(device), dataset.test.to(device)
     mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)

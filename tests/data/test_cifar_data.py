@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from benchmark.data import generated
 from benchmark.data.augment import MEAN, STD
 from benchmark.data.cifar import Dataset, Split, balanced, load
-from benchmark.data.locate import DataSource, resolve
+from benchmark.data.locate import GENERATED_VERSION, DataSource, resolve
 from benchmark.errors import BenchmarkError, MissingInput, UsageError
 
 STAND_IN = DataSource("generated")
@@ -112,7 +112,7 @@ def test_a_subset_of_the_stand_in() -> None:
     assert counts(data.test).tolist() == [1] * 100
     assert data.identity == {
         "name": "generated",
-        "version": generated.VERSION,
+        "version": GENERATED_VERSION,
         "sha256": generated.SHA256,
         "subset_train": 250,
         "subset_test": 100,

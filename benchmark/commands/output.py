@@ -1,0 +1,25 @@
+"""Printing lists for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+
+def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] = ()) -> None:
+    """Rows as JSON, or as aligned columns; every column of the first row unless some are named."""
+    if as_json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
+        return
+    if not rows:
+        return
+    names = list(columns or rows[0])
+    lines = [names, *[[_text(row.get(name)) for name in names] for row in rows]]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(names))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else str(value)

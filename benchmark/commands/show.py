@@ -1,0 +1,131 @@
+"""`show`: one thing in full."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from benchmark.commands.planning import store_of
+from benchmark.errors import UsageError
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print it as YAML, or as JSON."""
+    found = _KINDS[arguments.what](arguments)
+    if arguments.json or arguments.what == "schema":
+        print(json.dumps(found, indent=1, ensure_ascii=False, default=str))
+        return 0
+    import yaml
+
+    print(yaml.safe_dump(json.loads(json.dumps(found, default=str)), sort_keys=False, allow_unicode=True), end="")
+    return 0
+
+
+def _method(arguments: argparse.Namespace) -> dict[str, Any]:
+    import ast
+
+    from benchmark.discovery import syntax
+    from methods.registry import method
+
+    entry = method(arguments.name)
+    nodes = (n for n in syntax(entry.path).body if isinstance(n, ast.ClassDef) and n.name == entry.class_name)
+    options = {}
+    for name, field in entry.options.model_fields.items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        options[name] = {"default": field.default, "what": field.description, "source": extra.get("source")}
+    return {
+        "method": entry.name,
+        "revision": entry.revision,
+        "file": str(entry.path),
+        "what": next((ast.get_docstring(node) for node in nodes), ""),
+        "needs a teacher": entry.needs_teacher,
+        "serves as a distance": entry.is_distance,
+        "options": options,
+    }
+
+
+def _model(arguments: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from benchmark.cost import macs, parameters
+    from benchmark.models.registry import model
+
+    entry = model(arguments.name)
+    with torch.device("meta"):
+        network = entry.build(100)
+    adapter = entry.adapter(network)
+    return {
+        "model": entry.name,
+        "family": entry.family,
+        "file": str(entry.path),
+        "parameters, 100 classes": parameters(network),
+        "multiply-adds, 32 x 32": macs(network, (1, 3, 32, 32)),
+        "taps": {role: f"{tap.at} of {tap.module}" for role, tap in adapter.taps.items()},
+    }
+
+
+def _recipe(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmark.recipe import recipe
+
+    return {"recipe": arguments.name, **recipe(arguments.name).model_dump(mode="json")}
+
+
+def _suite(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmark.manifest import load, suite_path
+
+    return load(suite_path(arguments.name)).file.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+
+
+def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmark.experiment import Selection, make_plan
+    from benchmark.manifest import load_all
+
+    matches: dict[str, dict[str, Any]] = {}
+    for suite in load_all():
+        for stand_in in (False, True) if suite.file.profile == "smoke" else (False,):
+            plan = make_plan([suite], Selection(all_rows=True, stand_in=stand_in))
+            for identity, experiment in plan.experiments.items():
+                if arguments.name and identity.startswith(arguments.name):
+                    known = matches.setdefault(identity, {"identity": identity, **experiment.describe(), "serves": []})
+                    known["serves"] += [cell.id for cell in plan.cells.get(identity, ())]
+    return _only(matches, arguments.name, "python -m benchmark list cells prints the identities")
+
+
+def _run(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmark.records import Record
+
+    matches = {
+        f"{record.identity} #{record.repetition}": record.model_dump(mode="json")
+        for record in store_of(arguments).all()
+        if isinstance(record, Record) and arguments.name and record.identity.startswith(arguments.name)
+    }
+    return (
+        matches if len(matches) > 1 else _only(matches, arguments.name, "python -m benchmark status SUITE prints them")
+    )
+
+
+def _only(matches: dict[str, dict[str, Any]], name: str, hint: str) -> dict[str, Any]:
+    if not name:
+        raise UsageError("which one?", hint)
+    if len(matches) != 1:
+        found = f"{len(matches)} match: {', '.join(list(matches)[:5])}" if matches else "none does"
+        raise UsageError(f"{name!r} should be the beginning of one identity; {found}", hint)
+    return next(iter(matches.values()))
+
+
+def _schema(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmark.manifest import SuiteFile
+
+    return SuiteFile.model_json_schema()
+
+
+_KINDS = {
+    "method": _method,
+    "model": _model,
+    "recipe": _recipe,
+    "suite": _suite,
+    "experiment": _experiment,
+    "run": _run,
+    "schema": _schema,
+}
