@@ -177,7 +177,7 @@ def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName) -> Experi
         student=teacher.model,
         method=plain(),
         recipe=None,
-        student_weights=teacher.sha256 or teacher.weights,
+        teacher=teacher,
         profile=profile,
     )
 

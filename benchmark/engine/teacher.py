@@ -22,6 +22,7 @@ from benchmark.models.registry import ModelEntry, model
 from benchmark.models.taps import Network
 from benchmark.records import Store
 from benchmark.tasks.classification import DeviceData, evaluate
+from methods.base import LOGITS
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,9 @@ def measured(teacher: Teacher, frozen: Network, data: DeviceData, store: Store) 
         cached: dict[str, float] = json.loads(path.read_text())
         return cached
     except (OSError, ValueError):
+        roles = frozen.roles
+        frozen.bind((LOGITS,))
         found = evaluate(frozen, data)
+        frozen.bind(roles)
         write_text(path, json.dumps(found))
         return found

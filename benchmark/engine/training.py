@@ -111,12 +111,13 @@ class Training:
             self.teacher = load_teacher(experiment.teacher, self.data.classes, self.settings.store)
             taps = self.teacher.network.adapter.taps
             self.teacher.network.bind(resolve_roles(method.taps, taps))
-            pair = self._pair(Network(plain, entry.adapter(plain), student_roles(method)), self.teacher.network)
+            seen = Network(plain, entry.adapter(plain), student_roles(method))
             with initialising("method", run.repetition, experiment.identity):
-                method.build(pair)
-            self.teacher.network.bind(resolve_roles(method.taps, taps))
+                method.build(self._pair(seen, self.teacher.network))
+            seen.bind(())  # its hooks would go on recording
+            self.teacher.network.bind(resolve_roles(method.taps, taps))  # `build` may have narrowed them
             self.frozen = self.teacher.frozen().to(self.device)
-            self.teacher_metrics = measured(self.teacher, self._whole(), self.data, self.settings.store)
+            self.teacher_metrics = measured(self.teacher, self.frozen, self.data, self.settings.store)
         wrapped = method.wrap_student(plain)
         student = Network(wrapped, entry.adapter(wrapped), student_roles(method))
         self.distiller = Distiller(student, method, classification.task_loss(experiment)).to(self.device)
@@ -140,10 +141,6 @@ class Training:
             task=self.run_id.experiment.task,
             labels=self.data.train.labels.cpu(),
         )
-
-    def _whole(self) -> Network:
-        assert self.frozen is not None
-        return Network(self.frozen.network, self.frozen.adapter)
 
     def run(self) -> Record:
         """Train to the end, or to a request to stop.
@@ -294,12 +291,11 @@ class Training:
             write_atomically(self.paths.student, lambda file: torch.save(weights, file))
         self._tick()
         last_row = self.rows[-1] if self.rows else {}
+        circumstances = _circumstances(self.run_id)
+        circumstances["hardware"] = circumstances["hardware"] | self._accelerator()
         record = Record(
-            identity=experiment.identity,
-            repetition=self.run_id.repetition,
             status=status,
             reason=reason,
-            experiment=experiment.describe(),
             last=_rounded(_part(last_row, "test.")),
             best=_rounded(self.best),
             best_epoch=self.best_epoch,
@@ -313,10 +309,7 @@ class Training:
             images_per_second=round(self._images() / self.training_seconds, 1) if self.training_seconds else None,
             peak_memory_mb=self._peak_memory(),
             interruptions=max(0, _lines(self.paths.attempts) - 1),
-            code=provenance.revision(),
-            packages=provenance.packages(),
-            hardware=provenance.hardware() | self._accelerator(),
-            finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **circumstances,
         )
         self.settings.store.write(self.run_id, record, curves_csv(self.rows) if self.rows else "")
         checkpoint.remove(self.paths.checkpoint)
@@ -349,19 +342,43 @@ class Training:
 
 def skipped(run: Run, reason: CannotServe, settings: Settings) -> Record:
     """The record of a method that cannot serve a pair."""
+    record = Record(status="skipped", reason=reason.message, **_circumstances(run))
+    settings.store.write(run, record)
+    return record
+
+
+def evaluated(run: Run, data: DeviceData, settings: Settings) -> Record:
+    """The record of given weights on the test images: nothing is trained."""
+    given = run.experiment.teacher
+    assert given is not None
+    began = time.monotonic()
+    teacher = load_teacher(given, data.classes, settings.store)
+    metrics = measured(teacher, teacher.frozen().to(settings.device), data, settings.store)
     record = Record(
-        identity=run.experiment.identity,
-        repetition=run.repetition,
-        status="skipped",
-        reason=reason.message,
-        experiment=run.experiment.describe(),
-        code=provenance.revision(),
-        packages=provenance.packages(),
-        hardware=provenance.hardware(),
-        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        status="done",
+        last=_rounded(metrics),
+        best=_rounded(metrics),
+        weights_sha256=teacher.weights_sha256,
+        data=dict(data.dataset.identity),
+        asked={"device": settings.device, "threads": settings.threads},
+        effective={"device": settings.device, "threads": torch.get_num_threads(), "precision": "fp32"},
+        seconds=round(time.monotonic() - began, 2),
+        **_circumstances(run),
     )
     settings.store.write(run, record)
     return record
+
+
+def _circumstances(run: Run) -> dict[str, Any]:
+    return {
+        "identity": run.experiment.identity,
+        "repetition": run.repetition,
+        "experiment": run.experiment.describe(),
+        "code": provenance.revision(),
+        "packages": provenance.packages(),
+        "hardware": provenance.hardware(),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
 
 
 def _part(row: dict[str, float], prefix: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ from types import FrameType
 
 import torch
 
-from benchmark.engine.training import Settings, Stopped, Training, skipped
+from benchmark.engine.training import Settings, Stopped, Training, evaluated, skipped
 from benchmark.errors import BenchmarkError, CannotServe, StorageError
 from benchmark.experiment import Data, Experiment, Plan, Run
 from benchmark.files import storage, write_text
@@ -164,6 +164,8 @@ class Local:
         self.settings.say(summary(run, record))
 
     def _one(self, run: Run) -> Record:
+        if run.experiment.recipe is None:
+            return evaluated(run, self._data_of(run), self.settings)
         try:
             training = Training(run, self._data_of(run), self.settings)
         except CannotServe as reason:
