@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from benchmark.errors import UsageError
+
 ROOT = Path(__file__).resolve().parent.parent
 EXTRA = "BENCHMARK_EXTRA"  # folders with a user's own methods and models, separated like $PATH
 
@@ -19,14 +21,20 @@ EXTRA = "BENCHMARK_EXTRA"  # folders with a user's own methods and models, separ
 def source_files(package: str, extra: str) -> Iterator[Path]:
     """Every python file of a package of this project, then of the folders in `extra`, a list like $PATH."""
     yield from sorted((ROOT / package).rglob("*.py"))
-    for folder in filter(None, extra.split(os.pathsep)):
-        yield from sorted(Path(folder).expanduser().resolve().glob("*.py"))
+    for name in filter(None, extra.split(os.pathsep)):
+        folder = Path(name).expanduser().resolve()
+        if not folder.is_dir():
+            raise UsageError(f"{EXTRA} names {name}, which is no folder", f"mkdir -p {name}, or unset {EXTRA}")
+        yield from sorted(folder.glob("*.py"))
 
 
 @cache
 def syntax(path: Path) -> ast.Module:
     """The file's syntax tree."""
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except SyntaxError as error:
+        raise UsageError(f"{path}:{error.lineno or 1}: {error.msg}", "mend the file's Python") from error
 
 
 def literal(body: list[ast.stmt], name: str) -> object | None:

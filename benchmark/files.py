@@ -66,8 +66,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def sweep_partials(folder: Path) -> None:
-    """Remove what a killed writer left. Only for a folder that this process alone writes."""
-    for partial in folder.glob(".*.partial"):
+def sweep_partials(folder: Path, stem: str = "") -> None:
+    """Remove what a killed writer of `stem.*` left. Only for files that this process alone writes."""
+    for partial in folder.glob(f".{stem}.*.partial" if stem else ".*.partial"):
         with contextlib.suppress(OSError):
             partial.unlink()

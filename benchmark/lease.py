@@ -48,8 +48,8 @@ class Holder:
 def _start_time(pid: int) -> str:
     try:
         # Field 22, counted after the name in brackets, which may itself hold spaces.
-        text = Path(f"/proc/{pid}/stat").read_text()
-        return text.rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]  # a zombie is dead, only not yet waited for
     except OSError:
         return "" if not _alive(pid) else "unknown"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.discovery import ROOT
 from benchmark.errors import UsageError, nearest
-from benchmark.models.registry import models
+from benchmark.models.registry import ModelEntry, models
 from benchmark.recipe import recipes
 from benchmark.yamlfile import Place, YamlFile, yaml_files
-from methods.registry import methods
-from methods.spec import MethodSpec
+from methods.registry import MethodEntry, methods
+from methods.spec import MethodSpec, WrongMethod, named
 
 SUITES = ROOT / "suites"
 DATA_SETS = ("cifar100", "imagenet", "imagenet100", "coco2017", "cityscapes")
@@ -207,22 +208,21 @@ def merge(*settings: Setting) -> Setting:
 
 def method_of(setting: Setting) -> MethodSpec:
     """A setting's method, its options joined from the method itself and, beneath, from `options`."""
-    spec: Any = setting.method
-    spec = {name.strip(): {} for name in spec.split("+")} if isinstance(spec, str) else spec
-    spec = {name: own for item in spec for name, own in _as_dict(item).items()} if isinstance(spec, list) else spec
     shared = setting.options or {}
-    return MethodSpec.parse({name: shared.get(name, {}) | (own or {}) for name, own in spec.items()})
+    return MethodSpec.parse([{name: _joined(shared.get(name), own)} for name, own in named(setting.method)])
 
 
-def _as_dict(item: Any) -> dict[str, Any]:
-    return item if isinstance(item, dict) else {str(item): {}}
+def _joined(shared: dict[str, Any] | None, own: Any) -> Any:
+    return (shared or {}) | own if isinstance(own, dict) else own
 
 
 @cache
 def profiles() -> dict[str, Profile]:
     """The profiles and what they change by default."""
     file = YamlFile(SUITES / "profiles.yaml")
-    return {name: Profile(**entry) for name, entry in file.data.items()}
+    typed = {name: file.typed(Profile, entry, (name,)) for name, entry in file.data.items()}
+    file.check()
+    return {name: profile for name, profile in typed.items() if profile is not None}
 
 
 NUMBER = re.compile(r"^(?P<value>[+-]?\d+(?:\.(?P<decimals>\d+))?)(?:±(?P<std>\d+(?:\.\d+)?))?$")
@@ -237,6 +237,7 @@ def load(path: Path) -> Suite:
     file = YamlFile(path)
     parsed = _parse(file)
     cells = tuple(_cells(parsed, file))
+    _check_options(parsed, file)
     for message in _lint(parsed, path):
         file.complain(("suite",), message)
     file.check("python -m benchmark list models|methods|recipes names what exists")
@@ -249,18 +250,26 @@ SCHEMA_HINT = "python -m benchmark show schema prints what a manifest may hold"
 def _parse(file: YamlFile) -> SuiteFile:
     """The typed manifest. What is wrong is noted and left out, so that the rest is checked in the same go."""
     data = copy.deepcopy(file.data)
+    if not isinstance(data, dict):
+        file.complain((), f"a suite is a mapping of keys to values, not {type(data).__name__}")
+        file.check(SCHEMA_HINT)
     try:
-        return SuiteFile.model_validate(data)
+        return _typed(data)
     except ValidationError as error:
         for problem in error.errors():
             place = file.written(problem["loc"])
             file.complain(place, _schema_message(problem))
             _remove(data, place if problem["type"] == "extra_forbidden" else place[:1])
     try:
-        return SuiteFile.model_validate(data)
+        return _typed(data)
     except ValidationError:  # a required part went with its mistake: what is noted must do
         file.check(SCHEMA_HINT)
         raise
+
+
+def _typed(data: Any) -> SuiteFile:
+    """Strictly: "3" and true are no numbers."""
+    return SuiteFile.model_validate_json(json.dumps(data, default=str), strict=True)
 
 
 def _remove(data: Any, place: Place) -> None:
@@ -374,13 +383,45 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
     if setting.method is not None and not any(marker.startswith("method ") for marker in pending):
         try:
             method_of(setting)
-        except UsageError as error:
-            complain("method", f"{error.message} ({error.fix})")
+        except WrongMethod as error:
+            for place, message in error.problems:
+                written = [
+                    (*layer, key, *place)
+                    for key in ("method", "options")
+                    for layer in layers
+                    if file.has((*layer, key, *place))
+                ]
+                if written:
+                    file.complain(written[0], message)
+                else:
+                    complain("method", message)
+
+
+def _check_options(parsed: SuiteFile, file: YamlFile) -> None:
+    """Options of methods that no row names, too: a misspelt method would otherwise be passed over."""
+    layers: list[tuple[Place, Setting]] = [(("setting",), parsed.setting)]
+    layers += [(("columns", index), column) for index, column in enumerate(parsed.columns)]
+    layers += [(("rows", index), row) for index, row in enumerate(parsed.rows)]
+    pending = {marker for _, setting in layers for marker in setting.pending or ()}
+    for layer, setting in layers:
+        for name, options in (setting.options or {}).items():
+            if f"method {name}" in pending:
+                continue
+            try:
+                MethodSpec.parse({name: options})
+            except WrongMethod as error:
+                for place, message in error.problems:
+                    file.complain((*layer, "options", *place), message)
+
+
+def _own(entries: Mapping[str, MethodEntry] | Mapping[str, ModelEntry]) -> set[str]:
+    """Those of this project: what a user adds under a pending name must not break the project's suites."""
+    return {name for name, entry in entries.items() if entry.path.is_relative_to(ROOT)}
 
 
 def _pending_problem(marker: str) -> str | None:
     kind, _, name = marker.partition(" ")
-    existing = {"method": set(methods()), "model": set(models()), "recipe": set(recipes())}
+    existing = {"method": _own(methods()), "model": _own(models()), "recipe": set(recipes())}
     if name in existing.get(kind, ()):
         return f"{marker!r} is marked pending, but it exists: remove the marker"
     kinds = (*existing, "task", "data", "option", "measurement")

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark.discovery import ROOT
 from benchmark.errors import UsageError, nearest
@@ -70,14 +70,17 @@ class Recipe(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
-class NamedRecipe(BaseModel):
-    """A recipe, where it comes from, and what is unsure about it."""
-
+class _Description(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
     note: str = ""
     teacher_recipe: str | None = Field(None, description="how a teacher trained for it is trained; None: the same way")
+
+
+class NamedRecipe(_Description):
+    """A recipe, where it comes from, and what is unsure about it."""
+
     settings: Recipe
 
 
@@ -88,20 +91,23 @@ def recipes(path: Path = RECIPES) -> dict[str, NamedRecipe]:
     raw: dict[str, Any] = file.data if isinstance(file.data, dict) else {}
     found: dict[str, NamedRecipe] = {}
     for name, entry in raw.items():
-        settings = dict(entry.get("settings") or {})
+        settings = entry.get("settings", {}) if isinstance(entry, dict) else None
+        if not isinstance(settings, dict):
+            file.complain((name, "settings"), f"{name} needs `settings`, a mapping of keys to values")
+            continue
         rest = {key: value for key, value in entry.items() if key not in ("base", "settings")}
+        inherited: dict[str, Any] = {}
         if "base" in entry:
             if entry["base"] not in found:
                 file.complain(
                     (name, "base"), f"no recipe {entry['base']!r} above; {nearest(str(entry['base']), found)}"
                 )
                 continue
-            settings = found[entry["base"]].settings.model_dump() | settings
-        try:
-            found[name] = NamedRecipe(settings=Recipe(**settings), **rest)
-        except ValidationError as error:
-            for problem in error.errors():
-                file.complain((name, "settings", *problem["loc"]), f"{name}: {problem['msg']} ({problem['input']!r})")
+            inherited = found[entry["base"]].settings.model_dump(mode="json")
+        settled = file.typed(Recipe, inherited | settings, (name, "settings"))
+        described = file.typed(_Description, rest, (name,))
+        if settled is not None and described is not None:
+            found[name] = NamedRecipe(settings=settled, **described.model_dump())
     file.check()
     return found
 

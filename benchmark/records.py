@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class Record(BaseModel):
     effective: dict[str, Any] = Field({}, description="the same as they were")
     seconds: float = Field(0.0, description="wall time over all attempts, up to the last checkpoint of each")
     images_per_second: float | None = Field(None, description="training images, over the training time")
-    peak_memory_mb: float | None = None
+    peak_memory_mb: float | None = Field(None, description="on a CPU: of the process so far, earlier runs included")
     interruptions: int = Field(0, description="how often the run was started again")
     code: dict[str, Any] = Field({}, description="commit, dirty flag and source hash")
     packages: dict[str, str] = {}
@@ -105,11 +106,6 @@ class RunPaths:
     def student(self) -> Path:
         """The exported student of a finished run."""
         return self.work / "student.pt"
-
-    @property
-    def log(self) -> Path:
-        """What the run printed."""
-        return self.work / "log.txt"
 
     @property
     def failure(self) -> Path:
@@ -175,9 +171,8 @@ class Store:
         for folder in (self.results, self.runs):
             with storage(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                probe = folder / ".write-probe"
-                probe.write_bytes(b"\0" * 4096)
-                probe.unlink()
+                with tempfile.NamedTemporaryFile(dir=folder, prefix=".write-probe-") as probe:
+                    probe.write(b"\0" * 4096)
 
 
 def read_record(path: Path) -> Record | Unreadable | None:

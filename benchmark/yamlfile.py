@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, nearest
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Model = TypeVar("Model", bound=BaseModel)
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Loader(_Base):  # type: ignore[misc]  # the base is chosen at run time
+    """Safe YAML in which 1e-3 is a number, as it is everywhere but in YAML 1.1."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 Place = tuple[str | int, ...]  # keys and indices from the top of a file down to a value
 
 # Numbers under these keys keep the digits they are printed with: 64.60 is not 64.6.
@@ -33,11 +47,11 @@ class YamlFile:
         try:
             self._loader = Loader(text)
             node = self._loader.get_single_node()
-        except yaml.YAMLError as error:
+            self.data: Any = self._value(node, ()) if node is not None else None
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date with a thirteenth month
             mark = getattr(error, "problem_mark", None)
             where = f"{path}:{mark.line + 1}" if mark else str(path)
             raise UsageError(f"{where}: {getattr(error, 'problem', None) or error}", "mend the YAML") from error
-        self.data: Any = self._value(node, ()) if node is not None else None
 
     def _value(self, node: yaml.Node, place: Place) -> Any:
         self._lines[place] = node.start_mark.line + 1
@@ -72,6 +86,22 @@ class YamlFile:
             if (*kept, part) in self._lines:
                 kept = (*kept, part)
         return kept
+
+    def typed(self, model: type[Model], data: Any, place: Place) -> Model | None:
+        """A flat entry as a model, strictly: "3" and true are no numbers. None where problems were noted."""
+        try:
+            return model.model_validate_json(json.dumps(data, default=str), strict=True)
+        except ValidationError as error:
+            for problem in error.errors():
+                key = str(problem["loc"][-1]) if problem["loc"] else ""
+                if problem["type"] == "extra_forbidden":
+                    message = f"unknown key {key!r}; {nearest(key, model.model_fields)}"
+                elif problem["type"] == "missing":
+                    message = f"the key {key!r} is missing"
+                else:
+                    message = f"{key}: {problem['msg'].lower()} (got {problem['input']!r})"
+                self.complain((*place, *problem["loc"]), message)
+            return None
 
     def complain(self, place: Place, message: str, line: int | None = None) -> None:
         """Note a problem, to be raised with all others by `check`."""

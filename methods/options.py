@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from benchmark.errors import UsageError
+
 
 class MethodOptions(BaseModel):
     """Base of every method's `Options`: unknown names are errors, values are checked and frozen."""
@@ -27,7 +29,10 @@ def method_reference(value: Any) -> Any:
     from methods.registry import methods  # two cycles: a spec resolves options, and an option may be a spec
     from methods.spec import MethodSpec
 
-    spec = MethodSpec.parse(value)
+    try:
+        spec = MethodSpec.parse(value)
+    except UsageError as error:  # told as this option's problem, at its line
+        raise PydanticCustomError("wrong_method", "{message}", {"message": error.message}) from error
     distances = ", ".join(sorted(entry.name for entry in methods().values() if entry.is_distance))
     if len(spec.parts) != 1 or not spec.parts[0][0].is_distance:
         message = "{name} is no distance between two tensors; these are: {distances}"

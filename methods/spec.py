@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,18 @@ if TYPE_CHECKING:
     from methods.base import Method
 
 
+# Where in a spec something is wrong, as `(method, option, ...)`, and what.
+Problem = tuple[tuple[str, ...], str]
+
+
+class WrongMethod(UsageError):
+    """A method or options that do not exist or do not fit; every problem with its place in the spec."""
+
+    def __init__(self, problems: Sequence[Problem], fix: str) -> None:
+        super().__init__("; ".join(message for _, message in problems), fix)
+        self.problems = tuple(problems)
+
+
 @dataclass(frozen=True)
 class MethodSpec:
     """One method, or a sum of several, with validated options."""
@@ -26,15 +41,23 @@ class MethodSpec:
         """From `kd`, `{kd: {temperature: 4}}`, `{kd: {}, mse: {}}` or a list of these (a sum).
 
         Raises:
-            UsageError: an unknown method or option, or a wrong value, all named at once.
+            WrongMethod: an unknown method or option, or a wrong value, all named at once.
         """
-        if isinstance(value, str):
-            return cls(tuple(_part(name.strip(), {}) for name in value.split("+")))
-        if isinstance(value, dict) and value:
-            return cls(tuple(_part(str(name), options or {}) for name, options in value.items()))
-        if isinstance(value, list) and value:
-            return cls(tuple(part for item in value for part in cls.parse(item).parts))
-        raise UsageError(f"{value!r} is no method", "write `kd`, `{kd: {temperature: 4}}`, or a list of these")
+        parts: list[tuple[MethodEntry, MethodOptions]] = []
+        problems: list[Problem] = []
+        asked = named(value)
+        for name, options in asked:
+            try:
+                parts.append(_part(name, options))
+            except WrongMethod as wrong:
+                problems += wrong.problems
+        twice = [name for name, count in Counter(name for name, _ in asked).items() if count > 1]
+        problems += [((name,), f"{name!r} is there twice: a sum names each method once") for name in twice]
+        if problems:
+            methods_wrong = dict.fromkeys(place[0] for place, _ in problems if len(place) > 1)
+            fix = "; ".join(f"python -m benchmark show method {name}" for name in methods_wrong)
+            raise WrongMethod(problems, fix or "python -m benchmark list methods")
+        return cls(tuple(parts))
 
     def as_yaml(self) -> dict[str, Any]:
         """`{name: options that differ from their defaults}`; parsing it gives the spec again."""
@@ -74,15 +97,34 @@ class MethodSpec:
         return SumOfMethods(made)
 
 
+def named(value: Any) -> list[tuple[str, Any]]:
+    """Names and options, in the order written."""
+    if isinstance(value, str):
+        return [(name.strip(), {}) for name in value.split("+")]
+    if isinstance(value, dict) and value:
+        return [(str(name), options or {}) for name, options in value.items()]
+    if isinstance(value, list) and value:
+        return [part for item in value for part in named(item)]
+    form = "write `kd`, `{kd: {temperature: 4}}`, or a list of these"
+    raise WrongMethod([((), f"{value!r} is no method")], form)
+
+
 def _part(name: str, options: Any) -> tuple[MethodEntry, MethodOptions]:
-    entry = method(name)
-    if not isinstance(options, dict):
-        raise UsageError(f"the options of {name!r} are {options!r}", f"write `{{{name}: {{option: value}}}}`")
     try:
-        return entry, entry.options(**options)
+        entry = method(name)
+    except UsageError as error:
+        raise WrongMethod([((name,), f"{error.message}; {error.fix}")], "python -m benchmark list methods") from error
+    hint = f"python -m benchmark show method {name}"
+    if not isinstance(options, dict):
+        message = f"the options of {name!r} are {options!r}: write `{{{name}: {{option: value}}}}`"
+        raise WrongMethod([((name,), message)], hint)
+    try:
+        # As JSON, where strictness knows that a list may stand for a tuple: "4" and true are no numbers.
+        return entry, entry.options.model_validate_json(json.dumps(options, default=str), strict=True)
     except ValidationError as error:
-        wrong = [f"{name}.{'.'.join(map(str, e['loc']))}: {_say(e, entry)}" for e in error.errors()]
-        raise UsageError("; ".join(wrong), f"python -m benchmark show method {name}") from error
+        places = [(name, *map(str, problem["loc"])) for problem in error.errors()]
+        wrong = [f"{'.'.join(p)}: {_say(e, entry)}" for p, e in zip(places, error.errors(), strict=True)]
+        raise WrongMethod(list(zip(places, wrong, strict=True)), hint) from error
 
 
 def _say(error: Any, entry: MethodEntry) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from benchmark.commands.planning import planned, source_for, suites_of
 from benchmark.commands.run import pick_device, print_plan
@@ -17,7 +18,7 @@ def main(arguments: argparse.Namespace) -> int:
         source = source_for(suites, arguments, allow_download=False)
     except MissingInput as error:
         source = None
-        print(f"NOTE: {error.message}")
+        print(f"NOTE: {error.message}", file=sys.stderr)
     plan = planned(suites, arguments, source)
     device = pick_device(arguments.device).split(":")[0]
     if not arguments.json:

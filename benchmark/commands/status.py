@@ -56,7 +56,7 @@ def state_of(run: Run, store: Store) -> tuple[str, str]:
         return "unreadable", f"{record.path}: {record.reason}"
     holder = holder_of(paths.lease)
     if holder is not None:
-        return "running", f"process {holder.pid} on {holder.host}, log {paths.log}"
+        return "running", f"process {holder.pid} on {holder.host}"
     if paths.failure.exists():
         return "failed", f"{_last_line(paths.failure.read_text())} ({paths.failure})"
     if paths.checkpoint.exists():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from benchmark.models.taps import Network
-from methods.base import LOGITS, Batch, Losses, Method, Moment
+from methods.base import LOGITS, Batch, Method, Moment
 
 TaskLoss = Callable[[Mapping[str, Tensor], Batch], Tensor]
 
@@ -35,7 +35,7 @@ class Distiller(nn.Module):
         """All losses of one batch, given the teacher's outputs by role."""
         outputs = self.student(batch.inputs)
         task = self._task_loss(outputs, batch)
-        losses = self.method.losses(outputs, teacher, batch, moment) if teacher else Losses({})
+        losses = self.method.losses(outputs, teacher, batch, moment)
         total = task * losses.task_weight
         for term in losses.terms.values():
             total = total + term

@@ -27,5 +27,6 @@ def generator(stream: str, repetition: int, *more: object, device: torch.device 
 def initialising(stream: str, repetition: int, *more: object) -> Iterator[None]:
     """Torch's initialisers draw from the global generator: lend them a seeded one, and give it back as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(stream, repetition, *more))
+        # Not torch.manual_seed, which seeds the generators of GPUs too, and those are not given back.
+        torch.default_generator.manual_seed(seed_of(stream, repetition, *more))
         yield

@@ -25,6 +25,7 @@ EVALUATION_BATCH = 500
 
 # Settings of a recipe that this task does not honour on a device-resident data set.
 _UNSUPPORTED = ("ema", "dropout", "drop_path", "randaugment", "random_erasing", "color_jitter", "mixup", "cutmix")
+_UNSUPPORTED += ("iterations", "short_sides", "per_device_batch")
 
 
 def check_recipe(recipe: Recipe) -> None:

@@ -27,7 +27,7 @@ def alphas_cumprod() -> Tensor:
 
     In float32 whatever the training's type, as in the released code: a float64 table moves the losses by 1e-7.
     """
-    betas = torch.linspace(FIRST_BETA, LAST_BETA, TIMESTEPS, dtype=torch.float32)
+    betas = torch.linspace(FIRST_BETA, LAST_BETA, TIMESTEPS, dtype=torch.float32, device="cpu")
     return torch.cumprod(1.0 - betas, dim=0)
 
 

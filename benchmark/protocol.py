@@ -1,0 +1,293 @@
+"""Which runs belong to a cell, and what stands in the way of judging it: rule 2 of the comparison.
+
+The runs of a cell are those of its own experiment, the declared repetitions alone. Where it has none, runs of the same
+networks by the same method count as near: under another protocol they make a `protocol mismatch`, under a reduced
+profile the cell is `not comparable`. A near run that another cell asks for is just that cell's run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmark.comparison import Problem, ProblemKind
+from benchmark.data.locate import GENERATED, GENERATED_VERSION
+from benchmark.evidence import Evidence, Settled, key_of
+from benchmark.experiment import Experiment, experiment_of, why_left_out
+from benchmark.manifest import Cell, Suite, TeacherSpec
+from benchmark.verdicts import Achieved, Blocked, Rules, Verdict
+
+# What a teacher is held to, by task; the other metrics of a table follow from it.
+MAIN_METRIC = {"classification": "top1", "detection": "ap", "segmentation": "miou"}
+Problems = list[Problem]
+
+
+@dataclass(frozen=True)
+class Field:
+    """What all cells of a comparison share."""
+
+    rules: Rules
+    evidence: Evidence
+    experiments: Mapping[str, Experiment | None]  # by cell
+    declared: Mapping[str, int]  # repetitions by identity, the most that any suite declares
+    teachers: Mapping[tuple[str, str, str], float]  # published accuracy by suite (or none), data set and model
+    source: str  # hash of this program's source
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cell with its runs."""
+
+    cell: Cell
+    experiment: Experiment | None
+    declared: int
+    runs: tuple[Settled, ...] = ()  # that are looked at: its own, or near ones of one other experiment
+    extra: tuple[Settled, ...] = ()
+    near: tuple[Settled, ...] = ()
+    blocked: Blocked | None = None
+    notes: tuple[str, ...] = ()
+    smoke: bool = False  # a smoke run proved the path
+
+    def achieved(self, selection: str, problems: Problems) -> Achieved:
+        """The declared repetitions in the cell's metric; what cannot be used is noted and left out."""
+        usable: dict[int, float] = {}
+        for run in self.runs:
+            record = run.record
+            if record.status != "done":
+                continue
+            metrics = record.last if selection == "last" else record.best
+            value = metrics.get(self.cell.metric)
+            if value is None:
+                problems.append(_metric_problem(run, f"has no {self.cell.metric} of the {selection} epoch"))
+            elif not 0 <= value <= 100:
+                problems.append(_metric_problem(run, f"{self.cell.metric} is {value:g}, not a percentage"))
+            else:
+                usable[record.repetition] = value
+        diverged = sum(run.record.status == "diverged" for run in self.runs)
+        return Achieved(tuple(usable.values()), diverged, tuple(usable), self.declared)
+
+
+def _metric_problem(run: Settled, message: str) -> Problem:
+    return Problem(ProblemKind.METRIC, str(run.kept.path), f"{message}: left out")
+
+
+def experiments_of(suites: Iterable[Suite], evidence: Evidence) -> dict[str, Experiment | None]:
+    """The experiment behind every cell under its suite's own profile.
+
+    Where a smoke suite was run on the generated set, that is its experiment.
+    """
+    found: dict[str, Experiment | None] = {}
+    for suite in suites:
+        name = suite.file.profile
+        profile = suite.profile(name)
+        for cell in suite.cells:
+            experiment = experiment_of(cell, name, profile)
+            if name == "smoke" and experiment is not None and experiment.identity not in evidence.by_identity:
+                stand_in = experiment_of(cell, name, profile, stand_in=True)
+                if stand_in is not None and stand_in.identity in evidence.by_identity:
+                    experiment = stand_in
+            found[cell.id] = experiment
+    return found
+
+
+def declared_repetitions(suites: Iterable[Suite], experiments: Mapping[str, Experiment | None]) -> dict[str, int]:
+    """How many repetitions of each experiment are declared: the most that any suite asks for."""
+    found: dict[str, int] = {}
+    for suite in suites:
+        asked = suite.profile(suite.file.profile).repetitions or suite.file.repetitions
+        for cell in suite.cells:
+            experiment = experiments[cell.id]
+            if experiment is not None:
+                own = 1 if cell.setting.subject == "teacher" else asked
+                found[experiment.identity] = max(own, found.get(experiment.identity, 0))
+                if isinstance(experiment.teacher, Experiment):
+                    found.setdefault(experiment.teacher.identity, 1)
+    return found
+
+
+def published_teachers(cells: Iterable[Cell]) -> dict[tuple[str, str, str], float]:
+    """What is printed for each teacher, by suite, and under no suite's name wherever it was seen first."""
+    found: dict[tuple[str, str, str], float] = {}
+    for cell in cells:
+        setting = cell.setting
+        main = MAIN_METRIC[setting.task or "classification"]
+        if setting.subject == "teacher" and cell.metric == main and cell.value is not None:
+            model = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else str(setting.teacher)
+            for suite in (cell.suite, ""):
+                found.setdefault((suite, str(setting.data), model), cell.value)
+    return found
+
+
+def case_of(cell: Cell, field: Field) -> Case:
+    """The runs of a cell that is measured by training, and the first thing that stands in the way of judging it."""
+    experiment = field.experiments[cell.id]
+    if experiment is None:
+        reason = cell.setting.not_verifiable
+        blocked = (Verdict.NOT_VERIFIABLE, reason) if reason else (Verdict.NOT_RUN, why_left_out(cell))
+        return Case(cell, None, 0, blocked=blocked)
+    declared = field.declared[experiment.identity]
+    recorded = field.evidence.by_identity.get(experiment.identity, ())
+    own = [run for run in recorded if run.record.repetition < declared]
+    extra = tuple(run for run in recorded if run.record.repetition >= declared)
+    near = _near(experiment, cell, field)
+    runs, blocked = _blocked(cell, experiment, own, near, field)
+    return Case(
+        cell=cell,
+        experiment=experiment,
+        declared=declared,
+        runs=tuple(run for run in runs if run.record.repetition < declared),
+        extra=extra,
+        near=tuple(near),
+        blocked=blocked,
+        notes=tuple(_notes(experiment, own, extra, declared, field)),
+        smoke=any(run.record.profile == "smoke" and run.record.status == "done" for run in (*near, *own)),
+    )
+
+
+def _near(experiment: Experiment, cell: Cell, field: Field) -> list[Settled]:
+    """Runs of the same networks by the same method that no cell asks for, or that only prove the path."""
+    names = {cell.setting.data, GENERATED, GENERATED_VERSION}
+    found: list[Settled] = []
+    for identity in field.evidence.by_key.get(key_of(experiment.describe()), ()):
+        runs = field.evidence.by_identity[identity]
+        described = runs[0].record.experiment
+        same = identity == experiment.identity
+        wanted = identity in field.declared and runs[0].record.profile == "paper"
+        if not same and not wanted and (described.get("data") or {}).get("name") in names:
+            found += runs
+    return found
+
+
+def _blocked(
+    cell: Cell, experiment: Experiment, own: Sequence[Settled], near: Sequence[Settled], field: Field
+) -> tuple[Sequence[Settled], Blocked | None]:
+    """The runs to look at, and rule 2."""
+    if cell.setting.not_verifiable:
+        return own, (Verdict.NOT_VERIFIABLE, cell.setting.not_verifiable)
+    skipped = [run.record.reason for run in own if run.record.status == "skipped"]
+    if skipped and len(skipped) == len(own):
+        return own, (Verdict.NOT_RUN, f"the method cannot serve this pair: {skipped[0]}")
+    if not own:
+        return _without_own(experiment, near)
+    for run in own:
+        if odd := _oddities(experiment, run):
+            return own, (Verdict.PROTOCOL_MISMATCH, f"repetition {run.record.repetition}: {'; '.join(odd)}")
+    return own, teacher_gate(cell, experiment, own, field)
+
+
+def _without_own(experiment: Experiment, near: Sequence[Settled]) -> tuple[Sequence[Settled], Blocked]:
+    ours = experiment.describe()
+    other: dict[str, list[str]] = {}
+    for run in near:
+        theirs = run.record.experiment
+        if run.record.profile == experiment.profile and run.record.identity not in other:
+            other[run.record.identity] = differences(ours, theirs)
+    mismatched = {identity: found for identity, found in other.items() if found}
+    if mismatched:
+        counts = {identity: sum(run.record.identity == identity for run in near) for identity in mismatched}
+        chosen = max(sorted(mismatched), key=counts.__getitem__)
+        more = f"; {len(mismatched) - 1} more experiments differ too" if len(mismatched) > 1 else ""
+        runs = [run for run in near if run.record.identity == chosen]
+        return runs, (Verdict.PROTOCOL_MISMATCH, f"{'; '.join(mismatched[chosen])}{more}")
+    if other:
+        found = sum(run.record.identity in other for run in near)
+        return (), (Verdict.NOT_RUN, f"{found} runs are recorded, but of another revision of the method")
+    reduced = sorted({run.record.profile for run in near} - {experiment.profile})
+    if reduced:
+        return (), (Verdict.NOT_COMPARABLE, f"only {' and '.join(reduced)} runs are recorded: {len(near)}")
+    return (), (Verdict.NOT_RUN, "no run of this experiment is recorded")
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """In what the protocol of a record differs from that of a cell, each as `recipe B1 in place of A1`."""
+    found: list[str] = []
+    for name in ("data", "recipe", "teacher"):
+        mine, other = ours.get(name) or {}, theirs.get(name) or {}
+        changed = [key for key in (*mine, *other) if key != "name" and mine.get(key) != other.get(key)]
+        if name != "recipe" and mine.get("name") != other.get("name"):
+            changed.insert(0, "name")
+        for key in dict.fromkeys(changed):
+            what = f"{name} {key}" if key != "name" else name
+            found.append(_in_place(what, other.get(key), mine.get(key)))
+    for name in ("precision", "student_weights"):
+        if ours.get(name) != theirs.get(name):
+            found.append(_in_place(name.replace("_", " "), theirs.get(name), ours.get(name)))
+    return found
+
+
+def _in_place(what: str, theirs: Any, ours: Any) -> str:
+    unset = "the default" if what.startswith(("recipe", "data")) else "none"
+    return f"{what} {unset if theirs is None else theirs} in place of {unset if ours is None else ours}"
+
+
+def _oddities(experiment: Experiment, run: Settled) -> list[str]:
+    """Where a record of the very experiment says that something else was done."""
+    record, found = run.record, []
+    data = record.data.get("name")
+    if data is not None and data != experiment.data.name:
+        found.append(f"trained on {data} data in place of {experiment.data.name}")
+    for split, asked in (("train", experiment.data.train), ("test", experiment.data.test)):
+        size = record.data.get(f"subset_{split}")
+        if size is not None and size != asked:
+            found.append(f"a subset of {size} {split} images")
+    precision = record.effective.get("precision")
+    if precision is not None and precision != experiment.precision:
+        found.append(f"precision {precision} in place of {experiment.precision}")
+    return found
+
+
+def teacher_gate(cell: Cell, experiment: Experiment, runs: Sequence[Settled], field: Field) -> Blocked | None:
+    """Whether the teacher that the runs saw is as accurate as the published one."""
+    numbers = _teacher_numbers(cell, experiment, runs, field)
+    if numbers is None:
+        return None
+    name, published, measured, tolerance = numbers
+    gap = max((value - published for value in measured), key=abs)
+    if abs(gap) <= tolerance + 1e-9:  # 72.84 - 72.34 is 0.5000000000000071
+        return None
+    reason = (
+        f"{name} has {published + gap:.2f}, published are {published:g}: {gap:+.2f}, the tolerance is {tolerance:g}"
+    )
+    return Verdict.TEACHER_MISMATCH, reason
+
+
+def _teacher_numbers(
+    cell: Cell, experiment: Experiment, runs: Sequence[Settled], field: Field
+) -> tuple[str, float, list[float], float] | None:
+    teacher, metric = experiment.teacher, MAIN_METRIC[experiment.task]
+    if teacher is None or cell.setting.subject == "teacher":
+        return None
+    pinned = isinstance(teacher, TeacherSpec)
+    published = teacher.published if isinstance(teacher, TeacherSpec) else None
+    for suite in (cell.suite, ""):
+        if published is None:
+            published = field.teachers.get((suite, str(cell.setting.data), experiment.teacher_name))
+    measured = [float(run.record.teacher[metric]) for run in runs if metric in (run.record.teacher or {})]
+    if published is None or not measured:
+        return None
+    return experiment.teacher_name, published, measured, field.rules.teacher_gate.tolerance(metric, pinned=pinned)
+
+
+def _notes(
+    experiment: Experiment, own: Sequence[Settled], extra: Sequence[Settled], declared: int, field: Field
+) -> Iterable[str]:
+    total = len(own)
+    for number in range(declared):
+        if reason := field.evidence.lost.get((experiment.identity, number)):
+            yield f"the record of repetition {number} cannot be read: {reason}"
+    for run in own:
+        if run.others:
+            yield f"conflicting records: repetition {run.record.repetition} has {1 + len(run.others)} outcomes"
+    if extra:
+        yield f"{len(extra)} repetitions beyond the declared {declared} are shown and change nothing"
+    sources = [str(run.record.code.get("source_sha256", "")) for run in own]
+    known = {source for source in sources if source}
+    if len(known) > 1:
+        yield f"code changed: the runs are of {len(known)} different sources, under one revision of the method"
+    if changed := sum(source not in ("", field.source) for source in sources):
+        yield f"code changed: {changed} of {total} runs are of another source than this program's"
+    if dirty := sum(run.record.code.get("dirty") is True for run in own):
+        yield f"{dirty} of {total} runs are of a source that was not committed"
+    if own and experiment.teacher is not None and not any(run.record.teacher for run in own):
+        yield "the teacher's accuracy is not in the records, so it was not checked"

@@ -1,0 +1,259 @@
+"""Plots as inline SVG: colours and fonts come from the page's style sheet, so that one drawing serves both themes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+Point = tuple[float, float]
+
+MOST_POINTS = 60  # of one line: twice what a plot this wide can show, and half a kilobyte
+CURVE_WIDTH, CURVE_HEIGHT = 340, 210
+GAP_WIDTH, LABEL_WIDTH, WORD_WIDTH, ROW_HEIGHT = 860, 330, 170, 19
+LINE_STYLES = 5  # that the style sheet tells apart
+
+
+@dataclass(frozen=True)
+class GapRow:
+    """One cell's gap with its interval. `anchor` is the cell's own place on the page."""
+
+    label: str
+    gap: float
+    low: float
+    high: float
+    margin: float
+    tone: str
+    word: str
+    symbol: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One quantity over epochs."""
+
+    label: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line to compare with."""
+
+    label: str
+    value: float
+
+
+def gap_plot(rows: Sequence[GapRow], title: str, ident: str) -> Markup:
+    """Every gap of a table with its interval, against the band of the margin. Rows keep their order."""
+    limit, top = _gap_limit(rows), 8
+    left, right = LABEL_WIDTH, GAP_WIDTH - WORD_WIDTH
+    bottom = top + ROW_HEIGHT * len(rows)
+
+    def x(value: float) -> float:
+        return left + (right - left) * (value + limit) / (2 * limit)
+
+    drawn = []
+    for index, row in enumerate(rows):
+        drawn.append(_gap_row(row, x, top + ROW_HEIGHT * index, limit))
+    ticks = ticks_between(-limit, limit, 7)
+    axis = [
+        _tag("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"),
+        _tag("line", x1=x(0), x2=x(0), y1=top, y2=bottom, class_="zero"),
+        *(_tag("line", x1=x(t), x2=x(t), y1=bottom, y2=bottom + 4, class_="axis") for t in ticks),
+        *(_text(_signed(t, ticks), x(t), bottom + 16, "tick middle") for t in ticks),
+        _text("achieved minus published, in points", (left + right) / 2, bottom + 33, "label middle"),
+    ]
+    described = "; ".join(f"{row.label}: {row.gap:+.2f}, {row.word}" for row in rows)
+    return _svg(ident, GAP_WIDTH, bottom + 40, title, described, [*drawn, *axis], "gaps")
+
+
+def _gap_limit(rows: Sequence[GapRow]) -> float:
+    """Every gap is inside, and every interval that is not far wider than the gaps are."""
+    gaps = max(abs(row.gap) for row in rows)
+    ends = max(max(abs(row.low), abs(row.high)) for row in rows)
+    margins = max(row.margin for row in rows)
+    needed = max(1.15 * gaps, 2 * margins)
+    return max(needed, min(1.08 * ends, 2 * needed)) or 1.0
+
+
+def _gap_row(row: GapRow, x: _Scale, top: float, limit: float) -> Markup:
+    middle = top + ROW_HEIGHT / 2
+    low, high = max(row.low, -limit), min(row.high, limit)
+    parts = [
+        _tag(
+            "rect",
+            x=x(-row.margin),
+            y=top,
+            width=x(row.margin) - x(-row.margin),
+            height=ROW_HEIGHT,
+            class_="band",
+        ),
+        _text(_shortened(row.label), LABEL_WIDTH - 10, middle + 4, "label end"),
+        _tag("line", x1=x(low), x2=x(high), y1=middle, y2=middle, class_="interval"),
+        _end(x(low), middle, cut=row.low < -limit, direction=-1),
+        _end(x(high), middle, cut=row.high > limit, direction=1),
+        _tag("circle", cx=x(row.gap), cy=middle, r=3.8, class_="dot"),
+        _text(f"{row.symbol} {row.word}", GAP_WIDTH - WORD_WIDTH + 10, middle + 4, "word"),
+    ]
+    drawn = _tag("g", _joined(parts), class_=f"tone-{row.tone}")
+    return _tag("a", drawn, href=f"#{row.anchor}", class_="gap-row", tabindex="-1")
+
+
+def _end(x: float, y: float, *, cut: bool, direction: int) -> Markup:
+    """A cap where the interval ends, an arrow where it goes on outside the drawing."""
+    if cut:
+        back = x - 6 * direction
+        path = f"M{_n(back)} {_n(y - 4)}L{_n(x)} {_n(y)}L{_n(back)} {_n(y + 4)}"
+    else:
+        path = f"M{_n(x)} {_n(y - 4)}V{_n(y + 4)}"
+    return _tag("path", d=path, class_="interval")
+
+
+def _shortened(label: str, most: int = 52) -> str:
+    return label if len(label) <= most else label[: most - 1] + "…"
+
+
+class _Scale:
+    """A value's place along an axis; logarithmic where asked."""
+
+    def __init__(self, low: float, high: float, start: float, end: float, *, log: bool = False) -> None:
+        self._log = log
+        self._low, self._high = (math.log10(low), math.log10(high)) if log else (low, high)
+        self._start, self._end = start, end
+
+    def __call__(self, value: float) -> float:
+        place = math.log10(value) if self._log else value
+        span = self._high - self._low
+        return self._start + (self._end - self._start) * ((place - self._low) / span if span else 0.5)
+
+
+def curve_plot(
+    lines: Sequence[Line], title: str, ident: str, y_label: str, levels: Sequence[Level] = (), *, log: bool = False
+) -> Markup:
+    """Quantities over epochs. Logarithmic only where asked and every value is positive."""
+    points = [point for line in lines for point in line.points]
+    values = [value for _, value in points] + [level.value for level in levels]
+    log = log and min(values) > 0
+    low, high = _padded(min(values), max(values), log)
+    left, right, top, bottom = 46, CURVE_WIDTH - 8, 22, CURVE_HEIGHT - 34
+    last = max(epoch for epoch, _ in points)
+    x = _Scale(0, max(last, 1), left, right)
+    y = _Scale(low, high, bottom, top, log=log)
+    y_ticks = decades_between(low, high) if log else ticks_between(low, high, 5)
+    parts = [
+        *(_tag("line", x1=left, x2=right, y1=y(t), y2=y(t), class_="grid") for t in y_ticks),
+        *(_text(_plain(t, y_ticks), left - 6, y(t) + 4, "tick end") for t in y_ticks),
+        _tag("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"),
+        *(_text(_plain(t), x(t), bottom + 14, "tick middle") for t in ticks_between(0, last, 5)),
+        _text("epoch", (left + right) / 2, CURVE_HEIGHT - 5, "label middle"),
+        _text(y_label, left, 12, "label"),
+        *(_drawn_line(line, x, y, index) for index, line in enumerate(lines)),
+        *(_level(level, left, right, y) for level in levels),
+    ]
+    described = "; ".join(f"{line.label}: {line.points[-1][1]:.4g} at the end" for line in lines)
+    return _svg(ident, CURVE_WIDTH, CURVE_HEIGHT, title, described, parts, "curve")
+
+
+def _drawn_line(line: Line, x: _Scale, y: _Scale, index: int) -> Markup:
+    kept = thinned(line.points)
+    style = f"line line-{index % LINE_STYLES}"
+    if len(kept) == 1:
+        return _tag("circle", cx=x(kept[0][0]), cy=y(kept[0][1]), r=2, class_=style)
+    return _tag("polyline", points=" ".join(f"{_n(x(a))},{_n(y(b))}" for a, b in kept), class_=style)
+
+
+def _level(level: Level, left: float, right: float, y: _Scale) -> Markup:
+    height = y(level.value)
+    line = _tag("line", x1=left, x2=right, y1=height, y2=height, class_="level")
+    return _joined([line, _text(level.label, right, height - 4, "tick end")])
+
+
+def _padded(low: float, high: float, log: bool) -> Point:
+    if log:
+        return low / 1.15, high * 1.15
+    pad = 0.06 * (high - low) or max(0.5, abs(high) * 0.01)
+    return low - pad, high + pad
+
+
+def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[Point, ...]:
+    """At most so many points, evenly spaced, with the first, the last and the highest among them."""
+    if len(points) <= most:
+        return tuple(points)
+    step = (len(points) - 1) / (most - 2)
+    kept = {round(step * index) for index in range(most - 1)} | {max(range(len(points)), key=lambda i: points[i][1])}
+    return tuple(points[index] for index in sorted(kept))
+
+
+def ticks_between(low: float, high: float, about: int) -> tuple[float, ...]:
+    """Round numbers within the range: steps of 1, 2 or 5 times a power of ten."""
+    if not high > low:
+        return (low,)
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return tuple(round(index * step, 10) for index in range(first, last + 1))
+
+
+def decades_between(low: float, high: float) -> tuple[float, ...]:
+    """1, 2 and 5 of every power of ten in the range; powers alone where these would be many."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    found = tuple(value for value in fine if low <= value <= high)
+    return found if len(found) <= 6 else tuple(value for value in found if math.log10(value) % 1 == 0)
+
+
+def _decimals(ticks: Iterable[float]) -> int:
+    return max((len(f"{tick:.6f}".rstrip("0").partition(".")[2]) for tick in ticks), default=0)
+
+
+def _signed(value: float, ticks: Sequence[float]) -> str:
+    return "0" if value == 0 else f"{value:+.{_decimals(ticks)}f}".replace("-", "−")
+
+
+def _plain(value: float, ticks: Sequence[float] = ()) -> str:
+    return f"{value:.{_decimals(ticks)}f}" if ticks and _decimals(ticks) <= 3 else f"{value:g}"
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _attributes(values: dict[str, object]) -> Iterator[str]:
+    for name, value in values.items():
+        written = _n(value) if isinstance(value, float) else str(value)
+        yield f' {name.rstrip("_").replace("_", "-")}="{escape(written)}"'
+
+
+def _tag(name: str, inside: Markup | str = "", **attributes: object) -> Markup:
+    return Markup(f"<{name}{''.join(_attributes(attributes))}>{escape(inside)}</{name}>")
+
+
+def _text(text: str, x: float, y: float, kind: str) -> Markup:
+    return _tag("text", text, x=float(x), y=float(y), class_=kind)
+
+
+def _joined(parts: Iterable[Markup]) -> Markup:
+    return Markup("").join(parts)
+
+
+def _svg(
+    ident: str, width: float, height: float, title: str, described: str, parts: Iterable[Markup], kind: str
+) -> Markup:
+    names = _tag("title", title, id=f"{ident}-t") + _tag("desc", described, id=f"{ident}-d")
+    return _tag(
+        "svg",
+        names + _joined(parts),
+        class_=f"plot {kind}",
+        viewBox=f"0 0 {_n(width)} {_n(height)}",
+        width=_n(width),
+        height=_n(height),
+        role="img",
+        aria_labelledby=f"{ident}-t",
+        aria_describedby=f"{ident}-d",
+    )
