@@ -6,9 +6,9 @@ Everything is counted by shapes, on tensors without memory: no weights, no data,
 from __future__ import annotations
 
 import copy
-import logging
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ def parameters(network: nn.Module) -> int:
 def macs(network: nn.Module, shape: Shape) -> int:
     """Multiply-adds of convolutions and matrix products in one forward pass of an input of this shape (B,C,H,W)."""
     with FlopCounterMode(display=False) as counter:
-        _forward(network, shape)
+        _pass(_on_meta(network), shape)
     return int(counter.get_total_flops()) // 2
 
 
@@ -82,7 +82,10 @@ def cirkd_macs(network: nn.Module, shape: Shape) -> int:
         elif type(module) is nn.Linear:
             total += module.weight.numel()
 
-    _forward(network, shape, count)
+    counted = _on_meta(network)
+    for module in counted.modules():
+        module.register_forward_pre_hook(count)
+    _pass(counted, shape)
     return total
 
 
@@ -95,5 +98,143 @@ def _area_without_dilation(convolution: nn.Conv2d, shape: torch.Size) -> int:
     return area
 
 
-def _forward(network: nn.Module, shape: Shape, before: Callable[[nn.Module, tuple[Tensor, ...]], None] | None = None):  # type: ignore[no-untyped-def]
-    raise NotImplementedError
+def _on_meta(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network).to("meta").eval()
+
+
+def _pass(network: nn.Module, shape: Shape) -> None:
+    with torch.no_grad():
+        network(torch.empty(shape, device="meta"))
+
+
+def fvcore_macs(network: nn.Module, shape: Shape) -> int:
+    """Multiply-adds as fvcore counts them, of convolutions and matrix products alone: a second, independent counter.
+
+    It traces a real forward pass, so the network needs memory and time.
+
+    Raises:
+        ImportError: fvcore is not installed.
+    """
+    from fvcore.nn import FlopCountAnalysis
+
+    traced = copy.deepcopy(network).eval()
+    for module in traced.modules():
+        if hasattr(module, "fused_attn"):  # fvcore does not know the fused attention of timm's transformers
+            module.fused_attn = False
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer, about python numbers
+        analysis = FlopCountAnalysis(traced, torch.zeros(shape))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        by_operator: Mapping[str, float] = analysis.by_operator()
+    return int(sum(by_operator.get(name, 0) for name in FVCORE_OPERATORS))
+
+
+FVCORE_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A way to count the cost of a forward pass, and what it is worth."""
+
+    name: str
+    count: Callable[[nn.Module, Shape], int]
+    counts: str
+    right: str
+    wrong: str
+
+
+CONVENTIONS: Mapping[str, Convention] = {
+    convention.name: convention
+    for convention in (
+        Convention(
+            "macs",
+            macs,
+            "multiply-adds of convolutions and matrix products, attention included, by torch's own counter",
+            "right for every network here: sizes are those of the tensors that are computed, dilation and padding "
+            "honoured",
+            "leaves out element-wise operations, norms, pooling and resizing: few operations, though not little time",
+        ),
+        Convention(
+            "flops",
+            flops,
+            "operations, two for each multiply-add",
+            "right where FLOPs is taken at its word, as for the peak rate of a device",
+            "twice what papers print: all FLOPs of this one are multiply-adds",
+        ),
+        Convention(
+            "cirkd",
+            cirkd_macs,
+            "multiply-adds of nn.Conv2d and nn.Linear layers by CIRKD's formulas; an output size is "
+            "floor((H + 2 padding - kernel) / stride) + 1",
+            "equal to macs for networks of undilated convolutions whose linear layers see one vector each",
+            "overcounts dilated convolutions, whose padding is counted and whose reach is not; undercounts linear "
+            "layers that run at every position (transformers), attention, and subclasses of nn.Conv2d "
+            "(timm's same-padded ones)",
+        ),
+    )
+}
+
+
+def on_meta(name: str, classes: int) -> Network:
+    """A registered network with all of its taps, on tensors without memory."""
+    with torch.device("meta"):
+        plain = model(name).build(classes)
+    return Network(plain, model(name).adapter(plain), ("*",))
+
+
+def pair_on_meta(student: str, teacher: str, data: str) -> Pair:
+    """Student and teacher as a method's `build` sees them, on tensors without memory."""
+    known = input_of(data)
+    networks = on_meta(student, known.classes), on_meta(teacher, known.classes)
+    example = torch.empty((2, *known.trained), device="meta")  # two: a batch norm in training wants more than one
+    return Pair(
+        student=networks[0],
+        teacher=networks[1],
+        student_shapes=networks[0].shapes(example),
+        teacher_shapes=networks[1].shapes(example),
+        classes=known.classes,
+        dataset_size=known.images,
+        task="segmentation" if data == "cityscapes" else "classification",
+        labels=torch.arange(known.images) % known.classes,
+    )
+
+
+def build_on_meta(method: Method, pair: Pair) -> Method:
+    """The method with its side networks for a pair of networks on the meta device."""
+    with torch.device("meta"):
+        method.build(pair)
+    return method
+
+
+@dataclass(frozen=True)
+class MethodCost:
+    """What a method adds to a training step: its side networks' parameters, and multiply-adds an image.
+
+    Forward and backward of everything between the tapped tensors and the loss, with all denoising steps; the passes of
+    student and teacher are not in it.
+    """
+
+    parameters: int
+    forward: int
+    backward: int
+
+
+def method_cost(method: Method, pair: Pair, batch: int) -> MethodCost:
+    """The cost of a method that `build_on_meta` has built, an image of a batch: relations grow with the batch."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        method.to_empty(device="cpu")
+        student, teacher = (
+            {role: torch.empty((batch, *shape)) for role, shape in shapes.items()}
+            for shapes in (pair.student_shapes, pair.teacher_shapes)
+        )
+        for tensor in student.values():
+            tensor.requires_grad_()
+        labels = torch.empty(batch, dtype=torch.int64)
+        moment = Moment(torch.zeros(()), torch.zeros(()), torch.Generator())
+        with FlopCounterMode(display=False) as counter:
+            losses = method.losses(student, teacher, Batch(torch.empty(batch), labels, labels), moment)
+            forward = int(counter.get_total_flops())
+            if losses.terms:
+                sum(losses.terms.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+            backward = int(counter.get_total_flops()) - forward
+    return MethodCost(parameters(method), forward // (2 * batch), backward // (2 * batch))

@@ -113,7 +113,7 @@ class Experiment:
             "student_weights": self.student_weights,
             "teacher": teacher,
             "method": self.method.resolved(),
-            "recipe": {"name": self.recipe_name, **self.recipe.canonical()} if self.recipe else None,
+            "recipe": {"name": self.recipe_name, **self.recipe.effective()} if self.recipe else None,
             "profile": self.profile,
             "precision": self.precision,
         }

@@ -8,7 +8,7 @@ profile the cell is `not comparable`. A near run that another cell asks for is j
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from benchmark.comparison import Problem, ProblemKind
@@ -24,7 +24,7 @@ Problems = list[Problem]
 
 
 @dataclass(frozen=True)
-class Field:
+class Basis:
     """What all cells of a comparison share."""
 
     rules: Rules
@@ -119,19 +119,19 @@ def published_teachers(cells: Iterable[Cell]) -> dict[tuple[str, str, str], floa
     return found
 
 
-def case_of(cell: Cell, field: Field) -> Case:
+def case_of(cell: Cell, basis: Basis) -> Case:
     """The runs of a cell that is measured by training, and the first thing that stands in the way of judging it."""
-    experiment = field.experiments[cell.id]
+    experiment = basis.experiments[cell.id]
     if experiment is None:
         reason = cell.setting.not_verifiable
-        blocked = (Verdict.NOT_VERIFIABLE, reason) if reason else (Verdict.NOT_RUN, why_left_out(cell))
-        return Case(cell, None, 0, blocked=blocked)
-    declared = field.declared[experiment.identity]
-    recorded = field.evidence.by_identity.get(experiment.identity, ())
+        verdict = Verdict.NOT_VERIFIABLE if reason else Verdict.NOT_RUN
+        return Case(cell, None, 0, blocked=(verdict, reason or why_left_out(cell)))
+    declared = basis.declared[experiment.identity]
+    recorded = basis.evidence.by_identity.get(experiment.identity, ())
     own = [run for run in recorded if run.record.repetition < declared]
     extra = tuple(run for run in recorded if run.record.repetition >= declared)
-    near = _near(experiment, cell, field)
-    runs, blocked = _blocked(cell, experiment, own, near, field)
+    near = _near(experiment, cell, basis)
+    runs, blocked = _blocked(cell, experiment, own, near, basis)
     return Case(
         cell=cell,
         experiment=experiment,
@@ -140,27 +140,27 @@ def case_of(cell: Cell, field: Field) -> Case:
         extra=extra,
         near=tuple(near),
         blocked=blocked,
-        notes=tuple(_notes(experiment, own, extra, declared, field)),
+        notes=tuple(_notes(experiment, own, extra, declared, basis)),
         smoke=any(run.record.profile == "smoke" and run.record.status == "done" for run in (*near, *own)),
     )
 
 
-def _near(experiment: Experiment, cell: Cell, field: Field) -> list[Settled]:
+def _near(experiment: Experiment, cell: Cell, basis: Basis) -> list[Settled]:
     """Runs of the same networks by the same method that no cell asks for, or that only prove the path."""
     names = {cell.setting.data, GENERATED, GENERATED_VERSION}
     found: list[Settled] = []
-    for identity in field.evidence.by_key.get(key_of(experiment.describe()), ()):
-        runs = field.evidence.by_identity[identity]
+    for identity in basis.evidence.by_key.get(key_of(experiment.describe()), ()):
+        runs = basis.evidence.by_identity[identity]
         described = runs[0].record.experiment
         same = identity == experiment.identity
-        wanted = identity in field.declared and runs[0].record.profile == "paper"
+        wanted = identity in basis.declared and runs[0].record.profile == "paper"
         if not same and not wanted and (described.get("data") or {}).get("name") in names:
             found += runs
     return found
 
 
 def _blocked(
-    cell: Cell, experiment: Experiment, own: Sequence[Settled], near: Sequence[Settled], field: Field
+    cell: Cell, experiment: Experiment, own: Sequence[Settled], near: Sequence[Settled], basis: Basis
 ) -> tuple[Sequence[Settled], Blocked | None]:
     """The runs to look at, and rule 2."""
     if cell.setting.not_verifiable:
@@ -173,7 +173,7 @@ def _blocked(
     for run in own:
         if odd := _oddities(experiment, run):
             return own, (Verdict.PROTOCOL_MISMATCH, f"repetition {run.record.repetition}: {'; '.join(odd)}")
-    return own, teacher_gate(cell, experiment, own, field)
+    return own, teacher_gate(cell, experiment, own, basis)
 
 
 def _without_own(experiment: Experiment, near: Sequence[Settled]) -> tuple[Sequence[Settled], Blocked]:
@@ -237,9 +237,9 @@ def _oddities(experiment: Experiment, run: Settled) -> list[str]:
     return found
 
 
-def teacher_gate(cell: Cell, experiment: Experiment, runs: Sequence[Settled], field: Field) -> Blocked | None:
+def teacher_gate(cell: Cell, experiment: Experiment, runs: Sequence[Settled], basis: Basis) -> Blocked | None:
     """Whether the teacher that the runs saw is as accurate as the published one."""
-    numbers = _teacher_numbers(cell, experiment, runs, field)
+    numbers = _teacher_numbers(cell, experiment, runs, basis)
     if numbers is None:
         return None
     name, published, measured, tolerance = numbers
@@ -253,7 +253,7 @@ def teacher_gate(cell: Cell, experiment: Experiment, runs: Sequence[Settled], fi
 
 
 def _teacher_numbers(
-    cell: Cell, experiment: Experiment, runs: Sequence[Settled], field: Field
+    cell: Cell, experiment: Experiment, runs: Sequence[Settled], basis: Basis
 ) -> tuple[str, float, list[float], float] | None:
     teacher, metric = experiment.teacher, MAIN_METRIC[experiment.task]
     if teacher is None or cell.setting.subject == "teacher":
@@ -262,19 +262,20 @@ def _teacher_numbers(
     published = teacher.published if isinstance(teacher, TeacherSpec) else None
     for suite in (cell.suite, ""):
         if published is None:
-            published = field.teachers.get((suite, str(cell.setting.data), experiment.teacher_name))
-    measured = [float(run.record.teacher[metric]) for run in runs if metric in (run.record.teacher or {})]
+            published = basis.teachers.get((suite, str(cell.setting.data), experiment.teacher_name))
+    facts = [run.record.teacher or {} for run in runs]
+    measured = [float(each[metric]) for each in facts if metric in each]
     if published is None or not measured:
         return None
-    return experiment.teacher_name, published, measured, field.rules.teacher_gate.tolerance(metric, pinned=pinned)
+    return experiment.teacher_name, published, measured, basis.rules.teacher_gate.tolerance(metric, pinned=pinned)
 
 
 def _notes(
-    experiment: Experiment, own: Sequence[Settled], extra: Sequence[Settled], declared: int, field: Field
+    experiment: Experiment, own: Sequence[Settled], extra: Sequence[Settled], declared: int, basis: Basis
 ) -> Iterable[str]:
     total = len(own)
     for number in range(declared):
-        if reason := field.evidence.lost.get((experiment.identity, number)):
+        if reason := basis.evidence.lost.get((experiment.identity, number)):
             yield f"the record of repetition {number} cannot be read: {reason}"
     for run in own:
         if run.others:
@@ -285,7 +286,7 @@ def _notes(
     known = {source for source in sources if source}
     if len(known) > 1:
         yield f"code changed: the runs are of {len(known)} different sources, under one revision of the method"
-    if changed := sum(source not in ("", field.source) for source in sources):
+    if changed := sum(source not in ("", basis.source) for source in sources):
         yield f"code changed: {changed} of {total} runs are of another source than this program's"
     if dirty := sum(run.record.code.get("dirty") is True for run in own):
         yield f"{dirty} of {total} runs are of a source that was not committed"

@@ -69,6 +69,10 @@ class Recipe(BaseModel):
         """What differs from the defaults, for the identity."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
+    def effective(self) -> dict[str, Any]:
+        """Every setting in force, defaults included; what is switched off is left out."""
+        return {key: value for key, value in self.model_dump(mode="json").items() if value or value is False}
+
 
 class _Description(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,7 +1,7 @@
 """Finds the data a run uses, and verifies it, without importing torch.
 
-CIFAR-100 is looked for in `--data-dir`, else in $BENCHMARK_DATA and `data/`; else it is downloaded; else, where the
-caller allows it, the generated set stands in and says so. What is found but wrong is an error, never a reason to fall
+CIFAR-100 is looked for in `--data-dir`, else in $BENCHMARK_DATA and `data/`; else it is downloaded, unless
+$BENCHMARK_OFFLINE is set; else, where the caller allows it, the generated set stands in and says so. What is found but wrong is an error, never a reason to fall
 back.
 """
 
@@ -26,6 +26,7 @@ from typing import Literal
 from benchmark.errors import MissingInput, StorageError, UsageError, nearest
 
 ENVIRONMENT = "BENCHMARK_DATA"
+OFFLINE = "BENCHMARK_OFFLINE"  # set to anything: never ask the network
 DEFAULT = Path("data")  # under the working directory
 
 GENERATED = "generated"  # the name of the set that stands in
@@ -114,6 +115,8 @@ def resolve(name: str, data_dir: Path | None, allow_download: bool, allow_genera
 
 def download(root: Path) -> Found:
     """Fetch the archive into `root` through torchvision, with its progress bar, and unpack it there."""
+    if os.environ.get(OFFLINE):
+        raise DownloadFailed(f"${OFFLINE} is set: nothing is downloaded", _mend(root / FOLDER))
     with _scratch(root) as scratch:
         try:
             _probe()

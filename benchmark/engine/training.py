@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import resource
 import sys
 import time
@@ -62,6 +63,7 @@ class Settings:
     store: Store = field(default_factory=Store)
     device: str = "cpu"
     threads: int | None = None
+    asked: dict[str, Any] = field(default_factory=dict)  # the same as the user said them, `auto` for instance
     source: DataSource | None = None
     checkpoint_seconds: float = 60.0
     stop: Event = field(default_factory=Event)
@@ -206,6 +208,10 @@ class Training:
 
     def _close_epoch(self) -> None:
         metrics = classification.evaluate(self.distiller.student, self.data)
+        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if broken:
+            last = (self.epoch + 1) * self.steps - 1
+            raise Diverged(f"test {broken[0]} is not a finite number after step {last} (epoch {self.epoch + 1})")
         self.epoch += 1
         self.step = 0
         row = {"epoch": float(self.epoch)} | {f"test.{name}": value for name, value in metrics.items()}
@@ -303,7 +309,7 @@ class Training:
             weights_sha256=checkpoint.tensors_sha256(weights) if status == "done" else None,
             data=dict(self.data.dataset.identity),
             teacher=self._teacher_facts(),
-            asked={"device": self.settings.device, "threads": self.settings.threads},
+            asked=_asked(run, self.settings),
             effective=self._effective(),
             seconds=round(self.seconds, 2),
             images_per_second=round(self._images() / self.training_seconds, 1) if self.training_seconds else None,
@@ -360,13 +366,18 @@ def evaluated(run: Run, data: DeviceData, settings: Settings) -> Record:
         best=_rounded(metrics),
         weights_sha256=teacher.weights_sha256,
         data=dict(data.dataset.identity),
-        asked={"device": settings.device, "threads": settings.threads},
+        asked=_asked(run, settings),
         effective={"device": settings.device, "threads": torch.get_num_threads(), "precision": "fp32"},
         seconds=round(time.monotonic() - began, 2),
         **_circumstances(run),
     )
     settings.store.write(run, record)
     return record
+
+
+def _asked(run: Run, settings: Settings) -> dict[str, Any]:
+    said = {"device": settings.device, "threads": settings.threads} | settings.asked
+    return {**said, "precision": run.experiment.precision}
 
 
 def _circumstances(run: Run) -> dict[str, Any]:

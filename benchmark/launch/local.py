@@ -17,7 +17,7 @@ import torch
 from benchmark.engine.training import Settings, Stopped, Training, evaluated, skipped
 from benchmark.errors import BenchmarkError, CannotServe, StorageError
 from benchmark.experiment import Data, Experiment, Plan, Run
-from benchmark.files import storage, write_text
+from benchmark.files import storage, sweep_partials, write_text
 from benchmark.lease import Held, lease
 from benchmark.records import Record, Unreadable, read_record
 from benchmark.tasks.classification import DeviceData, load_data
@@ -57,13 +57,14 @@ class Local:
         outcome = Outcome()
         found = (run.experiment.teacher for run in plan.runs)
         self._teachers = {teacher.identity for teacher in found if isinstance(teacher, Experiment)}
-        waiting = list(plan.runs)
+        waiting, told = list(plan.runs), list[Run]()
         with _stopping(self.settings), _threads(self.settings.threads):
             while waiting and not outcome.stopped:
                 held = [run for run in waiting if not outcome.stopped and not self._attend(run, outcome)]
-                if held and len(held) < len(waiting):
+                if held and held != told:
                     names = ", ".join(run.label for run in held[:3])
                     self.settings.say(f"waiting for another process to finish {names}")
+                    told = held
                 if held:
                     self.settings.stop.wait(WAIT_SECONDS)
                 outcome.stopped = outcome.stopped or self.settings.stop.is_set()
@@ -73,7 +74,7 @@ class Local:
     def _attend(self, run: Run, outcome: Outcome) -> bool:
         """Carry out one run unless it is done. False if it must wait for another process."""
         paths = self.settings.store.paths(run)
-        if self._recorded(run):
+        if self._is_done(run):
             outcome.already.append(run)
             return True
         if not self._teacher_is_there(run):
@@ -83,7 +84,7 @@ class Local:
             return bool(reason)
         try:
             with lease(paths.lease):
-                if self._recorded(run):  # finished by the other process while we asked for the lease
+                if self._recorded(run):  # finished by another process while we asked for the lease, or mended
                     outcome.already.append(run)
                 else:
                     self._guarded(run, outcome)
@@ -91,15 +92,25 @@ class Local:
             return False
         return True
 
+    def _is_done(self, run: Run) -> bool:
+        """Whether a record says so and all that other runs of the plan need is there."""
+        record = self.settings.store.read(run)
+        if record is None:
+            return False
+        return record.status != "done" or not self._is_teacher(run) or self.settings.store.weights(run) is not None
+
     def _recorded(self, run: Run) -> bool:
+        """The same, but what can be mended is. Only for the holder of the lease."""
+        if self._is_done(run):
+            return True
         paths = self.settings.store.paths(run)
+        sweep_partials(paths.record.parent, paths.record.stem)
         found = read_record(paths.record)
-        if isinstance(found, Record) and found.identity == run.experiment.identity:
-            missing = found.status == "done" and self._is_teacher(run) and self.settings.store.weights(run) is None
-            if missing:
-                self.settings.say(f"{run.label}: recorded, but its weights are not here: the teacher is trained again")
-            return not missing
         if found is None:
+            return False
+        if isinstance(found, Record) and found.identity == run.experiment.identity:
+            self.settings.say(f"{run.label}: recorded, but its weights are not here: the teacher is trained again")
+            paths.attempts.unlink(missing_ok=True)  # they belong to the finished run
             return False
         why = found.reason if isinstance(found, Unreadable) else f"it belongs to {found.identity}"
         spoilt = paths.record.with_suffix(f".unreadable-{int(time.time())}")
@@ -131,8 +142,8 @@ class Local:
         teacher = run.experiment.teacher
         assert isinstance(teacher, Experiment)
         record = self.settings.store.read(Run(teacher, 0))
-        if record is not None and record.status == "diverged":
-            return f"its teacher {teacher.label} diverged: {record.reason}"
+        if record is not None and record.status != "done":
+            return f"its teacher {teacher.label} is {record.status}: {record.reason}"
         broken = any(failed.experiment.identity == teacher.identity for failed, _ in outcome.failed)
         return f"its teacher {teacher.label} failed" if broken else ""
 

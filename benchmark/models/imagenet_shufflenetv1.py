@@ -67,9 +67,7 @@ class ShuffleNetV1(nn.Module):
         return logits
 
 
-def build(
-    name: str, classes: int, widths: tuple[int, int, int], units: tuple[int, int, int], groups: int
-) -> nn.Module:
+def build(name: str, classes: int, widths: tuple[int, int, int], units: tuple[int, int, int], groups: int) -> nn.Module:
     """The network with fresh weights."""
     return ShuffleNetV1(classes, widths, units, groups)
 

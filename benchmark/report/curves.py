@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
@@ -13,58 +13,80 @@ from benchmark.comparison import CellView, RunView
 from benchmark.report.plots import Level, Line, Point, curve_plot
 
 MOST_RUNS = 5  # lines of one plot that can still be told apart
-MOST_TERMS = 4
-Table = dict[str, tuple[Point, ...]]
+MOST_TERMS = 5
 
 
-def read_curves(path: Path) -> Table:
-    """Every quantity by epoch; nothing where the file is missing or is no table. Cells without a value are left out."""
+@dataclass(frozen=True)
+class CurveFile:
+    """The columns of one curves file, read when asked for."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def line(self, name: str) -> tuple[Point, ...]:
+        """One quantity by epoch. Epochs without a finite value are left out."""
+        if name not in self.names or "epoch" not in self.names:
+            return ()
+        at, place = self.names.index("epoch"), self.names.index(name)
+        points = (_point(row, at, place) for row in self.rows)
+        return tuple(point for point in points if point is not None)
+
+    def terms(self) -> tuple[str, ...]:
+        """The names of the loss terms and tracked quantities, without the bins of histograms."""
+        return tuple(name for name in self.names if name.startswith("train.") and ".bin" not in name)
+
+
+def read_curves(path: Path) -> CurveFile:
+    """A curves file; one without columns where it is missing or is no table."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
-        return {}
-    if not lines:
-        return {}
-    names = next(csv.reader(lines[:1]))
-    if "epoch" not in names:
-        return {}
-    wanted = [(index, name) for index, name in enumerate(names) if name != "epoch" and ".bin" not in name]
-    rows = [line.split(",") for line in lines[1:]]
-    at = names.index("epoch")
-    found: Table = {}
-    for index, name in wanted:
-        points = tuple((float(row[at]), float(row[index])) for row in rows if _usable(row, at, index))
-        if points:
-            found[name] = points
-    return found
+        lines = []
+    table = [tuple(line.split(",")) for line in lines]
+    return CurveFile(table[0] if table else (), tuple(table[1:]))
 
 
-def _usable(row: Sequence[str], *places: int) -> bool:
+def _point(row: Sequence[str], at: int, place: int) -> Point | None:
     try:
-        return all(math.isfinite(float(row[place])) for place in places)
+        found = float(row[at]), float(row[place])
     except (ValueError, IndexError):
-        return False
+        return None
+    return found if math.isfinite(found[0]) and math.isfinite(found[1]) else None
 
 
-def curve_plots(cell: CellView, runs: Sequence[RunView], ident: str) -> tuple[Markup, ...]:
+@dataclass(frozen=True)
+class CurveFigure:
+    """A drawing and what its lines are, in the order of their styles."""
+
+    drawing: Markup
+    lines: tuple[str, ...]
+
+
+def curve_figures(cell: CellView, runs: Sequence[RunView], ident: str) -> tuple[CurveFigure, ...]:
     """The cell's metric over the epochs of each run, and the training terms of the first run that has any."""
-    tables = [(run, read_curves(Path(run.curves))) for run in runs[:MOST_RUNS] if run.curves]
-    tested = [
-        Line(f"repetition {run.repetition}", table[f"test.{cell.metric}"])
-        for run, table in tables
-        if f"test.{cell.metric}" in table
-    ]
-    plots = []
-    if tested:
-        levels = [Level(f"published {cell.references[0].printed}", cell.references[0].value)] if cell.references else []
-        title = f"{cell.metric} on the test images by epoch, {cell.row}, {cell.column}"
-        plots.append(curve_plot(tested, title, f"{ident}-m", f"{cell.metric}, %", levels))
-    for run, table in tables:
-        terms = [Line(name.removeprefix("train."), line) for name, line in table.items() if name.startswith("train.")]
-        if terms:
-            title = f"training terms by epoch, repetition {run.repetition}, {cell.row}, {cell.column}"
-            plots.append(
-                curve_plot(terms[:MOST_TERMS], title, f"{ident}-l", "training terms, epoch means (log)", log=True)
-            )
-            break
-    return tuple(plots)
+    files = [(run, read_curves(Path(run.curves))) for run in runs[:MOST_RUNS] if run.curves]
+    figures = (_metric_figure(cell, files, f"{ident}-m"), _term_figure(cell, files, f"{ident}-l"))
+    return tuple(figure for figure in figures if figure is not None)
+
+
+def _metric_figure(cell: CellView, files: Sequence[tuple[RunView, CurveFile]], ident: str) -> CurveFigure | None:
+    read = [Line(f"repetition {run.repetition}", file.line(f"test.{cell.metric}")) for run, file in files]
+    lines = [line for line in read if line.points]
+    if not lines:
+        return None
+    levels = [Level(f"published {first.printed}", first.value) for first in cell.references[:1]]
+    title = f"{cell.metric} on the test images by epoch: {cell.row}, {cell.column}"
+    drawing = curve_plot(lines, title, ident, f"{cell.metric} on the test images, %", levels)
+    return CurveFigure(drawing, tuple(line.label for line in lines))
+
+
+def _term_figure(cell: CellView, files: Sequence[tuple[RunView, CurveFile]], ident: str) -> CurveFigure | None:
+    for run, file in files:
+        read = [Line(name.removeprefix("train."), file.line(name)) for name in file.terms()[:MOST_TERMS]]
+        lines = [line for line in read if line.points]
+        if lines:
+            title = f"training terms by epoch, repetition {run.repetition}: {cell.row}, {cell.column}"
+            label = f"training terms, repetition {run.repetition}"
+            drawing = curve_plot(lines, title, ident, label, log=True)
+            return CurveFigure(drawing, tuple(line.label for line in lines))
+    return None
