@@ -54,6 +54,33 @@ def parser() -> argparse.ArgumentParser:
     _places(status)
     _json(status)
 
+    report = commands.add_parser("report", help="records against published numbers: page, tables, verdicts")
+    report.add_argument(
+        "--compare",
+        choices=("paper", "reruns", "all"),
+        default="paper",
+        help="with the published numbers, with independent re-runs of others, or with both (default: paper)",
+    )
+    report.add_argument(
+        "--suite", action="append", default=[], metavar="SUITE", help="only this one, by name or file; may be repeated"
+    )
+    report.add_argument(
+        "--results-dir",
+        action="append",
+        type=Path,
+        metavar="DIR",
+        help="records; may be repeated, one for each machine (default: results/)",
+    )
+    report.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="smoke records (runs/)")
+    report.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: reports/paper/ and so on)")
+    report.add_argument(
+        "--fail-on",
+        default="",
+        metavar="VERDICTS",
+        help="exit code 5 if any cell has one of these: below,protocol-mismatch",
+    )
+    _json(report)
+
     listing = commands.add_parser("list", help="suites, cells, methods, models, recipes, profiles, data, pending")
     listing.add_argument(
         "what", choices=("suites", "cells", "methods", "models", "recipes", "profiles", "data", "pending")
@@ -66,6 +93,26 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("name", nargs="?", default="", help="its name, or the beginning of an identity")
     _places(show)
     _json(show)
+
+    verify = commands.add_parser("verify", help="what can be proved without training: costs, shapes, manifests, claims")
+    verify.add_argument("what", nargs="?", choices=("claims",), help="only the paper's prose against its own tables")
+    verify.add_argument("--full", action="store_true", help="the second counter on the largest networks too: minutes")
+    verify.add_argument("--fresh", action="store_true", help="do not take findings from the cache")
+    verify.add_argument("--check", action="store_true", help="fail where results/static.json is out of date")
+    _places(verify)
+    _json(verify)
+
+    bench = commands.add_parser("bench", help="step time and memory of every method beside the plain student's")
+    bench.add_argument("methods", nargs="*", metavar="METHOD", help="names (default: all that can serve the pair)")
+    bench.add_argument(
+        "--pair", default="resnet56-resnet20", metavar="TEACHER-STUDENT", help="CIFAR networks (resnet56-resnet20)"
+    )
+    bench.add_argument("--batch", type=_positive, default=64, help="images a step (64, as recipe A1)")
+    bench.add_argument("--rounds", type=_positive, default=20, help="timed steps of each method, in turn (20)")
+    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    bench.add_argument("--threads", type=_positive, help="CPU threads (default: all cores)")
+    bench.add_argument("--output", type=Path, default=Path("reports"), metavar="DIR", help="bench.json, .md, .svg")
+    _json(bench)
 
     doctor = commands.add_parser("doctor", help="what is installed, found and missing, and the command that mends it")
     _places(doctor)

@@ -132,7 +132,8 @@ class CellView:
     set_aside: tuple[str, ...]  # ids of records of the same runs with another outcome
     near: tuple[str, ...]  # ids of runs of the same rows under another protocol or profile
     notes: tuple[str, ...]  # what a reader should know: code changed, conflicting records, protocol partly unstated
-    problem: str = ""  # why the cell could not be judged at all: a metric out of range, no rule for it
+    problem: str = ""  # why the cell could not be judged at all: no rule for its metric
+    contest: str = ""  # cells that share it differ in the method alone; empty of teachers and costs
 
     @property
     def judgement(self) -> Judgement | None:
@@ -348,13 +349,19 @@ class Comparison:
     @property
     def counts(self) -> dict[Verdict, int]:
         """How often each verdict came, over all references; only those that did, in the rules' order."""
-        found = Counter(reference.judgement.verdict for cell in self.cells for reference in cell.references)
+        cells = (cell for table in self._counted for cell in table.cells)
+        found = Counter(reference.judgement.verdict for cell in cells for reference in cell.references)
         return {verdict: found[verdict] for verdict in Verdict if found[verdict]}
 
     @property
     def coverage(self) -> Coverage:
-        """Of all tables."""
-        return sum((table.coverage for table in self.tables), Coverage())
+        """Of all tables, copies of another one left out."""
+        return sum((table.coverage for table in self._counted), Coverage())
+
+    @property
+    def _counted(self) -> list[TableView]:
+        shown = {table.suite for table in self.tables}
+        return [table for table in self.tables if table.repeats not in shown]
 
     def hit(self, gate: Iterable[Verdict]) -> tuple[tuple[CellView, Reference], ...]:
         """The cells whose verdict is among these."""
@@ -369,12 +376,18 @@ class Comparison:
 
 def plain(value: Any) -> Any:
     """A value as JSON has it: dataclasses as objects, tuples as lists, infinities as null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    kind = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(kind):
+        return {name: plain(getattr(value, name)) for name in kind.__dataclass_fields__}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
     return value.value if isinstance(value, StrEnum) else value
+
+
+_AS_THEY_ARE = frozenset({str, int, bool, type(None)})

@@ -116,8 +116,11 @@ class Board:
         for kind, wanted in (("group", group), ("row", row), ("column", column)):
             found = self._narrow(found, kind, wanted, table)
         if len(found) > 1:
-            kind = next(kind for kind in ("group", "column", "row") if len({getattr(c, kind) for c in found}) > 1)
+            kinds = ("group", "column", "row", "suite")
+            kind = next(kind for kind in kinds if len({getattr(c, kind) for c in found}) > 1)
             names = sorted({getattr(c, kind) for c in found})
+            if kind == "suite":
+                raise ExpressionError(f"table {table} is that of several suites: {', '.join(names)}")
             raise ExpressionError(f"table {table}: {row!r} is there more than once; add {kind}=, one of {names}")
         return found[0]
 

@@ -7,7 +7,7 @@ profile the cell is `not comparable`. A near run that another cell asks for is j
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from benchmark.verdicts import Achieved, Blocked, Rules, Verdict
 
 # What a teacher is held to, by task; the other metrics of a table follow from it.
 MAIN_METRIC = {"classification": "top1", "detection": "ap", "segmentation": "miou"}
-Problems = list[Problem]
 
 
 @dataclass(frozen=True)
@@ -49,27 +48,40 @@ class Case:
     notes: tuple[str, ...] = ()
     smoke: bool = False  # a smoke run proved the path
 
-    def achieved(self, selection: str, problems: Problems) -> Achieved:
-        """The declared repetitions in the cell's metric; what cannot be used is noted and left out."""
-        usable: dict[int, float] = {}
-        for run in self.runs:
-            record = run.record
-            if record.status != "done":
-                continue
-            metrics = record.last if selection == "last" else record.best
-            value = metrics.get(self.cell.metric)
-            if value is None:
-                problems.append(_metric_problem(run, f"has no {self.cell.metric} of the {selection} epoch"))
-            elif not 0 <= value <= 100:
-                problems.append(_metric_problem(run, f"{self.cell.metric} is {value:g}, not a percentage"))
-            else:
-                usable[record.repetition] = value
+    own: bool = False  # whether a declared repetition of the cell's own experiment is recorded
+
+    def achieved(self, selection: str) -> Achieved:
+        """The declared repetitions in the cell's metric; what cannot be used is left out, and a problem."""
+        usable = {run.record.repetition: value for run, value, problem in self._values(selection) if not problem}
         diverged = sum(run.record.status == "diverged" for run in self.runs)
         return Achieved(tuple(usable.values()), diverged, tuple(usable), self.declared)
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Records that finished, but whose metric cannot be used."""
+        found = [
+            _unusable(run, problem) for kind in ("last", "best") for run, _, problem in self._values(kind) if problem
+        ]
+        return tuple(dict.fromkeys(found))
 
-def _metric_problem(run: Settled, message: str) -> Problem:
-    return Problem(ProblemKind.METRIC, str(run.kept.path), f"{message}: left out")
+    def _values(self, selection: str) -> Iterator[tuple[Settled, float, str]]:
+        """Each finished run, its value, and why it cannot be used."""
+        metric = self.cell.metric
+        for run in self.runs:
+            metrics = run.record.last if selection == "last" else run.record.best
+            if run.record.status != "done":
+                continue
+            if metric not in metrics:
+                yield run, 0.0, f"no {metric} of the {selection} epoch"
+            elif not 0 <= metrics[metric] <= 100:
+                yield run, 0.0, f"{metric} is {metrics[metric]:g}, not a percentage"
+            else:
+                yield run, metrics[metric], ""
+
+
+def _unusable(run: Settled, problem: str) -> Problem:
+    message = f"repetition {run.record.repetition}: {problem}; it is left out"
+    return Problem(ProblemKind.METRIC, str(run.kept.path), message)
 
 
 def experiments_of(suites: Iterable[Suite], evidence: Evidence) -> dict[str, Experiment | None]:
@@ -141,6 +153,7 @@ def case_of(cell: Cell, basis: Basis) -> Case:
         near=tuple(near),
         blocked=blocked,
         notes=tuple(_notes(experiment, own, extra, declared, basis)),
+        own=bool(own),
         smoke=any(run.record.profile == "smoke" and run.record.status == "done" for run in (*near, *own)),
     )
 
@@ -246,10 +259,8 @@ def teacher_gate(cell: Cell, experiment: Experiment, runs: Sequence[Settled], ba
     gap = max((value - published for value in measured), key=abs)
     if abs(gap) <= tolerance + 1e-9:  # 72.84 - 72.34 is 0.5000000000000071
         return None
-    reason = (
-        f"{name} has {published + gap:.2f}, published are {published:g}: {gap:+.2f}, the tolerance is {tolerance:g}"
-    )
-    return Verdict.TEACHER_MISMATCH, reason
+    found = f"the teacher {name} has {published + gap:.2f} where {published:g} is published"
+    return Verdict.TEACHER_MISMATCH, f"{found}: {gap:+.2f}, the tolerance is {tolerance:g}"
 
 
 def _teacher_numbers(
@@ -281,14 +292,19 @@ def _notes(
         if run.others:
             yield f"conflicting records: repetition {run.record.repetition} has {1 + len(run.others)} outcomes"
     if extra:
-        yield f"{len(extra)} repetitions beyond the declared {declared} are shown and change nothing"
+        beyond = f"{len(extra)} repetition{'s' if len(extra) > 1 else ''} beyond the declared {declared}"
+        yield f"{beyond}: shown, but no verdict changes"
     sources = [str(run.record.code.get("source_sha256", "")) for run in own]
     known = {source for source in sources if source}
     if len(known) > 1:
         yield f"code changed: the runs are of {len(known)} different sources, under one revision of the method"
     if changed := sum(source not in ("", basis.source) for source in sources):
-        yield f"code changed: {changed} of {total} runs are of another source than this program's"
+        yield f"code changed: {_of(changed, total)} of another source than this program's"
     if dirty := sum(run.record.code.get("dirty") is True for run in own):
-        yield f"{dirty} of {total} runs are of a source that was not committed"
+        yield f"{_of(dirty, total)} of a source that was not committed"
     if own and experiment.teacher is not None and not any(run.record.teacher for run in own):
         yield "the teacher's accuracy is not in the records, so it was not checked"
+
+
+def _of(some: int, total: int) -> str:
+    return "its runs are" if some == total else f"{some} of its {total} runs are"

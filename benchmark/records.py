@@ -26,7 +26,8 @@ Status = Literal["done", "diverged", "skipped"]
 class Record(BaseModel):
     """What one run gave. `outcome` is the same wherever a run is repeated; the rest says under which circumstances."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # Infinities stay what they are: as null, which is the default, a record with one could not be read again.
+    model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="constants")
 
     schema_version: int = Field(SCHEMA_VERSION, description="raised when a field changes meaning")
     identity: str = Field(description="of the experiment")

@@ -1,0 +1,83 @@
+"""The comparison as one flat CSV: a line for each cell and each number that it is held against."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from benchmark.comparison import CellView, Comparison, Reference
+
+Row = dict[str, Any]
+
+
+def cells_csv(comparison: Comparison) -> str:
+    """Every cell; one without a reference has a line too. Numbers are unrounded, missing ones empty."""
+    rows = [row for cell in comparison.cells for row in _rows(cell)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _rows(cell: CellView) -> Iterator[Row]:
+    for reference in cell.references or (None,):
+        yield {**_cell(cell), **_reference(reference)}
+
+
+def _cell(cell: CellView) -> Row:
+    achieved = cell.achieved
+    return {
+        "id": cell.id,
+        "suite": cell.suite,
+        "group": cell.group,
+        "row": cell.row,
+        "column": cell.column,
+        "data": cell.data,
+        "metric": cell.metric,
+        "standing": cell.standing,
+        "method": cell.method,
+        "recipe": cell.recipe,
+        "experiment": cell.experiment,
+        "achieved": cell.ours,
+        "achieved_std": achieved.std if achieved else None,
+        "n": achieved.n if achieved else None,
+        "declared": achieved.declared if achieved else None,
+        "diverged": achieved.diverged if achieved else None,
+        "epoch": achieved.selection if achieved else None,
+        "values": " ".join(f"{value:g}" for value in achieved.values) if achieved else "",
+        "notes": "; ".join((*cell.notes, *filter(None, (cell.problem,)))),
+    }
+
+
+def _reference(reference: Reference | None) -> Row:
+    if reference is None:
+        return {}
+    judgement = reference.judgement
+    return {
+        "reference": reference.kind,
+        "reference_source": reference.source,
+        "printed": reference.printed,
+        "published": reference.value,
+        "published_std": reference.std,
+        "published_runs": reference.runs,
+        "gap": judgement.gap,
+        "low": judgement.interval.low if judgement.interval else None,
+        "high": judgement.interval.high if judgement.interval else None,
+        "prediction": judgement.prediction,
+        "margin": judgement.margin,
+        "smallest_gap_seen": judgement.smallest_gap_seen,
+        "convention": judgement.convention,
+        "verdict": str(judgement.verdict),
+        "reason": judgement.reason,
+    }
+
+
+_COLUMNS = (
+    *("id", "suite", "group", "row", "column", "data", "metric", "standing", "method", "recipe", "experiment"),
+    *("reference", "reference_source", "printed", "published", "published_std", "published_runs"),
+    *("achieved", "achieved_std", "n", "declared", "diverged", "epoch", "values"),
+    *("gap", "low", "high", "prediction", "margin", "smallest_gap_seen", "convention", "verdict", "reason", "notes"),
+)

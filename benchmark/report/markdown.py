@@ -1,0 +1,246 @@
+"""The comparison as Markdown: one section a table, published above achieved, and everything that a page would say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+
+from benchmark.comparison import CellView, Comparison, Gain, Reference, TableView
+from benchmark.statistics import Interval
+from benchmark.verdicts import Judgement, Verdict
+
+BREAK = "<br>"
+TITLES = {
+    "paper": "Published numbers against re-runs",
+    "reruns": "Independent re-runs against ours",
+    "all": "Published numbers and independent re-runs against ours",
+}
+
+
+def report(comparison: Comparison) -> str:
+    """The whole report as one text."""
+    parts = [f"# {TITLES[comparison.mode]}", summary(comparison)]
+    if comparison.inputs.problems:
+        problems = (f"{p.kind}: `{p.where}`: {p.message}" for p in comparison.inputs.problems)
+        parts.append("## Problems with the inputs\n\n" + _list(problems))
+    parts += [section(table) for table in comparison.tables]
+    parts += [_claims(comparison), _provenance(comparison), _rules(comparison)]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def summary(comparison: Comparison) -> str:
+    """Counts, coverage and what to keep in mind."""
+    counts = [(str(v), str(n), v.meaning) for v, n in comparison.counts.items()] or [
+        ("none", "0", "nothing to compare")
+    ]
+    names = [field.name for field in fields(comparison.coverage)]
+    total = ("all", *(str(getattr(comparison.coverage, name)) for name in names))
+    rows = [(t.suite, *(str(getattr(t.coverage, name)) for name in names)) for t in comparison.tables]
+    heads = ("", *(name.replace("_", " ") for name in names))
+    parts = [
+        grid(("verdict", "cells", "meaning"), counts),
+        "Coverage, in cells with a published number:",
+        grid(heads, [total, *rows]),
+        _list((*comparison.notes, inputs_line(comparison))),
+    ]
+    return "\n\n".join(parts)
+
+
+def inputs_line(comparison: Comparison) -> str:
+    """What was read, in one sentence."""
+    found = comparison.inputs
+    counts = {
+        "unreadable": found.unreadable,
+        "copies of others": found.duplicates,
+        "runs with conflicting records": found.conflicts,
+        "of experiments that no suite has": found.unknown,
+        "of teachers": found.teachers,
+        "of an older schema": found.older_schema,
+    }
+    odd = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    return f"{found.records} records from {', '.join(found.folders) or 'nowhere'}{odd}."
+
+
+def section(table: TableView) -> str:
+    """One table with its gains, its orderings, and the reason of every verdict that runs led to."""
+    parts = [f"## {heading(table)}", *filter(None, (table.note, _facts(table))), _body(table)]
+    reasoned = [cell for cell in table.cells if cell.problem or _reasoned(cell)]
+    if reasoned:
+        common = _common(reasoned)
+        lines = [
+            *(f"All of them: {note}" for note in common),
+            *(d for cell in reasoned for d in _details(cell, common)),
+        ]
+        parts.append("### Cell by cell\n\n" + _list(lines))
+    judged = [gain for gain in table.gains if gain.achieved is not None]
+    if judged:
+        parts.append("### Gains\n\n" + _gains(judged, len(table.gains)))
+    if table.orderings is not None:
+        parts.append("### Orderings\n\n" + _orderings(table))
+    return "\n\n".join(parts) + "\n"
+
+
+def heading(table: TableView) -> str:
+    """`Table 9: CIFAR-100, ...`; a suite without a number by its name."""
+    name = f"Table {table.table}" if table.table.isdigit() else table.table
+    return f"{name}: {table.title}"
+
+
+def _facts(table: TableView) -> str:
+    kind = "declared repetitions" if table.repetitions > 1 else "declared repetition"
+    facts = [f"Source: {table.source}", f"suite `{table.suite}`", f"{table.repetitions} {kind}"]
+    if table.profile != "paper":
+        facts.append(f"profile {table.profile}: not comparable with published numbers")
+    if table.repeats:
+        facts.append(f"a copy of `{table.repeats}`")
+    if table.flags.expected:
+        facts.append(f"by chance alone {table.flags.expected:.1f} cells would be below or above")
+    return ", ".join(facts) + "."
+
+
+def _body(table: TableView) -> str:
+    rows = []
+    for line in table.rows:
+        name = line.name + (" (cited)" if line.standing == "cited" else "")
+        rows.append((name, *(_cell(cell) if cell is not None else "" for cell in line.cells)))
+    return grid(("", *table.columns), rows)
+
+
+def _cell(cell: CellView) -> str:
+    if not cell.references:
+        ours = cell.problem or (_ours(cell) if cell.ours is not None else "-")
+        return ours if cell.printed is None else f"{cell.printed}{BREAK}{ours}"
+    parts: list[str] = []
+    for reference in cell.references:
+        rerun = f" ({reference.source})" if reference.kind == "rerun" else ""
+        parts += [f"{reference.printed}{rerun}", _outcome(cell, reference)]
+    return BREAK.join(parts)
+
+
+def _outcome(cell: CellView, reference: Reference) -> str:
+    judgement = reference.judgement
+    if judgement.gap is None:
+        return f"*{judgement.verdict}*"
+    gap = f"{judgement.gap:+.3g}" if cell.static else f"{judgement.gap:+.2f}{_interval(judgement.interval)}"
+    return f"{_ours(cell)}, {gap}{BREAK}*{judgement.verdict}*"
+
+
+def _ours(cell: CellView) -> str:
+    if cell.static:
+        return f"{cell.measured:.6g}" if cell.measured is not None else "-"
+    return f"{cell.achieved.text} ({cell.achieved.n})" if cell.achieved else "-"
+
+
+def _interval(interval: Interval | None) -> str:
+    return f" [{interval.low:+.2f}, {interval.high:+.2f}]" if interval else ""
+
+
+def _reasoned(cell: CellView) -> list[Reference]:
+    """Those whose verdict came from runs, or from what stands beside them: the others have their word alone."""
+    silent = {Verdict.NOT_RUN, Verdict.NOT_VERIFIABLE}
+    return [reference for reference in cell.references if reference.judgement.verdict not in silent]
+
+
+def _common(cells: Sequence[CellView]) -> tuple[str, ...]:
+    """Notes that all cells have, to be said once."""
+    first, *others = cells
+    return tuple(note for note in first.notes if others and all(note in cell.notes for cell in others))
+
+
+def _details(cell: CellView, common: tuple[str, ...]) -> Iterator[str]:
+    name = f"**{cell.group + ': ' if cell.group else ''}{cell.row}, {cell.column}**"
+    own = [note for note in cell.notes if note not in common]
+    for reference in _reasoned(cell):
+        judgement = reference.judgement
+        against = f" against {reference.printed} ({reference.source})" if reference.kind == "rerun" else ""
+        notes = f" ({'; '.join(own)})" if own else ""
+        yield f"{name}{against}: *{judgement.verdict}*: {_reason(judgement)}{notes}"
+    if cell.problem:
+        yield f"{name}: {cell.problem}"
+
+
+def _reason(judgement: Judgement) -> str:
+    seen = judgement.smallest_gap_seen
+    # Of a cost it is only the rounding, which the reason says.
+    return judgement.reason + (f"; the smallest gap seen would be {seen:.2f}" if seen and judgement.n else "")
+
+
+def _gains(gains: Sequence[Gain], total: int) -> str:
+    rows = [
+        (
+            gain.row,
+            gain.column,
+            gain.over,
+            f"{gain.published:+.2f}",
+            f"{gain.achieved:+.2f}" if gain.achieved is not None else "-",
+            f"{gain.judgement.gap:+.2f}{_interval(gain.judgement.interval)}" if gain.judgement.gap is not None else "-",
+            str(gain.judgement.verdict),
+        )
+        for gain in gains
+    ]
+    heads = ("row", "column", "over", "published", "ours", "ours - published", "verdict")
+    return f"{grid(heads, rows)}\n\n{len(gains)} of {total} published gains have runs on both sides."
+
+
+def _orderings(table: TableView) -> str:
+    assert table.orderings is not None
+    judged = table.orderings.judgements
+    words = Counter(judgement.order.value for judgement in judged)
+    counts = ", ".join(f"{count} {word}" for word, count in sorted(words.items()))
+    flags = table.orderings.flags
+    text = (
+        f"{counts}; {table.left_out} more have no runs. {table.orderings.tested} were tested; p values are adjusted by "
+        f"Holm. Unadjusted, chance alone would give {flags.expected:.1f} false ones."
+    )
+    return f"{grid(('ordering', 'verdict', 'why'), [(j.name, j.order.value, j.reason) for j in judged])}\n\n{text}"
+
+
+def _claims(comparison: Comparison) -> str:
+    if not comparison.claims:
+        return ""
+    rows = []
+    for claim in comparison.claims:
+        ours = f"{claim.achieved.outcome}: {claim.achieved.sentence}" if claim.achieved else "-"
+        rows.append(
+            (claim.id, claim.where, claim.quote, f"{claim.published.outcome}: {claim.published.sentence}", ours)
+        )
+    counts = Counter(claim.published.outcome for claim in comparison.claims)
+    said = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+    heads = ("claim", "where", "words", "by the published numbers", "by ours")
+    return f"## Claims\n\nBy the published numbers: {said}.\n\n{grid(heads, rows)}"
+
+
+def _provenance(comparison: Comparison) -> str:
+    found = comparison.provenance
+    kinds = {
+        "commits": found.commits,
+        "sources": found.sources,
+        "hardware": found.hardware,
+        "devices": found.devices,
+        "packages": found.packages,
+    }
+    lines = [f"{name}: " + ", ".join(f"{what} ({n})" for what, n in counts.items()) for name, counts in kinds.items()]
+    known = [line for line in lines if not line.endswith(": ")]
+    program = found.program
+    dirty = " with uncommitted changes" if program.get("dirty") else ""
+    known.append(f"compared by: commit {program.get('commit')}{dirty}, source {program.get('source_sha256')}")
+    return "## Provenance\n\nWith the number of runs:\n\n" + _list(known)
+
+
+def _rules(comparison: Comparison) -> str:
+    rows = [(rule.name, f"{rule.value:g}", rule.source, rule.reason) for rule in comparison.rules]
+    return "## Rules\n\n" + grid(("number", "value", "source", "reason"), rows)
+
+
+def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table. Bars in a text would end its cell, and new lines the row."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join((line(heads), "|" + " --- |" * len(heads), *map(line, rows)))
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
