@@ -54,6 +54,9 @@ def _point(row: Sequence[str], at: int, place: int) -> Point | None:
     return found if math.isfinite(found[0]) and math.isfinite(found[1]) else None
 
 
+Files = Sequence[tuple[RunView, CurveFile]]
+
+
 @dataclass(frozen=True)
 class CurveFigure:
     """A drawing and what its lines are, in the order of their styles."""
@@ -62,31 +65,40 @@ class CurveFigure:
     lines: tuple[str, ...]
 
 
-def curve_figures(cell: CellView, runs: Sequence[RunView], ident: str) -> tuple[CurveFigure, ...]:
-    """The cell's metric over the epochs of each run, and the training terms of the first run that has any."""
+def lines_of(runs: Sequence[RunView]) -> int:
+    """How many lines a cell's figures may have."""
+    with_curves = sum(run.curves is not None for run in runs[:MOST_RUNS])
+    return with_curves + MOST_TERMS if with_curves else 0
+
+
+def curve_figures(cell: CellView, runs: Sequence[RunView], ident: str, most: int) -> tuple[CurveFigure, ...]:
+    """The cell's metric over the epochs of each run, and the training terms of the first run that has any.
+
+    A line has at most `most` points.
+    """
     files = [(run, read_curves(Path(run.curves))) for run in runs[:MOST_RUNS] if run.curves]
-    figures = (_metric_figure(cell, files, f"{ident}-m"), _term_figure(cell, files, f"{ident}-l"))
+    figures = (_metric_figure(cell, files, f"{ident}-m", most), _term_figure(cell, files, f"{ident}-l", most))
     return tuple(figure for figure in figures if figure is not None)
 
 
-def _metric_figure(cell: CellView, files: Sequence[tuple[RunView, CurveFile]], ident: str) -> CurveFigure | None:
+def _metric_figure(cell: CellView, files: Files, ident: str, most: int) -> CurveFigure | None:
     read = [Line(f"repetition {run.repetition}", file.line(f"test.{cell.metric}")) for run, file in files]
     lines = [line for line in read if line.points]
     if not lines:
         return None
     levels = [Level(f"published {first.printed}", first.value) for first in cell.references[:1]]
     title = f"{cell.metric} on the test images by epoch: {cell.row}, {cell.column}"
-    drawing = curve_plot(lines, title, ident, f"{cell.metric} on the test images, %", levels)
+    drawing = curve_plot(lines, title, ident, f"{cell.metric} on the test images, %", most, levels)
     return CurveFigure(drawing, tuple(line.label for line in lines))
 
 
-def _term_figure(cell: CellView, files: Sequence[tuple[RunView, CurveFile]], ident: str) -> CurveFigure | None:
+def _term_figure(cell: CellView, files: Files, ident: str, most: int) -> CurveFigure | None:
     for run, file in files:
         read = [Line(name.removeprefix("train."), file.line(name)) for name in file.terms()[:MOST_TERMS]]
         lines = [line for line in read if line.points]
         if lines:
             title = f"training terms by epoch, repetition {run.repetition}: {cell.row}, {cell.column}"
             label = f"training terms, repetition {run.repetition}"
-            drawing = curve_plot(lines, title, ident, label, log=True)
+            drawing = curve_plot(lines, title, ident, label, most, log=True)
             return CurveFigure(drawing, tuple(line.label for line in lines))
     return None

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
 from markupsafe import Markup
 
 from benchmark.comparison import CellView, Comparison, Coverage, Gain, Line, RunView, TableView
-from benchmark.report.curves import CurveFigure, curve_figures
-from benchmark.report.plots import GapRow, gap_plot
-from benchmark.report.wording import NOTHING_PRINTED, SYMBOLS, TONES, arrows, symbol, tone
+from benchmark.report.curves import CurveFigure, curve_figures, lines_of
+from benchmark.report.plots import GapRow, gap_plot, points_each
+from benchmark.report.wording import NOTHING_PRINTED, arrows, plural, symbol, tone
 from benchmark.verdicts import Order, OrderJudgement, Verdict
 
 NOTHING = NOTHING_PRINTED.replace(" ", "-")
-# Gaps of these mean nothing, or are not measured in points.
-_NOT_DRAWN = frozenset({Verdict.EQUAL, Verdict.DIFFERS})
+_PAPERS = ("diffkd", "kdiffusion")  # in this order, then what belongs to none
+_KINDS = ("table", "figure", "section")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,12 @@ class Place:
         if self.cell.problem:
             return "cannot be judged"
         return str(self.cell.verdict) if self.cell.verdict else NOTHING_PRINTED
+
+    @property
+    def gap_counts(self) -> bool:
+        """Whether its gap says anything: there is one, and it is not less than the printed digits show."""
+        judgement = self.cell.judgement
+        return judgement is not None and judgement.gap is not None and judgement.verdict is not Verdict.EQUAL
 
     @property
     def slugs(self) -> str:
@@ -89,7 +95,6 @@ class Section:
     drawn: int
     gains: tuple[Gain, ...]  # those with runs on both sides
     orderings: tuple[OrderJudgement, ...]  # those that could be tested
-    shares: tuple[tuple[str, int], ...]  # of its numbers, by tone, those with a verdict
 
     @property
     def places(self) -> Iterator[Place]:
@@ -100,6 +105,19 @@ class Section:
     def name(self) -> str:
         """`Table 9`, `Figure 4`, or the suite's own name."""
         return table_name(self.table.table)
+
+    @property
+    def facts(self) -> str:
+        """How far it has come, in a sentence or two."""
+        table, found = self.table, self.table.coverage
+        parts = [plural(found.encoded, "number")]
+        if found.static:
+            parts.append(f"{found.verified} of {plural(found.static, 'cost')} verified")
+        parts += [f"{found.run} run", f"{found.reproduced} reproduced"]
+        profile = (
+            "" if table.profile == "paper" else f" Profile {table.profile}: not comparable with published numbers."
+        )
+        return f"{plural(table.repetitions, 'repetition')} declared. {', '.join(parts)}.{profile}"
 
 
 @dataclass(frozen=True)
@@ -133,40 +151,57 @@ def table_name(table: str) -> str:
     """A table's number as a heading has it."""
     if table.isdigit():
         return f"Table {table}"
-    if table.startswith("fig") and table[3:].isdigit():
-        return f"Figure {table[3:]}"
+    for short in ("fig", "figure"):
+        if table.startswith(short) and table[len(short) :].isdigit():
+            return f"Figure {table[len(short) :]}"
     if table[:1] == "c" and table[1:].isdigit():
         return f"Section {table[0].upper()}.{table[1:]}"
     return table
 
 
 def sections(comparison: Comparison) -> tuple[Section, ...]:
-    """Every table, in the comparison's order."""
-    return tuple(_section(table, comparison.runs) for table in comparison.tables)
+    """Every table, in the papers' order: tables by their number, then figures, then sections."""
+    most = points_of(comparison)
+    return tuple(_section(table, comparison.runs, most) for table in sorted(comparison.tables, key=_order))
 
 
-def _section(table: TableView, runs: Mapping[str, RunView]) -> Section:
+def points_of(comparison: Comparison) -> int:
+    """How many epochs a learning curve of the page is drawn with."""
+    return points_each(sum(lines_of(_found(cell.runs, comparison.runs)) for cell in comparison.cells))
+
+
+def _order(table: TableView) -> tuple[int, int, int, str]:
+    paper = _PAPERS.index(table.paper) if table.paper in _PAPERS else len(_PAPERS)
+    kind, _, digits = table_name(table.table).lower().replace("c.", "").partition(" ")
+    rank = _KINDS.index(kind) if kind in _KINDS else len(_KINDS)
+    return paper, rank, int(digits) if digits.isdigit() else 0, table.suite
+
+
+def _section(table: TableView, runs: Mapping[str, RunView], most: int) -> Section:
     rows = [
-        Row(line, tuple(_place(cell, table, runs, y, x) if cell else None for x, cell in enumerate(line.cells, 1)))
+        Row(
+            line,
+            tuple(_place(cell, table, runs, most, (y, x)) if cell else None for x, cell in enumerate(line.cells, 1)),
+        )
         for y, line in enumerate(table.rows, 1)
     ]
     blocks = tuple(Block(group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.line.group))
-    drawn = [place for row in rows for place in row.places if place is not None and _is_drawn(place)]
+    drawn = [gap for row in rows for place in row.places if place is not None and (gap := _gap_row(place)) is not None]
     orders = table.orderings.judgements if table.orderings else ()
-    tones = Counter(tone(cell.verdict) for cell in table.cells if cell.references)
     return Section(
         table=table,
         blocks=blocks,
-        gaps=_gaps(table, drawn) if drawn else None,
+        gaps=gap_plot(drawn, _gaps_title(table), f"{table.suite}-gaps") if drawn else None,
         drawn=len(drawn),
         gains=tuple(gain for gain in table.gains if gain.achieved is not None),
         orderings=tuple(o for o in orders if o.order is not Order.INSUFFICIENT_SEEDS),
-        shares=tuple((name, tones[name]) for name in (*TONES, "none") if tones[name]),
     )
 
 
-def _place(cell: CellView, table: TableView, runs: Mapping[str, RunView], y: int, x: int) -> Place:
-    anchor = f"{table.suite}-{y}-{x}"
+def _place(
+    cell: CellView, table: TableView, runs: Mapping[str, RunView], most: int, position: tuple[int, int]
+) -> Place:
+    anchor = f"{table.suite}-{position[0]}-{position[1]}"
     counted = _found(cell.runs, runs)
     return Place(
         cell=cell,
@@ -176,7 +211,7 @@ def _place(cell: CellView, table: TableView, runs: Mapping[str, RunView], y: int
         extra=_found(cell.extra, runs),
         set_aside=_found(cell.set_aside, runs),
         near=_found(cell.near, runs),
-        figures=curve_figures(cell, counted, anchor),
+        figures=curve_figures(cell, counted, anchor, most),
     )
 
 
@@ -184,18 +219,12 @@ def _found(ids: tuple[str, ...], runs: Mapping[str, RunView]) -> tuple[RunView, 
     return tuple(runs[ident] for ident in ids if ident in runs)
 
 
-def _is_drawn(place: Place) -> bool:
-    judgement = place.cell.judgement
-    return judgement is not None and judgement.interval is not None and judgement.verdict not in _NOT_DRAWN
-
-
-def _gaps(table: TableView, places: list[Place]) -> Markup:
-    rows = [row for place in places if (row := _gap_row(place)) is not None]
-    title = f"{table_name(table.table)}: achieved minus published, with intervals"
-    return gap_plot(rows, title, f"{table.suite}-gaps")
+def _gaps_title(table: TableView) -> str:
+    return f"{table_name(table.table)}: achieved minus published, with intervals"
 
 
 def _gap_row(place: Place) -> GapRow | None:
+    """None where there is no interval: not run, or a cost."""
     judgement = place.cell.judgement
     if judgement is None or judgement.interval is None or judgement.gap is None:
         return None
@@ -214,15 +243,21 @@ def _gap_row(place: Place) -> GapRow | None:
     )
 
 
-def chips(comparison: Comparison) -> tuple[Chip, ...]:
-    """The verdicts that came, with their counts and meanings, and the places with nothing to compare with."""
-    counted = [
-        Chip(verdict.slug, verdict.value, SYMBOLS[verdict], tone(verdict), count, verdict.meaning)
-        for verdict, count in comparison.counts.items()
-    ]
-    bare = sum(not cell.references for cell in comparison.cells)
-    nothing = Chip(NOTHING, NOTHING_PRINTED, symbol(None), "none", bare, "no number to compare with; ours are shown")
-    return (*counted, *([nothing] if bare else ()))
+def legend(comparison: Comparison) -> tuple[Chip, ...]:
+    """The verdicts that came, how often, and what they say. Copies of a table are not counted again."""
+    return tuple(_chip(verdict, count) for verdict, count in comparison.counts.items())
+
+
+def chips(shown: Iterable[Section]) -> tuple[Chip, ...]:
+    """What can be filtered by, with the number of places that it leaves, copies of a table among them."""
+    found = Counter(slug for section in shown for place in section.places for slug in place.slugs.split())
+    judged = tuple(_chip(verdict, found[verdict.slug]) for verdict in Verdict if found[verdict.slug])
+    bare = Chip(NOTHING, NOTHING_PRINTED, symbol(None), "none", found[NOTHING], "")
+    return (*judged, *((bare,) if bare.count else ()))
+
+
+def _chip(verdict: Verdict, count: int) -> Chip:
+    return Chip(verdict.slug, verdict.value, symbol(verdict), tone(verdict), count, verdict.meaning)
 
 
 def stages(coverage: Coverage) -> tuple[Stage, ...]:

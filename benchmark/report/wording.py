@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmark.statistics import Interval
-from benchmark.verdicts import Severity, Verdict
+from benchmark.verdicts import Verdict
 
 # Beside colour and word, so that a verdict is told apart on a grey print and by any eye. Common glyphs only.
 SYMBOLS: Mapping[Verdict, str] = {
@@ -37,7 +37,6 @@ OUTCOMES: Mapping[str, tuple[str, str]] = {  # of a claim, and of an ordering: t
 }
 # Nothing has been judged, so no colour speaks for or against the cell.
 _UNJUDGED = frozenset({Verdict.NOT_RUN, Verdict.NOT_VERIFIABLE, Verdict.NOT_COMPARABLE})
-TONES = {Severity.GOOD.value: "holds", Severity.NEUTRAL.value: "open", Severity.BAD.value: "is at odds"}
 NOTHING_PRINTED = "nothing printed"
 
 
@@ -112,3 +111,8 @@ def commit(code: Mapping[str, Any]) -> str:
 def machine(hardware: Mapping[str, Any]) -> str:
     """The accelerator where there is one, else the processor."""
     return str(hardware.get("gpu") or hardware.get("cpu") or "unknown")
+
+
+def sentence(text: str) -> str:
+    """With a full stop at its end."""
+    return text if not text or text[-1] in ".?!" else f"{text}."

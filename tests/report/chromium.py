@@ -137,12 +137,23 @@ class Browser:
         found: dict[str, Any] = json.loads(message)
         return found
 
-    def page(self, path: Path, *, width: int, height: int = 900, dark: bool = False, fragment: str = "") -> Page:
+    def page(
+        self,
+        path: Path,
+        *,
+        width: int,
+        height: int = 900,
+        dark: bool = False,
+        fragment: str = "",
+        scripts: bool = True,
+    ) -> Page:
         """A local file in a new tab."""
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session, target)
         self._pages[session] = page
+        page.scripts = scripts
+        page.ask("Emulation.setScriptExecutionDisabled", value=not scripts)
         page.open(path, width, height, dark, fragment)
         return page
 
@@ -154,6 +165,7 @@ class Page:
         self.browser = browser
         self.requests: list[str] = []
         self.complaints: list[str] = []
+        self.scripts = True
         self._session = session
         self._target = target
         self._loaded = False
@@ -194,8 +206,9 @@ class Page:
 
     def settle(self) -> None:
         """Until two frames are painted and what they started has been heard."""
-        self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
-        self.browser.listen(0.1)
+        if self.scripts:
+            self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+        self.browser.listen(0.05 if self.scripts else 0.5)
 
     def evaluate(self, expression: str) -> Any:
         """A JavaScript expression's value."""
