@@ -75,15 +75,15 @@ def load(
     )
 
 
-def balanced(labels: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+def balanced(labels: NDArray[np.int64], size: int, seed: int, classes: int = CLASSES) -> NDArray[np.int64]:
     """Sorted positions of a subset whose class counts differ by one at most. A smaller one lies inside a larger one.
 
     Ordered by the raw stream of the bit generator: numpy promises that stream for ever, but not its permutations.
     """
     bits = np.random.PCG64(seed)
-    image_keys, class_keys = bits.random_raw(len(labels)), bits.random_raw(CLASSES)
+    image_keys, class_keys = bits.random_raw(len(labels)), bits.random_raw(classes)
     by_class = np.lexsort((image_keys, labels))
-    counts = np.bincount(labels, minlength=CLASSES)
+    counts = np.bincount(labels, minlength=classes)
     rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)  # place within its class
     in_turn = np.lexsort((class_keys[labels[by_class]], rank))
     return np.sort(by_class[in_turn[:size]])

@@ -1,8 +1,8 @@
 """Finds the data a run uses, and verifies it, without importing torch.
 
 CIFAR-100 is looked for in `--data-dir`, else in $BENCHMARK_DATA and `data/`; else it is downloaded, unless
-$BENCHMARK_OFFLINE is set; else, where the caller allows it, the generated set stands in and says so. What is found but wrong is an error, never a reason to fall
-back.
+$BENCHMARK_OFFLINE is set; else, where the caller allows it, the generated set stands in and says so. What is found but
+wrong is an error, never a reason to fall back.
 """
 
 from __future__ import annotations

@@ -1,0 +1,355 @@
+"""Finds a folder of images in the ImageFolder layout, checks it, and lists its files, once for all runs.
+
+The layout is `train/CLASS/IMAGE` and `val/CLASS/IMAGE`; classes are numbered in the sorted order of their folders'
+names, as torchvision's ImageFolder does. ImageNet-100 is a folder of its own, or 100 classes of an ImageNet folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.data.cifar import balanced
+from benchmark.data.imagenet100 import CMC
+from benchmark.data.locate import DEFAULT, ENVIRONMENT
+from benchmark.errors import BenchmarkError, MissingInput, StorageError, UsageError, nearest
+from benchmark.files import write_atomically
+
+TRAIN, VALIDATION = "train", "val"
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))  # torchvision's
+MARKER = "GENERATED-NOT-IMAGENET.json"  # lies in a folder whose images were generated
+
+# ILSVRC 2012. How many training images a list of 100 classes has depends on the list.
+_NUMBERS = {
+    "imagenet": {"classes": 1000, "training images": 1_281_167, "validation images": 50_000},
+    "imagenet100": {"classes": 100, "validation images": 5_000},
+}
+FIRST = "first-100"  # the first hundred classes in sorted order
+CLASS_LISTS = ("cmc", FIRST)
+
+_SHOWN = 5  # problems of one kind that an error names
+_LISTING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of one split: paths under `folder` (N, UTF-8), sizes in bytes (N) and labels (N)."""
+
+    folder: Path
+    names: NDArray[np.bytes_]
+    sizes: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, position: int) -> str:
+        """Where an image lies."""
+        return f"{self.folder}/{bytes(self.names[position]).decode()}"
+
+    def take(self, positions: NDArray[np.int64]) -> Listing:
+        """A part of the images, in the order given."""
+        return replace(self, names=self.names[positions], sizes=self.sizes[positions], labels=self.labels[positions])
+
+    @property
+    def sha256(self) -> str:
+        """The identity of names, sizes and labels; the pixels are not read."""
+        digest = hashlib.sha256(b"\0".join(self.names.tolist()))
+        for array in (self.sizes, self.labels):
+            digest.update(array.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Both splits of a folder, and what they are."""
+
+    name: str
+    classes: tuple[str, ...]  # names of the class folders, in the order of their labels
+    train: Listing
+    test: Listing
+    identity: Mapping[str, str | int | None]  # everything that decides the images; plain JSON
+    generated: bool
+
+    @property
+    def note(self) -> str:
+        """One line that every output must carry; empty where the images are what they are called."""
+        return f"generated images, not {self.name}: figures show that the path works, no more" if self.generated else ""
+
+
+def find(name: str, data_dir: Path | None) -> Path:
+    """The folder with `train/` and `val/` for `imagenet` or `imagenet100`.
+
+    Looked for in `data_dir`, else in $BENCHMARK_DATA and `data/`: the place itself, or a folder of the data set's name
+    in it. For ImageNet-100 a whole ImageNet serves.
+
+    Raises:
+        MissingInput: no place has it.
+    """
+    if name not in ("imagenet", "imagenet100"):
+        raise UsageError(f"unknown data set {name!r}", nearest(name, ("imagenet", "imagenet100")))
+    under = ("imagenet100", "imagenet") if name == "imagenet100" else ("imagenet",)
+    named = os.environ.get(ENVIRONMENT)
+    places = [data_dir] if data_dir else [*([Path(named)] if named else []), DEFAULT]
+    for place in (place.expanduser() for place in places):
+        for folder in (place, *(place / folder for folder in under)):
+            if (folder / TRAIN).is_dir() or (folder / VALIDATION).is_dir():
+                return folder
+    raise MissingInput(
+        f"{name} is not in {' or '.join(map(str, places))}", _layout(places[0].expanduser() / under[-1], "make")
+    )
+
+
+def load(
+    name: str,
+    root: Path,
+    *,
+    classes: str | Path | None = None,
+    subset_train: int | None = None,
+    subset_test: int | None = None,
+    subset_seed: int = 0,
+    holdout: int = 0,
+    cache: Path | None = None,
+) -> ImageFolder:
+    """List a folder's images, or those of some classes, or class-balanced subsets of them.
+
+    Args:
+        name: `imagenet` and `imagenet100` are held to their published numbers of classes and images; any other name
+            takes what is there.
+        root: the folder with `train/` and `val/`.
+        classes: which classes: `cmc`, `first-100`, or a file with one folder name a line. None: all of them, but for
+            imagenet100 the classes of CMC, which most work with an ImageNet-100 has taken over.
+        subset_train: training images to take, by `subset_seed`; None: all.
+        subset_test: the same for the test split, which is `val/`.
+        subset_seed: chooses the subsets.
+        holdout: that many training images become the test split, and leave the training split.
+        cache: a folder for the listings; the user's cache folder if None.
+    """
+    root = root.expanduser().resolve()
+    generated = (root / MARKER).is_file()
+    chosen = _class_list(name, classes, generated)
+    cache = cache or _cache()
+    train, found = _listed(root, TRAIN, cache)
+    test, found_test = _listed(root, VALIDATION, cache)
+    _same_classes(root, found, found_test)
+    if chosen == FIRST:
+        names: Sequence[str] = found[:100]
+    else:
+        names = found if chosen is None else sorted(chosen)
+    if tuple(names) != tuple(found):
+        train, test = _of_classes(train, found, names), _of_classes(test, found, names)
+    if not generated:
+        _check_numbers(name, root, names, train, test)
+    whole = {"train_files_sha256": train.sha256, "val_files_sha256": test.sha256}
+    if holdout:
+        held = _positions(train, holdout, subset_seed, len(names))
+        train, test = train.take(np.setdiff1d(np.arange(len(train)), held)), train.take(held)
+    sizes = {"subset_train": _size(subset_train, train), "subset_test": _size(subset_test, test)}
+    subset = bool(holdout) or any(size is not None for size in sizes.values())
+    return ImageFolder(
+        name=name,
+        classes=tuple(names),
+        train=_subset(train, sizes["subset_train"], subset_seed, len(names)),
+        test=_subset(test, sizes["subset_test"], subset_seed, len(names)),
+        identity={
+            "name": "generated-imagefolder" if generated else name,
+            "classes": len(names),
+            "classes_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+            **whole,
+            **sizes,
+            "holdout": holdout,
+            "seed": subset_seed if subset else None,  # a seed that chose nothing is no part of what the data are
+        },
+        generated=generated,
+    )
+
+
+def _class_list(name: str, classes: str | Path | None, generated: bool) -> Sequence[str] | str | None:
+    if classes is None:
+        return CMC if name == "imagenet100" and not generated else None
+    if classes == "cmc":
+        return CMC
+    if classes == FIRST:
+        return FIRST
+    path = Path(classes)
+    if not path.is_file():
+        raise UsageError(f"no class list {str(classes)!r}", f"name a file, or one of: {', '.join(CLASS_LISTS)}")
+    names = path.read_text().split()
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise UsageError(f"{path}: {len(names)} classes, {len(set(names))} of them different", "list each class once")
+    return names
+
+
+def _listed(root: Path, split: str, cache: Path) -> tuple[Listing, list[str]]:
+    """A split's images and its classes, from the cache where no folder has changed since."""
+    folder = root / split
+    classes = _class_folders(root, split)
+    stamp = _stamp(folder, classes)
+    cached = cache / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.npz"
+    arrays = _remembered(cached, stamp)
+    if arrays is None:
+        arrays = _scan(folder, classes)
+        with contextlib.suppress(StorageError):  # listing anew costs minutes, not the run
+            _remember(cached, stamp, arrays)
+    return Listing(folder, *arrays), classes
+
+
+_Arrays = tuple[NDArray[np.bytes_], NDArray[np.int64], NDArray[np.int64]]
+
+
+def _stamp(folder: Path, classes: Iterable[str]) -> str:
+    """Changes when a file appears in, or vanishes from, any class folder."""
+    times = [(name, (folder / name).stat().st_mtime_ns) for name in classes]
+    text = json.dumps([_LISTING_VERSION, str(folder), times])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _remembered(cached: Path, stamp: str) -> _Arrays | None:
+    # Whatever is wrong with a cached file, listing anew mends it.
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(cached) as file:
+        if str(file["stamp"]) == stamp:
+            return file["names"], file["sizes"], file["labels"]
+    return None
+
+
+def _remember(cached: Path, stamp: str, arrays: _Arrays) -> None:
+    names, sizes, labels = arrays
+    write_atomically(
+        cached, lambda file: np.savez(file, stamp=np.array(stamp), names=names, sizes=sizes, labels=labels)
+    )
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "diffkd-benchmark"
+
+
+def _class_folders(root: Path, split: str) -> list[str]:
+    folder = root / split
+    if not folder.is_dir():
+        looks_like_split = root.name in (TRAIN, VALIDATION)
+        hint = f"name its parent, {root.parent}" if looks_like_split else _layout(root, "arrange as")
+        raise MissingInput(f"{root} has no folder {split}/", hint)
+    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    classes = sorted(entry.name for entry in entries if entry.is_dir())
+    if classes:
+        return classes
+    files = sorted(entry.name for entry in entries)
+    what = f"{len(files)} files and no class folder, {files[0]} among them" if files else "nothing"
+    if any(name.endswith(".tar") for name in files):
+        mend = (
+            f"cd {shlex.quote(str(folder))} && for t in *.tar; do mkdir ${{t%.tar}} && tar -xf $t -C ${{t%.tar}}; done"
+        )
+    else:
+        mend = _layout(root, "arrange as")
+    raise MissingInput(f"{folder} holds {what}", mend)
+
+
+def _layout(root: Path, verb: str) -> str:
+    return (
+        f"{verb} {root}/{TRAIN}/CLASS/IMAGE.JPEG and {root}/{VALIDATION}/CLASS/IMAGE.JPEG, CLASS being the wnid, such "
+        f"as n01440764, in both; the archives come from https://image-net.org/download; or name a folder laid out so"
+    )
+
+
+def _scan(folder: Path, classes: Sequence[str]) -> _Arrays:
+    names: list[bytes] = []
+    sizes: list[int] = []
+    labels: list[int] = []
+    problems: list[str] = []
+    for label, name in enumerate(classes):
+        before = len(names)
+        for file, size in _images(folder / name, problems):
+            names.append(f"{name}/{file}".encode())
+            sizes.append(size)
+            labels.append(label)
+        if len(names) == before and not problems:
+            problems.append(f"{folder / name}: no image in this class (looked for {', '.join(sorted(SUFFIXES))})")
+    _refuse(problems, "restore these from the archives, or remove the class from both splits")
+    return np.array(names), np.array(sizes, np.int64), np.array(labels, np.int64)
+
+
+def _images(folder: Path, problems: list[str]) -> Iterator[tuple[str, int]]:
+    """Names and sizes of a class's images, sorted. What cannot be an image is told in `problems`."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
+            continue
+        try:
+            size = entry.stat().st_size
+        except OSError as error:
+            problems.append(f"{entry.path}: {error.strerror}")
+            continue
+        if size == 0:
+            problems.append(f"{entry.path}: empty file")
+        yield entry.name, size
+
+
+def _refuse(problems: Sequence[str], mend: str) -> None:
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise MissingInput("\n  ".join(["not all images can be used:", *problems[:_SHOWN], *more]), mend)
+
+
+def _same_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> None:
+    for one, other, there, missing in ((train, test, TRAIN, VALIDATION), (test, train, VALIDATION, TRAIN)):
+        absent = sorted(set(one) - set(other))
+        if absent:
+            shown = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
+            raise MissingInput(
+                f"{root}: {len(absent)} classes of {there}/ are not in {missing}/: {shown}", _layout(root, "arrange as")
+            )
+
+
+def _of_classes(listing: Listing, found: Sequence[str], wanted: Sequence[str]) -> Listing:
+    """The images of some classes, their labels counted anew."""
+    absent = sorted(set(wanted) - set(found))
+    if absent:
+        shown = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
+        raise MissingInput(
+            f"{listing.folder} lacks {len(absent)} of the {len(wanted)} classes asked for: {shown}",
+            f"add their folders, or choose other classes: {', '.join(CLASS_LISTS)}, or a file with one name a line",
+        )
+    renumbered = np.full(len(found), -1, np.int64)
+    renumbered[[found.index(name) for name in wanted]] = np.arange(len(wanted))
+    labels = renumbered[listing.labels]
+    kept = np.flatnonzero(labels >= 0)
+    return replace(listing.take(kept), labels=labels[kept])
+
+
+def _check_numbers(name: str, root: Path, classes: Sequence[str], train: Listing, test: Listing) -> None:
+    """Hold a data set to what is known of it, so that a half-copied folder is never taken for the whole."""
+    found = {"classes": len(classes), "training images": len(train), "validation images": len(test)}
+    wrong = [
+        f"{found[what]:,} {what}, not {right:,}"
+        for what, right in _NUMBERS.get(name, {}).items()
+        if found[what] != right
+    ]
+    if wrong:
+        raise MissingInput(f"{root} is not the whole of {name}: {'; '.join(wrong)}", _layout(root, "complete"))
+
+
+def _size(asked: int | None, listing: Listing) -> int | None:
+    """A subset's size, None for the whole, so that the whole has one identity."""
+    if asked is not None and not 0 < asked <= len(listing):
+        raise UsageError(f"cannot take a subset of {asked} from {len(listing)} images", f"ask for 1 to {len(listing)}")
+    return None if asked == len(listing) else asked
+
+
+def _positions(listing: Listing, size: int, seed: int, classes: int) -> NDArray[np.int64]:
+    if not 0 < size < len(listing):
+        raise BenchmarkError(f"cannot hold out {size} of {len(listing)} training images", "take fewer")
+    return balanced(listing.labels, size, seed, classes)
+
+
+def _subset(listing: Listing, size: int | None, seed: int, classes: int) -> Listing:
+    return listing if size is None else listing.take(balanced(listing.labels, size, seed, classes))

@@ -1,0 +1,407 @@
+"""Training and evaluation batches from a folder of images: decoded by worker processes, finished on the device.
+
+A worker is asked for one whole batch: it is told the paths and what to draw from, and answers with one uint8 tensor.
+So workers know nothing of data sets, epochs or ranks, live for the whole run, and a resumed epoch starts at its step
+without decoding what was passed. On the device a batch is normalised, erased and mixed at once.
+
+With several ranks, all of them together see in a step what one alone would see: each takes its part of the same batch.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shlex
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from benchmark.data.augment import normalise
+from benchmark.data.decode import MEAN, STD, Augmentation, evaluation_image, read_image, training_image
+from benchmark.data.erasing import erased
+from benchmark.data.image_index import ImageFolder
+from benchmark.data.mixing import draw_mixing, mixed, mixed_targets
+from benchmark.engine.streams import generator, seed_of
+from benchmark.errors import MissingInput, UsageError
+from benchmark.recipe import Recipe
+from methods.base import Batch
+
+EVALUATION_BATCH = 250
+_AHEAD = 2  # batches that each worker keeps ready: torch's default
+_ANSWER_S = 600.0  # a worker that says nothing for so long hangs, on a dead network file system for instance
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """The order of an epoch's images (N), and what their augmentation is drawn from."""
+
+    repetition: int
+    epoch: int
+    order: Tensor
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+
+@dataclass(frozen=True)
+class EvaluationBatch:
+    """Normalised images B,3,S,S, classes B and positions B; `valid` B is False where a place only fills up the batch.
+
+    What fills up is black, of class 0 and position 0: it must be masked out of every sum.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    indices: Tensor
+    valid: Tensor
+
+
+class ImageFolderData:
+    """An image folder as batches on a device, for one rank. The methods are those of `DeviceData`.
+
+    Args:
+        dataset: the images.
+        augmentation: how they are prepared; `Augmentation.of(recipe)`.
+        device: where batches are wanted.
+        workers: processes that decode; 0 decodes in this one; None takes this process's share of the cores.
+        mixup: alpha of mixup's Beta, 0 for none; with it, or with CutMix, targets are probabilities B,classes.
+        cutmix: alpha of CutMix's Beta.
+        rank: this process among `world`.
+        world: how many processes train together.
+        drop_last: leave out an epoch's short last batch, as image_classification_sota at 6f7a70a does.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageFolder,
+        augmentation: Augmentation,
+        device: torch.device,
+        *,
+        workers: int | None = None,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        rank: int = 0,
+        world: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        if not 0 <= rank < world:
+            raise UsageError(f"rank {rank} of {world}", f"ranks count from 0 to {world - 1}")
+        self.dataset = dataset
+        self.device = device
+        self.labels = torch.from_numpy(dataset.train.labels)  # N, of the training images, on the CPU
+        self._test_labels = torch.from_numpy(dataset.test.labels)
+        self._augmentation = augmentation
+        self._mixup, self._cutmix = mixup, cutmix
+        self._rank, self._world = rank, world
+        self._drop_last = drop_last
+        self._mean, self._std = (torch.tensor(values, device=device) for values in (MEAN, STD))
+        workers = cores() if workers is None else workers
+        self._workers = _Workers(augmentation, workers, pinned=device.type == "cuda")
+        self._open: _OpenEpoch | None = None
+
+    @classmethod
+    def for_recipe(
+        cls,
+        dataset: ImageFolder,
+        recipe: Recipe,
+        device: torch.device,
+        *,
+        workers: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        drop_last: bool = False,
+        force_color_jitter: bool = False,
+    ) -> ImageFolderData:
+        """What a recipe asks for. Label smoothing is the loss's: it smooths mixed targets as it does classes."""
+        return cls(
+            dataset,
+            Augmentation.of(recipe, force_color_jitter),
+            device,
+            workers=workers,
+            mixup=recipe.mixup,
+            cutmix=recipe.cutmix,
+            rank=rank,
+            world=world,
+            drop_last=drop_last,
+        )
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.dataset.classes)
+
+    def __len__(self) -> int:
+        return len(self.dataset.train)
+
+    def steps(self, size: int) -> int:
+        """Batches in an epoch, of `size` images over all ranks; a rest too short to give each rank one is left out."""
+        whole, rest = divmod(len(self), size)
+        return whole + (not self._drop_last and rest >= self._world)
+
+    def epoch_plan(self, repetition: int, epoch: int) -> EpochPlan:
+        """The order of one epoch: the same for every experiment of a repetition, on every rank."""
+        order = torch.randperm(len(self), generator=generator("data", repetition, epoch))
+        return EpochPlan(repetition, epoch, order)
+
+    def batches(self, plan: EpochPlan, size: int, start: int = 0) -> Iterator[Batch]:
+        """One epoch, from batch `start` on: this rank's part of every `size` images.
+
+        Inputs B,3,S,S float32, normalised, channels last in memory. A short last batch is split evenly, so up to
+        `world` - 1 images of it are left out; which ones differs from epoch to epoch.
+        """
+        if size < self._world:
+            raise UsageError(f"a batch of {size} for {self._world} ranks", "give each rank an image")
+        for step, answer in enumerate(self._answers(plan, size, start), start):
+            yield self._finished(plan, step, self._part(plan, step, size), answer)
+
+    def decoded(self, plan: EpochPlan, size: int, start: int = 0) -> Iterator[Tensor]:
+        """The same batches as workers hand them over, B,3,S,S uint8 on the CPU: what decoding can give in a second."""
+        return (answer.images for answer in self._answers(plan, size, start))
+
+    def batch(self, plan: EpochPlan, start: int, size: int) -> Batch:
+        """The batch that starts at an image of the plan, as `DeviceData.batch` has it.
+
+        Asked for in order, as training does, batches come from workers that run ahead; another place starts them anew.
+        """
+        step, beside = divmod(start, size)
+        if beside:
+            raise UsageError(f"no batch of {size} starts at image {start}", f"start at a multiple of {size}")
+        if self._open is None or not self._open.continues(plan, step, size, self._workers.turn):
+            self._open = _OpenEpoch(plan, size, step, self._workers.turn + 1, self.batches(plan, size, step))
+        self._open.step += 1
+        return next(self._open.batches)
+
+    def evaluation_batches(self, size: int = EVALUATION_BATCH) -> Iterator[EvaluationBatch]:
+        """A rank's share of the test images. Every rank has as many batches of the same sizes; no image comes twice."""
+        share = -(-len(self._test_labels) // self._world)
+        places = torch.arange(self._rank * share, (self._rank + 1) * share)
+        parts = [places[start : start + size] for start in range(0, share, size)]
+        test = self.dataset.test
+        requests = (_Request([test.path(p) if p < len(test) else "" for p in part.tolist()]) for part in parts)
+        for part, answer in zip(parts, self._workers.answers(requests), strict=True):
+            valid = part < len(test)
+            indices = torch.where(valid, part, 0)
+            targets = torch.where(valid, self._test_labels[indices], 0)
+            moved = (tensor.to(self.device, non_blocking=True) for tensor in (targets, indices, valid))
+            yield EvaluationBatch(self._normalised(answer.images), *moved)
+
+    def example(self) -> Tensor:
+        """Two normalised training images, to see the shapes of a network's taps."""
+        train = self.dataset.train
+        answer = _carried_out(_Request([train.path(0), train.path(1)]), self._augmentation)
+        return self._normalised(_good(answer).images)
+
+    def close(self) -> None:
+        """End the worker processes. They come back when a batch is asked for."""
+        self._open = None
+        self._workers.close()
+
+    def _answers(self, plan: EpochPlan, size: int, start: int) -> Iterator[_Answer]:
+        steps = range(start, self.steps(size))
+        return self._workers.answers(self._request(plan, self._part(plan, step, size)) for step in steps)
+
+    def _part(self, plan: EpochPlan, step: int, size: int) -> Tensor:
+        batch = plan.order[step * size : (step + 1) * size]
+        mine = len(batch) // self._world
+        return batch[self._rank * mine : (self._rank + 1) * mine]
+
+    def _request(self, plan: EpochPlan, part: Tensor) -> _Request:
+        positions = part.tolist()
+        paths = [self.dataset.train.path(position) for position in positions]
+        return _Request(paths, _Draws(plan.repetition, plan.epoch, positions))
+
+    def _finished(self, plan: EpochPlan, step: int, part: Tensor, answer: _Answer) -> Batch:
+        inputs = self._normalised(answer.images)
+        choices = (plan.repetition, plan.epoch, step, self._rank)
+        if self._augmentation.random_erasing > 0:
+            noise = generator("augment", choices[0], "noise", *choices[1:], device=self.device)
+            inputs = erased(inputs, answer.boxes.to(self.device, non_blocking=True), noise)
+        targets = self.labels[part].to(self.device, non_blocking=True)
+        if self._mixup > 0 or self._cutmix > 0:
+            seed = seed_of("augment", choices[0], "mixing", *choices[1:])
+            mixing = draw_mixing(seed, self._mixup, self._cutmix, *inputs.shape[2:])
+            inputs, targets = mixed(inputs, mixing), mixed_targets(targets, self.classes, mixing)
+        return Batch(inputs, targets, part.to(self.device, non_blocking=True))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return normalise(images.to(self.device, non_blocking=True), self._mean, self._std)
+
+
+@dataclass
+class _OpenEpoch:
+    """Where a pass over an epoch is."""
+
+    plan: EpochPlan
+    size: int
+    step: int  # the next one
+    turn: int  # of the workers: another's ends this pass
+    batches: Iterator[Batch]
+
+    def continues(self, plan: EpochPlan, step: int, size: int, turn: int) -> bool:
+        return plan is self.plan and (step, size, turn) == (self.step, self.size, self.turn)
+
+
+class _Draws(NamedTuple):
+    repetition: int
+    epoch: int
+    positions: list[int]
+
+
+class _Request(NamedTuple):
+    """One batch: the files, "" for a black image, and what to draw from; without draws the centres are wanted."""
+
+    paths: list[str]
+    draws: _Draws | None = None
+
+
+class _Answer(NamedTuple):
+    """Images B,3,S,S uint8, channels last in memory, and what to erase of them: B,4."""
+
+    images: Tensor
+    boxes: Tensor
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What went wrong, brought over whole: an exception raised in a worker arrives as another one's text."""
+
+    message: str
+    fix: str
+
+
+def _carried_out(request: _Request, augmentation: Augmentation) -> _Answer | _Failure:
+    size = augmentation.size
+    shape = (len(request.paths), 3, size, size)
+    images = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+    boxes = torch.zeros((shape[0], 4), dtype=torch.int64)
+    for place, path in enumerate(request.paths):
+        if not path:
+            images[place] = 0
+            continue
+        try:
+            image = read_image(path)
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow tells of broken files by any of these
+            quoted = shlex.quote(path)
+            return _Failure(
+                f"{path} cannot be read as an image: {error}", f"restore it from its archive: ls -l {quoted}"
+            )
+        if request.draws is None:
+            images[place] = evaluation_image(image, augmentation)
+        else:
+            repetition, epoch, positions = request.draws
+            pixels, box = training_image(image, augmentation, repetition, epoch, positions[place])
+            images[place] = pixels
+            boxes[place] = torch.tensor(box)
+    return _Answer(images, boxes)
+
+
+def _good(answer: _Answer | _Failure) -> _Answer:
+    if isinstance(answer, _Failure):
+        raise MissingInput(answer.message, answer.fix)
+    return answer
+
+
+class _Decoder(Dataset["_Answer | _Failure"]):
+    """What a worker process carries: the recipe's augmentation, and nothing of the data."""
+
+    def __init__(self, augmentation: Augmentation) -> None:
+        self._augmentation = augmentation
+
+    @property
+    def randaugments(self) -> bool:
+        """Whether timm will be needed."""
+        return self._augmentation.randaugment is not None
+
+    def __getitem__(self, request: _Request) -> _Answer | _Failure:
+        return _carried_out(request, self._augmentation)
+
+
+class _Requests:
+    """The sampler of the loader: what is asked for next, over and over with other requests."""
+
+    def __init__(self) -> None:
+        self.pending: Iterable[_Request] = ()
+
+    def __iter__(self) -> Iterator[_Request]:
+        return iter(self.pending)
+
+
+class _Workers:
+    """Processes that decode, one pass at a time."""
+
+    def __init__(self, augmentation: Augmentation, number: int, pinned: bool) -> None:
+        self._decoder = _Decoder(augmentation)
+        self._number = number
+        self._pinned = pinned
+        self._requests = _Requests()
+        self._loader: DataLoader[_Answer | _Failure] | None = None
+        self.turn = 0  # counts passes
+
+    def answers(self, requests: Iterable[_Request]) -> Iterator[_Answer]:
+        """Each request's answer, in order. A pass ends where another begins.
+
+        Raises:
+            MissingInput: a file cannot be read.
+        """
+        self.turn += 1
+        turn = self.turn
+        self._requests.pending = requests
+        if self._loader is None:
+            self._loader = self._started()
+        for answer in self._loader:
+            yield _good(answer)
+            if turn != self.turn:
+                raise RuntimeError("another pass over the images has begun; this one cannot go on")
+
+    def _started(self) -> DataLoader[_Answer | _Failure]:
+        several: dict[str, Any] = {}
+        if self._number > 0:
+            # Not forked from this process, whose threads and CUDA context do not survive a fork, but from a clean one
+            # that has imported what workers need.
+            context = multiprocessing.get_context("forkserver")
+            timm = ["timm.data.auto_augment"] if self._decoder.randaugments else []
+            context.set_forkserver_preload([__name__, *timm])
+            several = {
+                "num_workers": self._number,
+                "prefetch_factor": _AHEAD,
+                "persistent_workers": True,
+                "timeout": _ANSWER_S,
+                "multiprocessing_context": context,
+                "worker_init_fn": _leave_interrupts_to_the_parent,
+            }
+        return DataLoader(
+            self._decoder,
+            batch_size=None,
+            sampler=self._requests,
+            collate_fn=_as_it_is,
+            pin_memory=self._pinned,
+            generator=torch.Generator(),  # else the loader draws a seed for workers from the global one
+            **several,
+        )
+
+    def close(self) -> None:
+        self.turn += 1
+        self._loader = None  # its iterator ends the processes when it goes
+
+
+_T = TypeVar("_T")
+
+
+def _as_it_is(answer: _T) -> _T:
+    return answer
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the parent has a checkpoint to write first, then ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def cores() -> int:
+    """The share of the usable cores that is this process's, where a launcher has started several on the machine."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
