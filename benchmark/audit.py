@@ -13,7 +13,8 @@ from benchmark.comparison import CellView, ClaimAnswer, ClaimView, Problem, Prob
 from benchmark.errors import UsageError
 from benchmark.expression import Board, Quantity
 from benchmark.manifest import Cell
-from benchmark.verdicts import BLOCKING, Rules, Verdict
+from benchmark.rules import Rules
+from benchmark.verdicts import BLOCKING, Verdict
 from benchmark.yamlfile import YamlFile
 
 

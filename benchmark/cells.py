@@ -14,9 +14,10 @@ from benchmark.errors import UsageError
 from benchmark.experiment import STATIC_METRICS
 from benchmark.manifest import Cell, Rerun
 from benchmark.protocol import Case
+from benchmark.rules import Rules
 from benchmark.static_results import StaticResults
 from benchmark.verdicts import Achieved as Sample
-from benchmark.verdicts import Blocked, Judgement, Published, Rules, Selection, Verdict, judge_epochs
+from benchmark.verdicts import Blocked, Judgement, Published, Selection, Verdict, judge_epochs
 
 # Verdicts that statistics reached: rules 5 to 8.
 JUDGED = frozenset(

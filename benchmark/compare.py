@@ -20,10 +20,10 @@ from benchmark.errors import UsageError, nearest
 from benchmark.evidence import collect
 from benchmark.manifest import SUITES, Suite, load, suite_files
 from benchmark.protocol import Basis, Case, case_of, declared_repetitions, experiments_of, published_teachers
+from benchmark.rules import load_rules
 from benchmark.static_results import StaticResults, load_static
 from benchmark.statistics import expected_false_flags
 from benchmark.summary import head_notes, inputs_of, provenance_of, rule_views, unknown_problems, unknown_runs
-from benchmark.verdicts import load_rules
 
 
 @dataclass(frozen=True)

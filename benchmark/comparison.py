@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from benchmark.orderings import OrderReport
 from benchmark.statistics import FalseFlags
-from benchmark.verdicts import Judgement, OrderReport, Verdict
+from benchmark.verdicts import Judgement, Verdict
 
 FORMAT = 1  # of comparison.json; raised when a field changes meaning
 

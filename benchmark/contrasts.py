@@ -14,19 +14,9 @@ from typing import Literal
 
 from benchmark.comparison import Gain
 from benchmark.manifest import Cell, TeacherSpec
-from benchmark.verdicts import (
-    BLOCKING,
-    Achieved,
-    Blocked,
-    Ordering,
-    OrderReport,
-    Published,
-    PublishedGain,
-    Rules,
-    Verdict,
-    judge_gain,
-    judge_orderings,
-)
+from benchmark.orderings import Ordering, OrderReport, judge_orderings
+from benchmark.rules import Rules
+from benchmark.verdicts import BLOCKING, Achieved, Blocked, Published, PublishedGain, Verdict, judge_gain
 
 Over = Literal["student", "MSE"]
 BASES: dict[str, Over] = {"none": "student", "mse": "MSE"}

@@ -16,7 +16,8 @@ from benchmark.data.locate import GENERATED, GENERATED_VERSION
 from benchmark.evidence import Evidence, Settled, key_of
 from benchmark.experiment import Experiment, experiment_of, why_left_out
 from benchmark.manifest import Cell, Suite, TeacherSpec
-from benchmark.verdicts import Achieved, Blocked, Rules, Verdict
+from benchmark.rules import Rules
+from benchmark.verdicts import Achieved, Blocked, Verdict
 
 # What a teacher is held to, by task; the other metrics of a table follow from it.
 MAIN_METRIC = {"classification": "top1", "detection": "ap", "segmentation": "miou"}

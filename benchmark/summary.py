@@ -14,8 +14,8 @@ from benchmark.comparison import Inputs, Problem, ProblemKind, Provenance, RuleV
 from benchmark.evidence import Evidence, Settled
 from benchmark.experiment import Experiment
 from benchmark.protocol import Case
+from benchmark.rules import Number, Rules
 from benchmark.statistics import expected_false_flags
-from benchmark.verdicts import Number, Rules
 
 
 def unknown_runs(cases: Sequence[Case], evidence: Evidence) -> tuple[list[Settled], list[Settled]]:

@@ -15,19 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
 from benchmark import statistics
-from benchmark.discovery import ROOT
 from benchmark.errors import UsageError, nearest
-from benchmark.statistics import Difference, FalseFlags, Interval
-from benchmark.yamlfile import YamlFile
-
-RULES = ROOT / "suites" / "rules.yaml"
+from benchmark.rules import Rules, Scale
+from benchmark.statistics import Difference, Interval
 
 Selection = Literal["last", "best", "unknown"]
 
@@ -120,129 +113,6 @@ BLOCKING = frozenset(
 # Where the runs are of the cell's own experiment, or near it, its gap is worth showing beside the verdict.
 _SHOWN_WHEN_BLOCKED = frozenset({Verdict.PROTOCOL_MISMATCH, Verdict.TEACHER_MISMATCH})
 Blocked = tuple[Verdict, str]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Number(_Strict):
-    """A number of the rules, where it comes from, and why it is this large."""
-
-    value: float = Field(gt=0, allow_inf_nan=False)
-    source: str = Field(min_length=1)
-    reason: str = Field(min_length=1)
-
-
-class Level(Number):
-    """A probability: 0.90 is 90 %."""
-
-    value: float = Field(gt=0.5, lt=1)
-
-
-class Levels(_Strict):
-    """Confidence of each kind of statement."""
-
-    equivalence: Level
-    prediction: Level
-    ordering: Level
-    power: Level
-
-
-class Scale(_Strict):
-    """What counts as small for some metrics of a data set, in their own points."""
-
-    data: str
-    metrics: tuple[str, ...] = Field(min_length=1)
-    margin: Number
-    spread_floor: Number
-    typical_spread: Number
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Scale:
-        if self.spread_floor.value > self.typical_spread.value:
-            raise ValueError("spread_floor exceeds typical_spread: the floor would replace the spread that runs have")
-        return self
-
-
-class Tolerance(_Strict):
-    """How far a teacher may be off, for some metrics."""
-
-    metrics: tuple[str, ...] = Field(min_length=1)
-    tolerance: Number
-
-
-class TeacherGate(_Strict):
-    """When a teacher counts as the published one."""
-
-    pinned: Number
-    trained: tuple[Tolerance, ...]
-
-    def tolerance(self, metric: str, *, pinned: bool) -> float:
-        """Largest accepted distance from the published accuracy: the weights' own if pinned, else the paper's."""
-        if pinned:
-            return self.pinned.value
-        known = {name: entry.tolerance.value for entry in self.trained for name in entry.metrics}
-        if metric not in known:
-            raise UsageError(f"the teacher gate knows no metric {metric!r}", nearest(metric, known))
-        return known[metric]
-
-
-class Rules(_Strict):
-    """suites/rules.yaml."""
-
-    levels: Levels
-    minimum_repetitions: Number
-    consistent_within: Number
-    scales: tuple[Scale, ...]
-    teacher_gate: TeacherGate
-
-    @model_validator(mode="after")
-    def _unambiguous(self) -> Rules:
-        if self.minimum_repetitions.value < 2 or self.minimum_repetitions.value % 1:
-            raise ValueError("minimum_repetitions must be a whole number of at least 2: one run has no spread")
-        named = [(scale.data, metric) for scale in self.scales for metric in scale.metrics]
-        twice = sorted({name for name in named if named.count(name) > 1})
-        if twice:
-            raise ValueError(f"scales name {' '.join(twice[0])} twice")
-        return self
-
-    def scale(self, data: str, metric: str) -> Scale:
-        """The scale of a metric on a data set."""
-        for scale in self.scales:
-            if scale.data == data and metric in scale.metrics:
-                return scale
-        known = [f"{scale.data} {name}" for scale in self.scales for name in scale.metrics]
-        raise UsageError(f"no rule for {data} {metric}", nearest(f"{data} {metric}", known))
-
-    @property
-    def least(self) -> int:
-        """Repetitions from which on a cell is judged."""
-        return int(self.minimum_repetitions.value)
-
-
-@cache
-def load_rules(path: Path = RULES) -> Rules:
-    """Read and check the rules.
-
-    Raises:
-        UsageError: every problem of the file at once, each with its line.
-    """
-    file = YamlFile(path)
-    try:
-        rules = Rules.model_validate(file.data)
-    except ValidationError as error:
-        for problem in error.errors():
-            place = ".".join(map(str, problem["loc"])) or "rules"
-            file.complain(file.written(problem["loc"]), f"{place}: {problem['msg'].lower()}{_given(problem['input'])}")
-        file.check("see the comment at the head of suites/rules.yaml")
-        raise
-    file.check("keep one of the two")
-    return rules
-
-
-def _given(value: object) -> str:
-    return "" if isinstance(value, dict | list | BaseModel) else f" (got {value!r})"
 
 
 @dataclass(frozen=True)
@@ -568,7 +438,7 @@ def judge_gain(
     have.
     """
     scale = rules.scale(published.data, published.metric)
-    difference = _difference(ours, base, rules)
+    difference = mean_difference(ours, base, rules)
     measured = None if difference is None else _measure_gain(published, ours, base, difference, scale, rules)
     n = min(ours.n, base.n) if difference is None else difference.n
     if blocked is not None:
@@ -586,7 +456,8 @@ def judge_gain(
     return replace(decided, reason=f"{decided.reason}; {how}")
 
 
-def _difference(ours: Achieved, base: Achieved, rules: Rules, floor: float = 0.0) -> Difference | None:
+def mean_difference(ours: Achieved, base: Achieved, rules: Rules, floor: float = 0.0) -> Difference | None:
+    """The difference of two means: paired on common repetitions, else Welch's; None where both have too few."""
     level = rules.levels.equivalence.value
     common = sorted(set(ours.numbers) & set(base.numbers))
     if len(common) >= rules.least:
@@ -600,7 +471,7 @@ def _measure_gain(
     published: PublishedGain, ours: Achieved, base: Achieved, difference: Difference, scale: Scale, rules: Rules
 ) -> _Measured:
     floor, levels = scale.spread_floor.value, rules.levels
-    floored = _difference(ours, base, rules, floor)
+    floored = mean_difference(ours, base, rules, floor)
     assert floored is not None  # the same samples gave a difference without a floor
     theirs = sum(
         max(statistics.spread(side.values), floor) ** 2 / (runs or 1)
@@ -622,95 +493,4 @@ def _measure_gain(
             error, floored.df, published.rounding, levels.prediction.value, levels.power.value
         ),
         against=", published values taken as one run" if unknown else "",
-    )
-
-
-class Order(StrEnum):
-    """What is said of a published ordering of two rows."""
-
-    HOLDS = "holds"
-    REVERSED = "reversed"
-    UNRESOLVED = "not resolved"
-    INSUFFICIENT_SEEDS = "insufficient seeds"
-    UNSTABLE = "unstable"
-
-
-@dataclass(frozen=True)
-class Ordering:
-    """One published ordering: by the source, `better` is above `worse`."""
-
-    name: str
-    better: Achieved
-    worse: Achieved
-    data: str
-    metric: str
-
-
-@dataclass(frozen=True)
-class OrderJudgement:
-    """What the runs say of one ordering. `difference` is better minus worse, by the source's naming."""
-
-    name: str
-    order: Order
-    reason: str
-    n: tuple[int, int]
-    difference: float | None = None
-    interval: Interval | None = None
-    test: str | None = None
-    p_value: float | None = None
-    adjusted: float | None = None
-
-
-@dataclass(frozen=True)
-class OrderReport:
-    """All orderings of a table. `flags`: what chance would do without Holm if no two rows truly differed."""
-
-    judgements: tuple[OrderJudgement, ...]
-    tested: int
-    flags: FalseFlags
-
-
-def judge_orderings(orderings: Sequence[Ordering], rules: Rules) -> OrderReport:
-    """Every ordering of one table, p values adjusted by Holm over those that could be tested.
-
-    Paired t where at least the minimum of repetitions is common; else Mann-Whitney where both sides have four; else
-    untested.
-    """
-    tests = {index: test for index, item in enumerate(orderings) if (test := _order_test(item, rules)) is not None}
-    adjusted = dict(zip(tests, statistics.holm([test.p_value for test in tests.values()]), strict=True))
-    level = rules.levels.ordering.value
-    judged = tuple(
-        _order(item, tests.get(index), adjusted.get(index), rules, level) for index, item in enumerate(orderings)
-    )
-    return OrderReport(judged, len(tests), statistics.expected_false_flags(len(tests), level))
-
-
-def _order_test(item: Ordering, rules: Rules) -> statistics.Comparison | None:
-    if item.better.diverged or item.worse.diverged:
-        return None
-    common = sorted(set(item.better.numbers) & set(item.worse.numbers))
-    if len(common) >= rules.least:
-        floor = rules.scale(item.data, item.metric).spread_floor.value
-        return statistics.paired_t(item.better.at(common), item.worse.at(common), floor)
-    if min(item.better.n, item.worse.n) >= statistics.MANN_WHITNEY_LEAST:
-        return statistics.mann_whitney(item.better.values, item.worse.values)
-    return None
-
-
-def _order(
-    item: Ordering, test: statistics.Comparison | None, adjusted: float | None, rules: Rules, level: float
-) -> OrderJudgement:
-    n = (item.better.n, item.worse.n)
-    if item.better.diverged or item.worse.diverged:
-        return OrderJudgement(item.name, Order.UNSTABLE, "a declared repetition diverged", n)
-    if test is None or adjusted is None:
-        need = f"{rules.least} common repetitions, or {statistics.MANN_WHITNEY_LEAST} on either side"
-        return OrderJudgement(item.name, Order.INSUFFICIENT_SEEDS, f"{n[0]} and {n[1]} repetitions; {need} needed", n)
-    difference = _difference(item.better, item.worse, rules)
-    assert difference is not None  # whatever could be tested has a difference
-    shown = Order.HOLDS if test.effect > 0 else Order.REVERSED
-    order = shown if adjusted < 1 - level else Order.UNRESOLVED
-    reason = f"difference {difference.value:+.2f}, {test.test} p = {test.p_value:.3g}, after Holm {adjusted:.3g}"
-    return OrderJudgement(
-        item.name, order, reason, test.n, difference.value, difference.interval, test.test, test.p_value, adjusted
     )

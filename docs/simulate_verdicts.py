@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark import statistics
-from benchmark.verdicts import Achieved, Published, PublishedGain, Verdict, judge, judge_gain, load_rules
+from benchmark.rules import load_rules
+from benchmark.verdicts import Achieved, Published, PublishedGain, Verdict, judge, judge_gain
 
 DOC = Path(__file__).with_name("verdicts.md")
 SEED = 2305_15712

@@ -33,7 +33,8 @@ from benchmark.comparison import ProblemKind, plain
 from benchmark.errors import UsageError
 from benchmark.experiment import Run
 from benchmark.manifest import Suite
-from benchmark.verdicts import Order, Verdict
+from benchmark.orderings import Order
+from benchmark.verdicts import Verdict
 
 
 @pytest.fixture

@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 from benchmark import statistics
 from benchmark.discovery import ROOT
 from benchmark.errors import UsageError
+from benchmark.orderings import Order, Ordering, judge_orderings
+from benchmark.rules import RULES, load_rules
 from benchmark.verdicts import (
     BLOCKING,
-    RULES,
     Achieved,
-    Order,
-    Ordering,
     Published,
     PublishedGain,
     Severity,
@@ -30,9 +29,7 @@ from benchmark.verdicts import (
     judge,
     judge_epochs,
     judge_gain,
-    judge_orderings,
     judge_static,
-    load_rules,
 )
 
 DKD = (76.20, 75.80, 75.89, 75.85, 76.15)

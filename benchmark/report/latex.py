@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from benchmark.comparison import CellView, Line, TableView
 from benchmark.report.markdown import heading
-from benchmark.verdicts import Verdict, load_rules
+from benchmark.rules import load_rules
+from benchmark.verdicts import Verdict
 
 LETTERS = {
     Verdict.REPRODUCED: "R",

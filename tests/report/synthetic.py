@@ -27,8 +27,9 @@ from benchmark.comparison import (
     RunView,
     TableView,
 )
+from benchmark.rules import load_rules
 from benchmark.statistics import FalseFlags, Interval
-from benchmark.verdicts import Judgement, Published, Verdict, judge, judge_epochs, judge_static, load_rules
+from benchmark.verdicts import Judgement, Published, Verdict, judge, judge_epochs, judge_static
 
 EPOCHS = 240
 # By turns over the cells: shift of the mean, spread, repetitions, diverged, a verdict reached before any statistic.

@@ -20,9 +20,11 @@ from benchmark.comparison import (
     Reference,
     RuleView,
 )
+from benchmark.orderings import Order, Ordering, judge_orderings
 from benchmark.report.html import TEMPLATES, render, write_html
 from benchmark.report.wording import OUTCOMES, SYMBOLS, tone
-from benchmark.verdicts import Achieved, Order, Ordering, Verdict, judge_orderings, load_rules
+from benchmark.rules import load_rules
+from benchmark.verdicts import Achieved, Verdict
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;</style>"
 VOID = {"meta", "link", "input", "img", "br", "hr"}

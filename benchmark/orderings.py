@@ -1,0 +1,103 @@
+"""Which of two rows is the better one: orderings within a table, adjusted for how many are tested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from benchmark import statistics
+from benchmark.rules import Rules
+from benchmark.statistics import FalseFlags, Interval
+from benchmark.verdicts import Achieved, mean_difference
+
+
+class Order(StrEnum):
+    """What is said of a published ordering of two rows."""
+
+    HOLDS = "holds"
+    REVERSED = "reversed"
+    UNRESOLVED = "not resolved"
+    INSUFFICIENT_SEEDS = "insufficient seeds"
+    UNSTABLE = "unstable"
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """One published ordering: by the source, `better` is above `worse`."""
+
+    name: str
+    better: Achieved
+    worse: Achieved
+    data: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class OrderJudgement:
+    """What the runs say of one ordering. `difference` is better minus worse, by the source's naming."""
+
+    name: str
+    order: Order
+    reason: str
+    n: tuple[int, int]
+    difference: float | None = None
+    interval: Interval | None = None
+    test: str | None = None
+    p_value: float | None = None
+    adjusted: float | None = None
+
+
+@dataclass(frozen=True)
+class OrderReport:
+    """All orderings of a table. `flags`: what chance would do without Holm if no two rows truly differed."""
+
+    judgements: tuple[OrderJudgement, ...]
+    tested: int
+    flags: FalseFlags
+
+
+def judge_orderings(orderings: Sequence[Ordering], rules: Rules) -> OrderReport:
+    """Every ordering of one table, p values adjusted by Holm over those that could be tested.
+
+    Paired t where at least the minimum of repetitions is common; else Mann-Whitney where both sides have four; else
+    untested.
+    """
+    tests = {index: test for index, item in enumerate(orderings) if (test := _order_test(item, rules)) is not None}
+    adjusted = dict(zip(tests, statistics.holm([test.p_value for test in tests.values()]), strict=True))
+    level = rules.levels.ordering.value
+    judged = tuple(
+        _order(item, tests.get(index), adjusted.get(index), rules, level) for index, item in enumerate(orderings)
+    )
+    return OrderReport(judged, len(tests), statistics.expected_false_flags(len(tests), level))
+
+
+def _order_test(item: Ordering, rules: Rules) -> statistics.Comparison | None:
+    if item.better.diverged or item.worse.diverged:
+        return None
+    common = sorted(set(item.better.numbers) & set(item.worse.numbers))
+    if len(common) >= rules.least:
+        floor = rules.scale(item.data, item.metric).spread_floor.value
+        return statistics.paired_t(item.better.at(common), item.worse.at(common), floor)
+    if min(item.better.n, item.worse.n) >= statistics.MANN_WHITNEY_LEAST:
+        return statistics.mann_whitney(item.better.values, item.worse.values)
+    return None
+
+
+def _order(
+    item: Ordering, test: statistics.Comparison | None, adjusted: float | None, rules: Rules, level: float
+) -> OrderJudgement:
+    n = (item.better.n, item.worse.n)
+    if item.better.diverged or item.worse.diverged:
+        return OrderJudgement(item.name, Order.UNSTABLE, "a declared repetition diverged", n)
+    if test is None or adjusted is None:
+        need = f"{rules.least} common repetitions, or {statistics.MANN_WHITNEY_LEAST} on either side"
+        return OrderJudgement(item.name, Order.INSUFFICIENT_SEEDS, f"{n[0]} and {n[1]} repetitions; {need} needed", n)
+    difference = mean_difference(item.better, item.worse, rules)
+    assert difference is not None  # whatever could be tested has a difference
+    shown = Order.HOLDS if test.effect > 0 else Order.REVERSED
+    order = shown if adjusted < 1 - level else Order.UNRESOLVED
+    reason = f"difference {difference.value:+.2f}, {test.test} p = {test.p_value:.3g}, after Holm {adjusted:.3g}"
+    return OrderJudgement(
+        item.name, order, reason, test.n, difference.value, difference.interval, test.test, test.p_value, adjusted
+    )
