@@ -107,6 +107,9 @@ def _pass(network: nn.Module, shape: Shape) -> None:
         network(torch.empty(shape, device="meta"))
 
 
+FVCORE_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")  # not norms, pooling and resizing
+
+
 def fvcore_macs(network: nn.Module, shape: Shape) -> int:
     """Multiply-adds as fvcore counts them, of convolutions and matrix products alone: a second, independent counter.
 
@@ -115,21 +118,18 @@ def fvcore_macs(network: nn.Module, shape: Shape) -> int:
     Raises:
         ImportError: fvcore is not installed.
     """
-    from fvcore.nn import FlopCountAnalysis
-
     traced = copy.deepcopy(network).eval()
     for module in traced.modules():
         if hasattr(module, "fused_attn"):  # fvcore does not know the fused attention of timm's transformers
-            module.fused_attn = False
+            setattr(module, "fused_attn", False)  # noqa: B010 (to mypy a module's attributes are modules)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer, about python numbers
+        warnings.simplefilter("ignore")  # of fvcore's import, and of the tracer about python numbers
+        from fvcore.nn import FlopCountAnalysis
+
         analysis = FlopCountAnalysis(traced, torch.zeros(shape))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         by_operator: Mapping[str, float] = analysis.by_operator()
     return int(sum(by_operator.get(name, 0) for name in FVCORE_OPERATORS))
-
-
-FVCORE_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")
 
 
 @dataclass(frozen=True)
@@ -223,9 +223,10 @@ def method_cost(method: Method, pair: Pair, batch: int) -> MethodCost:
     """The cost of a method that `build_on_meta` has built, an image of a batch: relations grow with the batch."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         method.to_empty(device="cpu")
+        added = {role: found.shape for role, found in method.added_roles().items()}
         student, teacher = (
             {role: torch.empty((batch, *shape)) for role, shape in shapes.items()}
-            for shapes in (pair.student_shapes, pair.teacher_shapes)
+            for shapes in ({**pair.student_shapes, **added}, pair.teacher_shapes)
         )
         for tensor in student.values():
             tensor.requires_grad_()

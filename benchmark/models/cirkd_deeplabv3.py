@@ -98,11 +98,11 @@ class DeepLabV3(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Class scores of the main head. The auxiliary one is run for its tap, as the source does in evaluation too."""
         if self.auxlayer is None:
-            logits: Tensor = self.head(self.pretrained(x))
-            return logits
-        third, last = self.pretrained(x)
-        self.auxlayer(third)
-        logits = self.head(last)
+            last = self.pretrained(x)
+        else:
+            third, last = self.pretrained(x)
+            self.auxlayer(third)
+        logits: Tensor = self.head(last)
         return logits
 
 

@@ -82,8 +82,9 @@ class Bottleneck(Block):
     def residual(self, x: Tensor) -> Tensor:
         """What is added to the shortcut."""
         out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn3(self.conv3(self.relu(self.bn2(self.conv2(out)))))
-        return out
+        out = self.relu(self.bn2(self.conv2(out)))
+        expanded: Tensor = self.bn3(self.conv3(out))
+        return expanded
 
 
 class DilatedResNet(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmark.models.taps import Adapter, Tap
 
-MODELS = {"mobilenetv1": {}}
+MODELS: dict[str, dict[str, str]] = {"mobilenetv1": {}}
 
 STEM = 32
 # Channels and stride of each block (mdistiller, models/imagenet/mobilenetv1.py).

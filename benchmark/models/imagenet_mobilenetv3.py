@@ -7,7 +7,7 @@ from torchvision import models
 
 from benchmark.models.taps import Adapter, Tap
 
-MODELS = {"mobilenet_v3_large": {}}
+MODELS: dict[str, dict[str, str]] = {"mobilenet_v3_large": {}}
 
 STAGES = {1: "features.3", 2: "features.6", 3: "features.12", 4: "features.15"}  # last block of each resolution
 

@@ -7,7 +7,7 @@ from torchvision import models
 
 from benchmark.models.taps import Adapter, Tap
 
-MODELS = {"resnet18": {}, "resnet34": {}, "resnet50": {}}
+MODELS: dict[str, dict[str, str]] = {"resnet18": {}, "resnet34": {}, "resnet50": {}}
 
 
 def build(name: str, classes: int) -> nn.Module:

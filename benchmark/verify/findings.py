@@ -1,0 +1,182 @@
+"""What verification finds, as plain data: printed, committed as results/static.json, read by the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmark.discovery import ROOT
+from benchmark.errors import StorageError
+
+STATIC = ROOT / "results" / "static.json"
+VERSION = 1  # of the file's layout
+
+Outcome = Literal["holds", "does not follow", "cannot be checked"]
+
+
+@dataclass(frozen=True)
+class StaticCell:
+    """One published cost against what counting gives."""
+
+    cell: str
+    printed: str
+    metric: str
+    about: str  # the network, or the method and its pair
+    verdict: str
+    reason: str
+    convention: str = ""
+    value: float | None = None  # under that convention, in the unit of the cell
+    true: float | None = None  # the count without a convention's mistakes or omissions
+    true_counts: str = ""  # what is in it
+    tried: Mapping[str, float] = field(default_factory=dict)  # by convention
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """What one network of the suites costs."""
+
+    model: str
+    data: str
+    input: str
+    params: int
+    macs: int
+    cirkd: int
+    fvcore: int | None = None  # None where it was not run
+
+
+@dataclass(frozen=True)
+class SideCost:
+    """What a method adds to training one pair, an image."""
+
+    method: str
+    params: int
+    forward: int
+    backward: int
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported student against the plain one, through the engine."""
+
+    method: str
+    params_equal: bool
+    macs_equal: bool
+    output_equal: bool
+
+    @property
+    def equal(self) -> bool:
+        """In parameters, multiply-adds and output."""
+        return self.params_equal and self.macs_equal and self.output_equal
+
+
+@dataclass(frozen=True)
+class CostClaim:
+    """A sentence about cost, by its id in suites/claims.yaml."""
+
+    id: str
+    outcome: Outcome
+    sentence: str
+
+
+@dataclass(frozen=True)
+class PairBuilt:
+    """One student, teacher and method of the suites, built and run by shapes."""
+
+    pair: str
+    data: str
+    method: str
+    cells: int
+    outcome: Literal["built", "cannot serve", "failed"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """Something that was not looked at."""
+
+    what: str
+    why: str
+
+
+@dataclass
+class Findings:
+    """Everything. `problems` make the command fail; `unchecked` is what was not looked at."""
+
+    cells: list[StaticCell] = field(default_factory=list)
+    networks: list[NetworkCost] = field(default_factory=list)
+    side: list[SideCost] = field(default_factory=list)
+    side_pair: str = ""
+    exports: list[Export] = field(default_factory=list)
+    claims: list[CostClaim] = field(default_factory=list)
+    pairs: list[PairBuilt] = field(default_factory=list)
+    conventions: dict[str, dict[str, str]] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)  # which one convention fits a whole table best
+    experiments: int = 0
+    problems: list[str] = field(default_factory=list)
+    unchecked: list[Unchecked] = field(default_factory=list)
+
+    def skip(self, what: str, why: str) -> None:
+        """Note, once, that something could not be looked at."""
+        if Unchecked(what, why) not in self.unchecked:
+            self.unchecked.append(Unchecked(what, why))
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Findings:
+        """What `as_json` gave."""
+        kinds = {
+            "cells": StaticCell,
+            "networks": NetworkCost,
+            "side": SideCost,
+            "exports": Export,
+            "claims": CostClaim,
+            "pairs": PairBuilt,
+            "unchecked": Unchecked,
+        }
+        typed = {name: [kind(**entry) for entry in data[name]] for name, kind in kinds.items()}
+        return cls(**{**data, **typed})
+
+    def static(self) -> dict[str, Any]:
+        """What is committed: sorted, without what depends on the machine (times, whether fvcore is installed)."""
+        networks = {n.model: {"data": n.data, **_without(n, "model", "data", "fvcore")} for n in self.networks}
+        return {
+            "version": VERSION,
+            "conventions": self.conventions,
+            "tables": self.tables,
+            "cells": {c.cell: _without(c, "cell") for c in self.cells},
+            "networks": networks,
+            "side_networks": {"pair": self.side_pair, **{s.method: _without(s, "method") for s in self.side}},
+            "exports": {e.method: e.equal for e in self.exports},
+            "claims": {c.id: _without(c, "id") for c in self.claims},
+        }
+
+
+def _without(entry: Any, *names: str) -> dict[str, Any]:
+    return {name: value for name, value in asdict(entry).items() if name not in names and value not in (None, "", {})}
+
+
+def static_text(findings: Findings) -> str:
+    """The committed file's text."""
+    return json.dumps(findings.static(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_static(path: Path = STATIC) -> dict[str, Any]:
+    """The committed results, for the report.
+
+    Raises:
+        StorageError: there are none, or they are of another layout.
+    """
+    refresh = "python -m benchmark verify writes it"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot read {path}: {error}", refresh) from error
+    if found.get("version") != VERSION:
+        raise StorageError(f"{path} has layout {found.get('version')}, not {VERSION}", refresh)
+    return found

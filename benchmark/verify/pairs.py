@@ -1,0 +1,139 @@
+"""Manifests, experiments, and every student, teacher and method of the suites built and run by shapes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark import cost
+from benchmark.errors import BenchmarkError, CannotServe, UsageError
+from benchmark.experiment import Selection, make_plan
+from benchmark.manifest import Cell, Suite, load, method_of, suite_files
+from benchmark.models.registry import models
+from benchmark.models.taps import resolve_roles
+from benchmark.verify.findings import Findings, PairBuilt
+from benchmark.verify.static import names_of
+from methods.base import Pair
+from methods.spec import MethodSpec
+
+BATCH = 4  # images of a pass by shapes
+
+Say = Callable[[str], None]
+
+
+def lint(findings: Findings) -> list[Suite]:
+    """Every manifest that can be read; what is wrong with the others is a problem."""
+    suites = []
+    for path in suite_files():
+        try:
+            suites.append(load(path))
+        except UsageError as error:
+            findings.problems.append(error.message)
+    return suites
+
+
+def resolve(findings: Findings, suites: Iterable[Suite]) -> None:
+    """Every experiment of every suite, all rows, with an identity."""
+    plan = make_plan(suites, Selection(all_rows=True))
+    findings.experiments = len(plan.experiments)
+    for reason, count in sorted(Counter(_main_reason(*left_out) for left_out in plan.left_out).items()):
+        findings.skip(f"experiments of {count} cells", reason)
+
+
+def _main_reason(cell: Cell, reason: str) -> str:
+    """Where a whole task or data set is still to come, what else is missing does not matter yet."""
+    whole = [marker for marker in cell.setting.pending or () if marker.startswith(("task ", "data "))]
+    return f"not available yet: {', '.join(whole)}" if whole else reason
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    student: str
+    teacher: str
+    data: str
+    method: str  # canonical JSON
+    shown: str
+
+
+def build(findings: Findings, suites: Iterable[Suite], say: Say) -> None:
+    """Each combination once: networks and side networks are made, taps bound, and a loss is computed and derived."""
+    wanted: Counter[_Wanted] = Counter()
+    absent: Counter[str] = Counter()
+    for suite in suites:
+        for cell in suite.cells:
+            reason = _why_not(cell)
+            if reason:
+                absent[reason] += 1
+            elif cell.setting.subject != "teacher":
+                wanted[_wanted(cell)] += 1
+    known: dict[tuple[str, str, str], Pair] = {}
+    for number, (item, cells) in enumerate(sorted(wanted.items(), key=lambda entry: repr(entry[0])), 1):
+        say(f"building {number} of {len(wanted)}: {item.teacher} -> {item.student}, {item.shown}")
+        built = _built(item, cells, known)
+        findings.pairs.append(built)
+        if built.outcome == "failed":
+            findings.problems.append(f"{built.method} on {built.pair} ({built.data}): {built.reason}")
+    for reason, count in sorted(absent.items()):
+        findings.skip(f"pairs of {count} cells", reason)
+
+
+def _why_not(cell: Cell) -> str:
+    """What of a cell's pair is not there yet; data and tasks need not be, for shapes alone."""
+    setting = cell.setting
+    if setting.data not in cost.INPUTS:
+        return f"no networks of {setting.data} yet"
+    names = [name for name in names_of(cell) if name is not None and name not in models()]
+    if names:
+        return f"not available yet: model {', model '.join(names)}"
+    blocking = [marker for marker in setting.pending or () if marker.startswith(("method ", "option "))]
+    return f"not available yet: {', '.join(blocking)}" if blocking else ""
+
+
+def _wanted(cell: Cell) -> _Wanted:
+    student, teacher = names_of(cell)
+    assert student is not None and cell.setting.data is not None
+    spec = method_of(cell.setting)
+    written = spec.as_yaml()
+    return _Wanted(
+        student=student,
+        teacher=teacher or "",
+        data=cell.setting.data,
+        method=json.dumps(written, sort_keys=True),
+        shown=_shown(spec, written),
+    )
+
+
+def _shown(spec: MethodSpec, written: dict[str, Any]) -> str:
+    return spec.name if not any(written.values()) else json.dumps(written, sort_keys=True)
+
+
+def _built(item: _Wanted, cells: int, known: dict[tuple[str, str, str], Pair]) -> PairBuilt:
+    def found(outcome: Any, reason: str = "") -> PairBuilt:
+        return PairBuilt(f"{item.teacher} -> {item.student}", item.data, item.shown, cells, outcome, reason)
+
+    place = (item.student, item.teacher or item.student, item.data)
+    try:
+        if place not in known:
+            known[place] = cost.pair_on_meta(*place)
+            _check_taps(known[place])
+        pair, method = known[place], MethodSpec.parse(json.loads(item.method)).make()
+        cost.build_on_meta(method, pair)
+        for shapes in (pair.student_shapes, pair.teacher_shapes):
+            resolve_roles(method.taps, shapes)
+        cost.method_cost(method, pair, BATCH)
+    except CannotServe as reason:
+        return found("cannot serve", reason.message)
+    except (BenchmarkError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return found("failed", f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    return found("built")
+
+
+def _check_taps(pair: Pair) -> None:
+    """Every role that a family declares appears in a forward pass."""
+    for network, shapes in ((pair.student, pair.student_shapes), (pair.teacher, pair.teacher_shapes)):
+        silent = set(network.adapter.taps) - set(shapes)
+        if silent:
+            raise UsageError(f"the taps {sorted(silent)} bind to nothing", "see the family's adapter")

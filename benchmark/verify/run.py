@@ -1,0 +1,90 @@
+"""All checks in order, and the cache that makes a second look quick."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmark import cost
+from benchmark.discovery import ROOT
+from benchmark.errors import CannotServe
+from benchmark.files import write_text
+from benchmark.manifest import Suite, method_of
+from benchmark.provenance import packages
+from benchmark.verify import claims, exports, pairs, static
+from benchmark.verify.findings import Findings, SideCost
+from methods.registry import methods
+from methods.spec import MethodSpec
+
+STUDENT, TEACHER, DATA = "resnet18", "resnet34", "imagenet"  # the pair of section C.6
+
+_PRESENTATION = frozenset({"report", "commands", "launch"})  # what no finding depends on
+
+Say = Callable[[str], None]
+
+
+def verify(full: bool, say: Say) -> Findings:
+    """Everything that can be proved without training."""
+    findings = Findings(conventions=_described())
+    suites = pairs.lint(findings)
+    say(f"{len(suites)} manifests read")
+    pairs.resolve(findings, suites)
+    static.add_networks(findings, suites, full, say)
+    static.add_cells(findings, suites, say)
+    _add_side_costs(findings, suites, say)
+    exports.check(findings, say)
+    claims.add_claims(findings)
+    pairs.build(findings, suites, say)
+    return findings
+
+
+def _described() -> dict[str, dict[str, str]]:
+    return {
+        name: {"counts": convention.counts, "right": convention.right, "wrong": convention.wrong}
+        for name, convention in cost.CONVENTIONS.items()
+    }
+
+
+def _add_side_costs(findings: Findings, suites: list[Suite], say: Say) -> None:
+    """What every method adds on one pair: with section C.6's options where it has the method, else with defaults."""
+    stated = {
+        spec.name: spec
+        for suite in suites
+        if suite.name == "section_c6"
+        for spec in (method_of(cell.setting) for cell in suite.cells)
+    }
+    pair = cost.pair_on_meta(STUDENT, TEACHER, DATA)
+    findings.side_pair = f"{TEACHER} -> {STUDENT}, {DATA}, batch {static.SIDE_BATCH}"
+    for name in methods():
+        say(f"counting {name}")
+        try:
+            method = cost.build_on_meta(stated.get(name, MethodSpec.parse(name)).make(), pair)
+            found = cost.method_cost(method, pair, static.SIDE_BATCH)
+        except CannotServe as reason:
+            findings.skip(f"cost of {name}", reason.message)
+            continue
+        findings.side.append(SideCost(name, found.parameters, found.forward, found.backward))
+
+
+def cached(folder: Path, full: bool, fresh: bool, say: Say) -> Findings:
+    """The findings for the code, suites and packages as they are, from the cache where it has them."""
+    path = folder / "verify" / f"{_key(full)}.json"
+    if not fresh:
+        try:
+            return Findings.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError):
+            pass  # no cache, or one that was cut off
+    findings = verify(full, say)
+    write_text(path, json.dumps(findings.as_json()))
+    return findings
+
+
+def _key(full: bool) -> str:
+    digest = hashlib.sha256(json.dumps([packages(), full], sort_keys=True).encode())
+    sources = (path for folder in ("benchmark", "methods") for path in (ROOT / folder).rglob("*.py"))
+    decisive = [path for path in sources if not _PRESENTATION.intersection(path.relative_to(ROOT).parts)]
+    for path in sorted([*decisive, *(ROOT / "suites").glob("*.yaml")]):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
