@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import CannotServe
-from benchmark.models.taps import Network
+from benchmark.models.taps import Network, Tap
 from methods.options import MethodOptions
 
 # Taps are roles, the same words for every network family.
@@ -91,6 +91,14 @@ class Losses:
     task_weight: float = 1.0
 
 
+@dataclass(frozen=True)
+class AddedRole:
+    """A role that only the student of `wrap_student` has: where its tensor appears, and its shape without the batch."""
+
+    tap: Tap
+    shape: tuple[int, ...]
+
+
 class Method(nn.Module):
     """A distillation method: what it must see, the side networks it trains, and its loss.
 
@@ -132,6 +140,10 @@ class Method(nn.Module):
     def wrap_student(self, student: nn.Module) -> nn.Module:
         """The student to train, where a method adds branches inside it."""
         return student
+
+    def added_roles(self) -> Mapping[str, AddedRole]:
+        """What `losses` sees of the student beyond `taps`, where `wrap_student` added it. Known once built."""
+        return {}
 
     def merge(self, student: nn.Module) -> nn.Module:
         """Undo `wrap_student` at export: the plain network, equal in outputs."""

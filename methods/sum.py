@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
 from benchmark.errors import UsageError
 from methods import base
-from methods.base import Batch, Losses, Moment, Outputs, Pair
+from methods.base import AddedRole, Batch, Losses, Moment, Outputs, Pair
 
 
 class SumOfMethods(base.Method):
@@ -57,6 +57,10 @@ class SumOfMethods(base.Method):
         for _, part in self._each():
             student = part.wrap_student(student)
         return student
+
+    def added_roles(self) -> Mapping[str, AddedRole]:
+        """Those of all parts."""
+        return {role: added for _, part in self._each() for role, added in part.added_roles().items()}
 
     def merge(self, student: nn.Module) -> nn.Module:
         """Unwrapped in the opposite order."""

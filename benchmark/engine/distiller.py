@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from benchmark.models.taps import Network
+from benchmark.models.taps import Adapter, Network
 from methods.base import LOGITS, Batch, Method, Moment
 
 TaskLoss = Callable[[Mapping[str, Tensor], Batch], Tensor]
@@ -45,3 +45,9 @@ class Distiller(nn.Module):
 def student_roles(method: Method) -> tuple[str, ...]:
     """The roles a student must expose: the method's, and the logits for the task loss."""
     return tuple(dict.fromkeys((*method.taps, LOGITS)))
+
+
+def trained_student(wrapped: nn.Module, adapter: Adapter, method: Method) -> Network:
+    """The student that `wrap_student` gave, with the roles of its family and those that the method added to it."""
+    added = {role: found.tap for role, found in method.added_roles().items()}
+    return Network(wrapped, replace(adapter, taps={**adapter.taps, **added}), (*student_roles(method), *added))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from benchmark.engine.distiller import trained_student
 from benchmark.models.taps import Adapter, Network, Tap
 from methods.base import Batch, Method, Outputs, Pair
 
 CLASSES, DATASET_SIZE, BATCH_SIZE, SIDE = 10, 50, 8, 16
+STUDENT_WIDTHS = (8, 8, 12, 16)
 
 Sizes = Literal["equal", "unequal"]
 
@@ -61,6 +63,17 @@ class Setup:
 
     pair: Pair
     batch: Batch
+    student: Network = field(init=False)  # what is trained: the pair's, or what the method makes of it
+
+    def __post_init__(self) -> None:
+        self.student = self.pair.student
+
+    def wrap(self, method: Method) -> None:
+        """Trains what a built method makes of the student, if it makes anything of it."""
+        plain = self.pair.student
+        if type(method).wrap_student is not Method.wrap_student:
+            self.student = trained_student(method.wrap_student(plain.network), plain.adapter, method)
+            self.student.bind((*self.pair.student_shapes, *method.added_roles()))
 
     def build(self, method: Method, seed: int = 0) -> Method:
         """Builds the method as a run does: its initial values come from a seed, the global stream stays."""
@@ -71,7 +84,7 @@ class Setup:
 
     def outputs(self) -> tuple[Outputs, Outputs]:
         """One forward pass of each network."""
-        student = self.pair.student(self.batch.inputs)
+        student = self.student(self.batch.inputs)
         with torch.no_grad():
             return student, self.pair.teacher(self.batch.inputs)
 
@@ -83,7 +96,7 @@ def setup(sizes: Sizes) -> Setup:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        student = tiny_network((8, 8, 12, 16), stem_stride=1 if sizes == "equal" else 2)
+        student = tiny_network(STUDENT_WIDTHS, stem_stride=1 if sizes == "equal" else 2)
         teacher = tiny_network((8, 16, 24, 32), stem_stride=1).eval().requires_grad_(False)
         inputs = torch.randn(BATCH_SIZE, 3, SIDE, SIDE)
     shapes = [network.shapes(inputs[:1]) for network in (student, teacher)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from pairs import BATCH_SIZE, Setup, Sizes, setup
+from pairs import BATCH_SIZE, STUDENT_WIDTHS, Setup, Sizes, setup, tiny_network
 from torch import Tensor, nn
 
 from benchmark.errors import CannotServe
@@ -18,6 +18,7 @@ from methods.options import MethodOptions
 from methods.registry import MethodEntry, methods
 
 ENTRIES = methods()
+WRAPPING = [name for name, entry in ENTRIES.items() if entry.load().wrap_student is not Method.wrap_student]
 DISTILLING = [name for name, entry in ENTRIES.items() if entry.needs_teacher]
 DISTANCES = [name for name, entry in ENTRIES.items() if entry.is_distance]
 LATE = 100.0  # epochs: past every warm-up
@@ -34,6 +35,7 @@ class Trial:
         self.entry, self.sizes = entry, sizes
         self.setup: Setup = setup(sizes)
         self.method = self.fresh()
+        self.setup.wrap(self.method)
 
     def fresh(self, seed: int = 0) -> Method:
         """Another instance, with initial values of its own."""
@@ -96,7 +98,7 @@ def test_losses_are_finite_named_scalars(trial: Trial, epoch: float) -> None:
 
 def test_gradients_reach_the_student_and_every_side_network(distilling: Trial) -> None:
     total(distilling.losses()).backward()
-    student = [p.grad for p in distilling.setup.pair.student.parameters() if p.grad is not None]
+    student = [p.grad for p in distilling.setup.student.parameters() if p.grad is not None]
     assert sum(float(grad.abs().sum()) for grad in student) > 0
     modules: dict[str, float] = {}
     for name, parameter in distilling.trainable().items():
@@ -108,7 +110,8 @@ def test_gradients_reach_the_student_and_every_side_network(distilling: Trial) -
 
 def test_the_method_owns_nothing_of_either_network(distilling: Trial) -> None:
     pair = distilling.setup.pair
-    networks = {id(p) for network in (pair.student, pair.teacher) for p in network.parameters()}
+    trained = distilling.setup.student
+    networks = {id(p) for network in (pair.student, pair.teacher, trained) for p in network.parameters()}
     assert networks.isdisjoint(id(p) for p in distilling.trainable().values())
     assert networks.isdisjoint(id(p) for p in distilling.method.parameters())
 
@@ -116,7 +119,7 @@ def test_the_method_owns_nothing_of_either_network(distilling: Trial) -> None:
 def test_one_batch_can_be_overfitted_while_the_teacher_stays(distilling: Trial) -> None:
     pair = distilling.setup.pair
     teacher = deepcopy(pair.teacher.state_dict())
-    trained = [*pair.student.parameters(), *distilling.trainable().values()]
+    trained = [*distilling.setup.student.parameters(), *distilling.trainable().values()]
     optimiser = torch.optim.Adam(trained, lr=2e-2)
     values: list[float] = []
     for _ in range(20):
@@ -155,7 +158,7 @@ def test_it_works_under_autocast(distilling: Trial) -> None:
         losses = distilling.losses()
     total(losses).backward()
     assert is_finite(losses)
-    grads = [p.grad for p in distilling.setup.pair.student.parameters() if p.grad is not None]
+    grads = [p.grad for p in distilling.setup.student.parameters() if p.grad is not None]
     assert grads
     assert all(bool(grad.isfinite().all()) for grad in grads)
 
@@ -179,10 +182,43 @@ class Recording(Mapping[str, Tensor]):
 
 def test_taps_asked_for_are_taps_used(trial: Trial) -> None:
     asked = set(resolve_roles(trial.method.taps, trial.setup.pair.student_shapes))
+    asked |= set(trial.method.added_roles())
     everything = trial.setup.outputs()
     seen = [Recording({role: tensor for role, tensor in outputs.items() if role in asked}) for outputs in everything]
     trial.method.losses(seen[0], seen[1], trial.setup.batch, moment())
     assert seen[0].read | seen[1].read == asked
+
+
+@pytest.mark.parametrize("name", WRAPPING)
+def test_a_wrapped_student_is_another_network_with_the_roles_that_the_method_says(name: str) -> None:
+    trial = Trial(ENTRIES[name], "equal")
+    plain, wrapped = trial.setup.pair.student.network, trial.setup.student.network
+    assert {id(p) for p in plain.parameters()}.isdisjoint(id(p) for p in wrapped.parameters())
+    seen = trial.setup.student.shapes(trial.setup.batch.inputs)
+    added = {role: found.shape for role, found in trial.method.added_roles().items()}
+    assert seen == {**trial.setup.pair.student_shapes, **added}
+
+
+@pytest.mark.parametrize("name", WRAPPING)
+def test_a_merged_student_is_the_plain_one_in_kind_and_the_trained_one_in_outputs(name: str) -> None:
+    trial = Trial(ENTRIES[name], "equal")
+    optimiser = torch.optim.SGD(trial.setup.student.parameters(), lr=0.1)
+    for _ in range(3):  # weights and running statistics move
+        optimiser.zero_grad()
+        total(trial.losses()).backward()
+        optimiser.step()
+    trained = trial.setup.student.network
+    before = deepcopy(trained.state_dict())
+    merged = trial.method.merge(trained)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in trained.state_dict().items()), "training goes on"
+    fresh = tiny_network(STUDENT_WIDTHS, stem_stride=1).network
+    assert [(path, type(module)) for path, module in merged.named_modules()] == [
+        (path, type(module)) for path, module in fresh.named_modules()
+    ]
+    fresh.load_state_dict(merged.state_dict())
+    inputs = trial.setup.batch.inputs
+    with torch.no_grad():
+        torch.testing.assert_close(fresh.eval()(inputs), trained.eval()(inputs), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", DISTANCES)
