@@ -21,6 +21,11 @@ EXTRA = "BENCHMARK_EXTRA"  # folders with a user's own methods and models, separ
 def source_files(package: str, extra: str) -> Iterator[Path]:
     """Every python file of a package of this project, then of the folders in `extra`, a list like $PATH."""
     yield from sorted((ROOT / package).rglob("*.py"))
+    yield from own_files(extra)
+
+
+def own_files(extra: str) -> Iterator[Path]:
+    """Every python file of the folders in `extra`, a list like $PATH."""
     for name in filter(None, extra.split(os.pathsep)):
         folder = Path(name).expanduser().resolve()
         if not folder.is_dir():

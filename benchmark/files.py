@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from benchmark.errors import StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _FIXES = {
     errno.ENOSPC: "free some space and run the same command again: it goes on from the last checkpoint",
@@ -31,6 +35,19 @@ def storage(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot write {path}: {error.strerror or error}", fix) from error
 
 
+class _Sink(io.BufferedWriter):
+    """Remembers what the system refused: torch.save tells of a full disk by a RuntimeError about its own format."""
+
+    refusal: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.refusal = error
+            raise
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write beside, flush to the disk, rename: a reader sees the old file or the new one, whole.
 
@@ -41,8 +58,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     with storage(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                write(file)
+            with _Sink(io.FileIO(partial, "wb")) as file:
+                try:
+                    write(file)
+                except RuntimeError as error:
+                    raise file.refusal or error from error
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)

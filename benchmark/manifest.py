@@ -244,27 +244,26 @@ def load(path: Path) -> Suite:
     return Suite(parsed, path, cells)
 
 
+MENDINGS = 5  # rounds of leaving out what is wrong and filling in what is then missing
 SCHEMA_HINT = "python -m benchmark show schema prints what a manifest may hold"
 
 
 def _parse(file: YamlFile) -> SuiteFile:
-    """The typed manifest. What is wrong is noted and left out, so that the rest is checked in the same go."""
+    """The typed manifest. What is wrong is noted and mended, so that the rest is checked in the same go."""
     data = copy.deepcopy(file.data)
     if not isinstance(data, dict):
         file.complain((), f"a suite is a mapping of keys to values, not {type(data).__name__}")
         file.check(SCHEMA_HINT)
-    try:
-        return _typed(data)
-    except ValidationError as error:
-        for problem in error.errors():
-            place = file.written(problem["loc"])
-            file.complain(place, _schema_message(problem))
-            _remove(data, place if problem["type"] == "extra_forbidden" else place[:1])
-    try:
-        return _typed(data)
-    except ValidationError:  # a required part went with its mistake: what is noted must do
-        file.check(SCHEMA_HINT)
-        raise
+    for attempt in range(MENDINGS):
+        try:
+            return _typed(data)
+        except ValidationError as error:
+            for place, problem in _one_a_place(error, file).items():
+                if attempt == 0:
+                    file.complain(place, _schema_message(problem))
+                _mend(data, place, problem["type"] == "missing", file.path.stem)
+    file.check(SCHEMA_HINT)  # a part went with its mistake that nothing can stand in for: what is noted must do
+    raise AssertionError("unreachable")
 
 
 def _typed(data: Any) -> SuiteFile:
@@ -272,10 +271,28 @@ def _typed(data: Any) -> SuiteFile:
     return SuiteFile.model_validate_json(json.dumps(data, default=str), strict=True)
 
 
-def _remove(data: Any, place: Place) -> None:
+def _one_a_place(error: ValidationError, file: YamlFile) -> dict[Place, Any]:
+    """The problems by place. Of what could be several types, the one that the value comes nearest to."""
+    found: dict[Place, Any] = {}
+    for problem in error.errors():
+        loc = problem["loc"]
+        place = (*file.written(loc[:-1]), loc[-1]) if problem["type"] == "missing" else file.written(loc)
+        found.setdefault(place, problem)
+    inner = [place for place, problem in found.items() if not problem["type"].endswith("_type")]
+    return {
+        place: problem
+        for place, problem in found.items()
+        if place in inner or not any(other[: len(place)] == place for other in inner)
+    }
+
+
+def _mend(data: Any, place: Place, missing: bool, suite: str) -> None:
+    """Leave a wrong value out, or put some text where a required one is missing."""
     for part in place[:-1]:
-        data = data[part]
-    if place and isinstance(data, dict):
+        data = data.get(part, {}) if isinstance(data, dict) else data[part]
+    if missing:
+        data[place[-1]] = suite if place == ("suite",) else "/".join(map(str, place))
+    elif isinstance(data, dict):
         data.pop(place[-1], None)
 
 
@@ -289,6 +306,10 @@ _PARTS: dict[str, type[BaseModel]] = {
 }
 
 
+# Names that pydantic puts into a place for the members of `str | TeacherSpec | list | dict`.
+_MEMBERS = frozenset({"str", "TeacherSpec", "list[any]", "dict[str,any]"})
+
+
 def _schema_message(problem: Any) -> str:
     key = str(problem["loc"][-1])
     if problem["type"] == "extra_forbidden":
@@ -296,7 +317,8 @@ def _schema_message(problem: Any) -> str:
         return f"unknown key {key!r}; {nearest(key, model.model_fields)}"
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"
-    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()} (got {problem['input']!r})"
+    where = ".".join(str(part) for part in problem["loc"] if part not in _MEMBERS)
+    return f"{where}: {problem['msg'].lower()} (got {problem['input']!r})"
 
 
 def _lint(parsed: SuiteFile, path: Path) -> Iterator[str]:

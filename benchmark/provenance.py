@@ -6,14 +6,16 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from benchmark.discovery import ROOT
+from benchmark.discovery import EXTRA, ROOT, own_files
 
 # What can change a result. Edits elsewhere (docs, reports, results) do not make a revision dirty.
 SOURCES = ("benchmark", "methods", "suites", "pyproject.toml")
+TRAINED_BY = ("methods", "benchmark/data", "benchmark/engine", "benchmark/models", "benchmark/tasks")
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
 
@@ -25,21 +27,30 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-@cache
 def revision() -> dict[str, str | bool | None]:
-    """Commit, whether result-changing files differ from it, and a hash of these files."""
+    """Commit, whether result-changing files differ from it, a hash of these files, and one of a user's own."""
+    return dict(_revision(os.environ.get(EXTRA, "")))
+
+
+@cache
+def _revision(extra: str) -> dict[str, str | bool | None]:
     commit = _git("rev-parse", "HEAD")
     changed = _git("status", "--porcelain", "--", *SOURCES)
-    return {"commit": commit, "dirty": None if changed is None else bool(changed), "source_sha256": source_hash()}
+    found = {"commit": commit, "dirty": None if changed is None else bool(changed), "source_sha256": source_hash()}
+    return found | ({"extra_sha256": _hash_of(own_files(extra))} if extra else {})
 
 
 @cache
 def source_hash() -> str:
-    """Hash of every python file of benchmark/ and methods/."""
+    """Hash of the python files that a training passes through; an edit of the report's is none of its business."""
+    return _hash_of(path for folder in TRAINED_BY for path in sorted((ROOT / folder).rglob("*.py")))
+
+
+def _hash_of(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for package in ("benchmark", "methods"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in paths:
+        name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = "BENCHMARK_SHARED_DATA"
+
+
+@pytest.fixture(scope="session")
+def generated_once() -> Callable[[], object]:
+    """The generated images, made once a test process: making them takes longer than a small run."""
+    from benchmark.data import generated
+
+    return cache(generated.generate)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generated_once: Callable[[], object]) -> Path:
+    """An empty working directory without CIFAR-100 and without a network: smoke runs take the generated images."""
+    monkeypatch.setattr("benchmark.data.generated.generate", generated_once)
+    folder = tmp_path / "workplace"
+    (folder / "no-data").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("BENCHMARK_OFFLINE", "1")
+    monkeypatch.setenv("BENCHMARK_DATA", str(folder / "no-data"))
+    monkeypatch.delenv("BENCHMARK_EXTRA", raising=False)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def state_of(run: Run, store: Store) -> tuple[str, str]:
         return "running", f"process {holder.pid} on {holder.host}"
     if paths.failure.exists():
         return "failed", f"{_last_line(paths.failure.read_text())} ({paths.failure})"
-    if paths.checkpoint.exists():
+    if any(paths.work.glob(f"*{paths.checkpoint.name}")):  # the last, the one before, or one just being put in place
         return "stopped", "goes on from its checkpoint"
     return "missing", ""
 

@@ -40,7 +40,7 @@ def load(path: Path, say: Any = print) -> dict[str, Any] | None:
         try:
             state: dict[str, Any] = torch.load(candidate, map_location="cpu", weights_only=True)
         except Exception as error:
-            say(f"{candidate} cannot be read ({type(error).__name__}); going on from the checkpoint before it")
+            say(f"{candidate} cannot be read ({type(error).__name__}): the one before it is taken, if there is one")
             continue
         return state
     return None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.engine.checkpoint import tensors_sha256
+from benchmark.engine.streams import initialising
 from benchmark.errors import MissingInput, nearest
 from benchmark.experiment import Experiment, Run
 from benchmark.files import write_text
@@ -49,7 +50,8 @@ def load_teacher(teacher: Experiment | TeacherSpec, classes: int, store: Store) 
     """
     entry = model(teacher.student if isinstance(teacher, Experiment) else teacher.model)
     path = _weights_of(teacher, store)
-    network = entry.build(classes)
+    with initialising("teacher", 0):  # all of it is overwritten, but the draws must not be the global generator's
+        network = entry.build(classes)
     state = load_weights(path, entry, network)
     network.load_state_dict(state)
     sha = tensors_sha256(network.state_dict())

@@ -18,13 +18,13 @@ import torch
 from benchmark import provenance
 from benchmark.data.locate import DataSource
 from benchmark.engine import checkpoint, precision
-from benchmark.engine.distiller import Distiller, student_roles
+from benchmark.engine.distiller import Distiller, student_roles, trained_student
 from benchmark.engine.meter import Meter
 from benchmark.engine.optimizer import make_optimizer, set_learning_rate
 from benchmark.engine.schedule import learning_rate
 from benchmark.engine.streams import generator, initialising
 from benchmark.engine.teacher import Teacher, load_teacher, load_weights, measured
-from benchmark.errors import CannotServe, Diverged
+from benchmark.errors import BenchmarkError, CannotServe, Diverged
 from benchmark.experiment import Run
 from benchmark.files import sweep_partials, write_atomically
 from benchmark.models.registry import model
@@ -121,7 +121,7 @@ class Training:
             self.frozen = self.teacher.frozen().to(self.device)
             self.teacher_metrics = measured(self.teacher, self.frozen, self.data, self.settings.store)
         wrapped = method.wrap_student(plain)
-        student = Network(wrapped, entry.adapter(wrapped), student_roles(method))
+        student = trained_student(wrapped, entry.adapter(wrapped), method)
         self.distiller = Distiller(student, method, classification.task_loss(experiment)).to(self.device)
         self.distiller = self.distiller.to(memory_format=torch.channels_last)
         self.distiller.train()
@@ -277,8 +277,14 @@ class Training:
         state = checkpoint.load(self.paths.checkpoint, self.settings.say)
         if state is None:
             return
-        self.distiller.load_state_dict(state["distiller"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.distiller.load_state_dict(state["distiller"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise BenchmarkError(
+                f"{self.paths.checkpoint} was written by other code: {str(error).splitlines()[-1].strip()}",
+                f"go back to that code, or delete {self.paths.work} to start this run again",
+            ) from error
         self.scaler.load_state_dict(state["scaler"])
         self.generator.set_state(state["generator"])
         self.meter.load(state["meter"])
@@ -290,7 +296,6 @@ class Training:
             self.settings.say(f"{self.run_id.label}: going on from {where}")
 
     def _record(self, status: Any, reason: str = "") -> Record:
-        experiment = self.run_id.experiment
         student = self.distiller.method.merge(self.distiller.student.network)
         weights = {name: tensor.detach().cpu() for name, tensor in student.state_dict().items()}
         if status == "done":
@@ -309,7 +314,7 @@ class Training:
             weights_sha256=checkpoint.tensors_sha256(weights) if status == "done" else None,
             data=dict(self.data.dataset.identity),
             teacher=self._teacher_facts(),
-            asked=_asked(run, self.settings),
+            asked=_asked(self.run_id, self.settings),
             effective=self._effective(),
             seconds=round(self.seconds, 2),
             images_per_second=round(self._images() / self.training_seconds, 1) if self.training_seconds else None,

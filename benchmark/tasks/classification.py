@@ -24,8 +24,10 @@ MAIN_METRIC = "top1"
 EVALUATION_BATCH = 500
 
 # Settings of a recipe that this task does not honour on a device-resident data set.
-_UNSUPPORTED = ("ema", "dropout", "drop_path", "randaugment", "random_erasing", "color_jitter", "mixup", "cutmix")
-_UNSUPPORTED += ("iterations", "short_sides", "per_device_batch")
+_UNSUPPORTED = (
+    *("ema", "dropout", "drop_path", "randaugment", "random_erasing", "color_jitter", "mixup", "cutmix"),
+    *("iterations", "short_sides"),
+)
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -35,6 +37,8 @@ def check_recipe(recipe: Recipe) -> None:
         UsageError: it asks for something that is not there.
     """
     asked = [name for name in _UNSUPPORTED if getattr(recipe, name)]
+    if recipe.per_device_batch not in (None, recipe.batch):  # one device holds the whole batch
+        asked.append("per_device_batch")
     if recipe.augmentation != "crop-flip":
         asked.append(f"augmentation {recipe.augmentation}")
     if asked:

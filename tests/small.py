@@ -1,0 +1,116 @@
+"""A suite small enough to be trained in a second, and the command line called from Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from benchmark.cli import main
+from benchmark.data.locate import resolve
+from benchmark.engine.training import Settings
+from benchmark.experiment import Experiment, Plan, Run, Selection, make_plan
+from benchmark.manifest import load
+from benchmark.records import Record, Store
+from benchmark.tasks.classification import DeviceData, load_data
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS = {"Teacher": {"subject": "teacher"}, "Student": {"method": "none"}, "KD": {"method": "kd"}}
+SETTING = {"task": "classification", "data": "cifar100", "teacher": "resnet14", "student": "resnet8", "recipe": "A1"}
+PROFILE = {"epochs": 2, "train": 128, "test": 100}
+
+
+def write_suite(
+    path: Path,
+    rows: dict[str, dict[str, Any]] | None = None,
+    setting: dict[str, Any] | None = None,
+    profile: dict[str, Any] | None = None,
+    **more: Any,
+) -> Path:
+    """A suite of one column, written where asked."""
+    content = {
+        "suite": path.stem,
+        "title": "Small",
+        "source": "ours",
+        "profile": "smoke",
+        "setting": SETTING | (setting or {}),
+        "profiles": {"smoke": PROFILE | (profile or {})},
+        "columns": [{"column": "Top-1", "metric": "top1"}],
+        "rows": [{"row": name, **row} for name, row in (ROWS if rows is None else rows).items()],
+    }
+    path.write_text(yaml.safe_dump(content | more, sort_keys=False))
+    return path
+
+
+def run_suite(path: Path, *more: str) -> int:
+    """`python -m benchmark run`, in this process."""
+    return main(["run", str(path), "--threads", "1", "--device", "cpu", *more])
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of a process of its own."""
+    return [sys.executable, "-m", "benchmark", *arguments]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """For such a process: it finds the project wherever it starts, and turns warnings into errors."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | more
+
+
+def call(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in a process of its own."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(**more), timeout=300)
+
+
+def plan_of(path: Path, **selection: Any) -> Plan:
+    """The plan of a suite on the generated images."""
+    return make_plan([load(path)], Selection(stand_in=True, **selection))
+
+
+def runs_of(path: Path) -> dict[str, Run]:
+    """Repetition 0 of each experiment, by the row it serves first; teachers of no row as `teacher`."""
+    plan = plan_of(path)
+    named = {run.experiment.identity: run for run in plan.runs if run.repetition == 0}
+    rows = {identity: plan.cells[identity][0].row if identity in plan.cells else "teacher" for identity in named}
+    return {rows[identity]: run for identity, run in named.items()}
+
+
+def store_in(folder: Path) -> Store:
+    """The store that the command line uses when it is called in a folder."""
+    return Store(folder / "results", folder / "runs")
+
+
+def record_of(run: Run, folder: Path) -> Record:
+    """The run's record, which must be there."""
+    found = store_in(folder).read(run)
+    assert found is not None, f"no record of {run.label}"
+    return found
+
+
+def raw_record(run: Run, folder: Path) -> dict[str, Any]:
+    """The record file as it lies on the disk."""
+    content: dict[str, Any] = json.loads(store_in(folder).paths(run).record.read_text())
+    return content
+
+
+def settings_in(folder: Path, **more: Any) -> Settings:
+    """Settings for runs that a test starts without the command line."""
+    lines: list[str] = more.pop("lines", [])
+    return Settings(
+        store=store_in(folder),
+        threads=1,
+        source=resolve("generated", None, allow_download=False, allow_generated=True),
+        say=lines.append,
+        **more,
+    )
+
+
+def data_of(experiment: Experiment, settings: Settings) -> DeviceData:
+    """The experiment's images."""
+    return load_data(experiment.data, settings.source, torch.device("cpu"))
