@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from benchmark.data.locate import GENERATED, DataSource, resolve
+from benchmark.errors import MissingInput
 from benchmark.experiment import Plan, Selection, make_plan
 from benchmark.manifest import Suite, load, load_all, suite_path
 from benchmark.records import Store
@@ -32,8 +34,10 @@ def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selec
     )
 
 
-def source_for(suites: list[Suite], arguments: argparse.Namespace, allow_download: bool) -> DataSource | None:
+def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning: bool) -> DataSource | None:
     """The CIFAR-100 at hand, if any suite needs it. A generated set stands in for smoke runs only.
+
+    Planning downloads nothing, and does without the data.
 
     Raises:
         MissingInput: no data, and the profile is to be compared with something.
@@ -42,7 +46,14 @@ def source_for(suites: list[Suite], arguments: argparse.Namespace, allow_downloa
     if not needed:
         return None
     smoke_only = all((arguments.profile or suite.file.profile) == "smoke" for suite in suites)
-    return resolve("cifar100", arguments.data_dir, allow_download, allow_generated=smoke_only)
+    try:
+        return resolve("cifar100", arguments.data_dir, not only_planning, allow_generated=smoke_only)
+    except MissingInput as error:
+        if not only_planning:
+            without = "or prove the path alone, on generated images: --profile smoke"
+            raise MissingInput(error.message, f"{error.fix}\n  {without}") from error
+        print(f"NOTE: {error.message}", file=sys.stderr)
+        return None
 
 
 def planned(suites: list[Suite], arguments: argparse.Namespace, source: DataSource | None) -> Plan:

@@ -20,7 +20,7 @@ ASK_ABOVE_HOURS = 8.0
 def main(arguments: argparse.Namespace) -> int:
     """Run suites; the exit code."""
     suites = suites_of(arguments)
-    source = source_for(suites, arguments, allow_download=not arguments.dry_run)
+    source = source_for(suites, arguments, only_planning=arguments.dry_run)
     plan = planned(suites, arguments, source)
     if source is not None and source.note:
         print(f"NOTE: {source.note}")
