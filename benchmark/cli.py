@@ -161,6 +161,9 @@ def _positive(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = parser().parse_args(arguments)
+    # Read when torch is loaded. Threads that spin while they wait make a small network some ten times slower as soon
+    # as another process wants one of the cores; threads that sleep do not. The arithmetic is the same.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from benchmark.errors import BenchmarkError
 
     try:
