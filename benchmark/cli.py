@@ -161,8 +161,9 @@ def _positive(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = parser().parse_args(arguments)
-    # Read when torch is loaded. Threads that spin while they wait make a small network some ten times slower as soon
-    # as another process wants one of the cores; threads that sleep do not. The arithmetic is the same.
+    # Read when torch is loaded. Threads that spin while they wait train a small network ten times slower as soon as
+    # another process wants one of the cores; threads that sleep cost it a quarter of its speed on an idle machine
+    # (ResNet-8, 2 cores). The arithmetic is the same; OMP_WAIT_POLICY=ACTIVE in the environment wins.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from benchmark.errors import BenchmarkError
 
