@@ -18,6 +18,8 @@ EXIT_CODES = """exit codes:
   5    a gate was hit (report --fail-on, verify)
   130  stopped on request; the same command goes on from the checkpoints"""
 
+Commands = argparse._SubParsersAction  # the only name that argparse has for it
+
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
@@ -28,7 +30,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _running(commands)
+    _judging(commands)
+    _looking(commands)
+    return root
 
+
+def _running(commands: Commands[argparse.ArgumentParser]) -> None:
     run = commands.add_parser("run", help="run suites: plan, train what is missing, print the tables")
     _suites(run)
     _selection(run)
@@ -54,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     _places(status)
     _json(status)
 
+
+def _judging(commands: Commands[argparse.ArgumentParser]) -> None:
     report = commands.add_parser("report", help="records against published numbers: page, tables, verdicts")
     report.add_argument(
         "--compare",
@@ -81,19 +91,6 @@ def parser() -> argparse.ArgumentParser:
     )
     _json(report)
 
-    listing = commands.add_parser("list", help="suites, cells, methods, models, recipes, profiles, data, pending")
-    listing.add_argument(
-        "what", choices=("suites", "cells", "methods", "models", "recipes", "profiles", "data", "pending")
-    )
-    listing.add_argument("suites", nargs="*", metavar="SUITE", help="only these suites")
-    _json(listing)
-
-    show = commands.add_parser("show", help="one method, model, recipe, suite, experiment or run in full; the schema")
-    show.add_argument("what", choices=("method", "model", "recipe", "suite", "experiment", "run", "schema"))
-    show.add_argument("name", nargs="?", default="", help="its name, or the beginning of an identity")
-    _places(show)
-    _json(show)
-
     verify = commands.add_parser("verify", help="what can be proved without training: costs, shapes, manifests, claims")
     verify.add_argument("what", nargs="?", choices=("claims",), help="only the paper's prose against its own tables")
     verify.add_argument("--full", action="store_true", help="the second counter on the largest networks too: minutes")
@@ -114,10 +111,24 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--output", type=Path, default=Path("reports"), metavar="DIR", help="bench.json, .md, .svg")
     _json(bench)
 
+
+def _looking(commands: Commands[argparse.ArgumentParser]) -> None:
+    listing = commands.add_parser("list", help="suites, cells, methods, models, recipes, profiles, data, pending")
+    listing.add_argument(
+        "what", choices=("suites", "cells", "methods", "models", "recipes", "profiles", "data", "pending")
+    )
+    listing.add_argument("suites", nargs="*", metavar="SUITE", help="only these suites")
+    _json(listing)
+
+    show = commands.add_parser("show", help="one method, model, recipe, suite, experiment or run in full; the schema")
+    show.add_argument("what", choices=("method", "model", "recipe", "suite", "experiment", "run", "schema"))
+    show.add_argument("name", nargs="?", default="", help="its name, or the beginning of an identity")
+    _places(show)
+    _json(show)
+
     doctor = commands.add_parser("doctor", help="what is installed, found and missing, and the command that mends it")
     _places(doctor)
     _json(doctor)
-    return root
 
 
 def _suites(command: argparse.ArgumentParser) -> None:
