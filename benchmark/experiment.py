@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
@@ -286,8 +286,3 @@ def why_left_out(cell: Cell) -> str:
         return f"not available yet: {', '.join(setting.pending)}"
     missing = [name for name in ("student", "recipe", "data", "method") if getattr(setting, name) is None]
     return f"the manifest names no {' and no '.join(missing)}"
-
-
-def with_data(experiment: Experiment, **changes: Any) -> Experiment:
-    """The same experiment on another part of its data, its teacher left as it is."""
-    return replace(experiment, data=replace(experiment.data, **changes))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import cifar
-from benchmark.data.augment import MEAN, STD, EpochPlan, crop_flip, normalise, plan_epoch
+from benchmark.data.augment import MEAN, STD, EpochPlan, augmented, normalise, plan_epoch
 from benchmark.data.locate import DataSource, resolve
 from benchmark.engine.distiller import TaskLoss
 from benchmark.engine.streams import seed_of
@@ -73,8 +73,7 @@ class DeviceData:
     def batch(self, plan: EpochPlan, start: int, size: int) -> Batch:
         """Augmented inputs B,3,32,32, channels last in memory."""
         part = plan[start : start + size]
-        inputs = crop_flip(self.train.images[part.order], part.offsets, part.flips, self.mean, self.std)
-        targets = self.train.labels[part.order]
+        inputs, targets = augmented(self.train, part, self.mean, self.std)
         return Batch(inputs.contiguous(memory_format=torch.channels_last), targets, part.order)
 
     def example(self) -> Tensor:
