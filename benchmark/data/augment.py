@@ -6,7 +6,6 @@ run draws them again from their seeds instead of carrying them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -50,12 +49,6 @@ def plan_epoch(size: int, order_seed: int, augment_seed: int) -> EpochPlan:
     offsets = torch.randint(OFFSETS, (size, 2), generator=choices)
     flips = torch.randint(2, (size,), generator=choices) == 1
     return EpochPlan(order, offsets, flips)
-
-
-def batches(plan: EpochPlan, batch_size: int, start: int = 0) -> Iterator[EpochPlan]:
-    """The plan batch by batch, from batch `start` on. A short last batch is kept."""
-    for begin in range(start * batch_size, len(plan), batch_size):
-        yield plan[begin : begin + batch_size]
 
 
 def augmented(split: Split, batch: EpochPlan, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 import torchvision.transforms.functional as reference
 from torch import Tensor
 from torchvision.transforms import v2
 
-from benchmark.data.augment import MEAN, STD, augmented, batches, crop_flip, normalise, plan_epoch
+from benchmark.data.augment import MEAN, STD, augmented, crop_flip, normalise, plan_epoch
 from benchmark.data.cifar import Split, load
 from benchmark.data.locate import resolve
 
@@ -100,21 +99,13 @@ def test_a_plan_follows_its_two_seeds_and_nothing_else() -> None:
     assert not torch.equal(plan.flips, other.flips)
 
 
-@pytest.mark.parametrize(("size", "sizes"), [(10, [4, 4, 2]), (8, [4, 4]), (3, [3])])
-def test_batches_cover_the_epoch_and_keep_a_short_last_one(size: int, sizes: list[int]) -> None:
-    plan = plan_epoch(size, order_seed=0, augment_seed=0)
-    found = list(batches(plan, batch_size=4))
-    assert [len(batch) for batch in found] == sizes
-    assert torch.equal(torch.cat([batch.order for batch in found]), plan.order)
-    assert torch.equal(torch.cat([batch.offsets for batch in found]), plan.offsets)
-    assert torch.equal(torch.cat([batch.flips for batch in found]), plan.flips)
-
-
-def test_batches_resume_where_they_stopped() -> None:
+def test_a_part_of_a_plan_holds_the_same_draws() -> None:
     plan = plan_epoch(10, order_seed=0, augment_seed=0)
-    resumed = list(batches(plan, batch_size=4, start=2))
-    assert [batch.order.tolist() for batch in resumed] == [plan.order[8:].tolist()]
-    assert list(batches(plan, batch_size=4, start=3)) == []
+    parts = [plan[start : start + 4] for start in (0, 4, 8)]
+    assert [len(part) for part in parts] == [4, 4, 2]
+    assert torch.equal(torch.cat([part.order for part in parts]), plan.order)
+    assert torch.equal(torch.cat([part.offsets for part in parts]), plan.offsets)
+    assert torch.equal(torch.cat([part.flips for part in parts]), plan.flips)
 
 
 def test_augmented_gives_each_drawn_image_its_own_choice_and_label() -> None:

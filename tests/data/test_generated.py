@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmark.data.augment import MEAN, STD, augmented, batches, normalise, plan_epoch
+from benchmark.data.augment import MEAN, STD, augmented, normalise, plan_epoch
 from benchmark.data.cifar import load
 from benchmark.data.generated import SHA256, Generated, generate
 from benchmark.data.locate import DataSource
@@ -57,8 +57,9 @@ def test_a_small_network_learns_it_but_not_at_once() -> None:
         layers = [nn.Sequential(nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU()) for i, o in widths]
         network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 100))
     optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
-    for batch in batches(plan_epoch(len(data.train), order_seed=0, augment_seed=1), batch_size=64):
-        inputs, targets = augmented(data.train, batch, mean, std)
+    plan = plan_epoch(len(data.train), order_seed=0, augment_seed=1)
+    for start in range(0, len(plan), 64):
+        inputs, targets = augmented(data.train, plan[start : start + 64], mean, std)
         loss = F.cross_entropy(network(inputs), targets)
         optimiser.zero_grad()
         loss.backward()
