@@ -97,7 +97,7 @@ class Contestant:
 
     def step(self) -> None:
         """Forward, backward, update: the engine's own step, waited for."""
-        self.training._one_step(self.plan)
+        self.training.one_step(self.plan)
         self.wait()
 
     def wait(self) -> None:
@@ -115,14 +115,14 @@ class Contestant:
     def memory(self) -> int:
         """Bytes: what the training keeps between steps, and the most that one step adds to it."""
         # Gradients belong to the step, which makes them anew; old ones would be counted twice.
-        self.training.optimizer.zero_grad(set_to_none=True)
+        self.training.parts.optimizer.zero_grad(set_to_none=True)
         return self._kept() + self._added()
 
     def _kept(self) -> int:
-        training = self.training
-        modules = [training.distiller, *([training.frozen] if training.frozen is not None else [])]
+        parts = self.training.parts
+        modules = [parts.distiller, *([parts.frozen] if parts.frozen is not None else [])]
         tensors: list[Tensor] = [t for module in modules for t in (*module.parameters(), *module.buffers())]
-        tensors += [t for state in training.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
+        tensors += [t for state in parts.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
         return sum({t.data_ptr(): t.numel() * t.element_size() for t in tensors}.values())
 
     def _added(self) -> int:

@@ -74,10 +74,10 @@ def test_its_side_network_is_trained_and_not_exported(own: Path, workplace: Path
     assert run_suite(suite) == 0
     run, settings = runs_of(suite)["Mine"], settings_in(workplace)
     training = Training(run, data_of(run.experiment, settings), settings)
-    before = [p.detach().clone() for p in training.distiller.method.parameters()]
+    before = [p.detach().clone() for p in training.parts.distiller.method.parameters()]
     training.run()
     assert before
-    assert all(not torch.equal(a, b) for a, b in zip(before, training.distiller.method.parameters(), strict=True))
+    assert all(not torch.equal(a, b) for a, b in zip(before, training.parts.distiller.method.parameters(), strict=True))
     exported = torch.load(settings.store.paths(run).student, weights_only=True)
     assert exported.keys() == model("resnet8").build(100).state_dict().keys()
 

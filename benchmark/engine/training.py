@@ -18,21 +18,16 @@ import torch
 from benchmark import provenance
 from benchmark.data.locate import DataSource
 from benchmark.engine import checkpoint, precision
-from benchmark.engine.distiller import Distiller, student_roles, trained_student
+from benchmark.engine.assembly import assembled
 from benchmark.engine.meter import Meter
-from benchmark.engine.optimizer import make_optimizer, set_learning_rate
-from benchmark.engine.schedule import learning_rate
-from benchmark.engine.streams import generator, initialising
-from benchmark.engine.teacher import Teacher, load_teacher, load_weights, measured
+from benchmark.engine.step import Stepper
+from benchmark.engine.teacher import load_teacher, measured
 from benchmark.errors import BenchmarkError, CannotServe, Diverged
 from benchmark.experiment import Run
 from benchmark.files import sweep_partials, write_atomically
-from benchmark.models.registry import model
-from benchmark.models.taps import Network, resolve_roles
 from benchmark.records import Record, RunPaths, Store, curves_csv
 from benchmark.tasks import classification
 from benchmark.tasks.classification import MAIN_METRIC, DeviceData
-from methods.base import Moment, Pair
 
 CHECK_EVERY = 20  # steps between looks for losses that are not finite
 HISTOGRAMS = 10  # epochs of a run whose histograms are kept
@@ -86,7 +81,8 @@ class Training:
         classification.check_recipe(self.recipe)
         precision.check(experiment.precision, self.device)
         self.steps = -(-len(data) // self.recipe.batch)
-        self._build()
+        self.parts = assembled(run, data, settings.store, self.device)
+        self.stepper = Stepper(self.parts, self.recipe, experiment.precision, self.device)
         self.epoch = 0
         self.step = 0  # within the epoch
         self.meter = Meter(self.device)
@@ -97,52 +93,6 @@ class Training:
         self.training_seconds = 0.0
         self._since = time.monotonic()
         self._saved = time.monotonic()
-
-    def _build(self) -> None:
-        run, experiment = self.run_id, self.run_id.experiment
-        entry = model(experiment.student)
-        with initialising("init", run.repetition, experiment.student):
-            plain = entry.build(self.data.classes)
-        if experiment.student_weights:
-            plain.load_state_dict(load_weights(Path(experiment.student_weights), entry, plain))
-        method = experiment.method.make()
-        self.teacher: Teacher | None = None
-        self.frozen: Network | None = None
-        self.teacher_metrics: dict[str, float] = {}
-        if experiment.teacher is not None:
-            self.teacher = load_teacher(experiment.teacher, self.data.classes, self.settings.store)
-            taps = self.teacher.network.adapter.taps
-            self.teacher.network.bind(resolve_roles(method.taps, taps))
-            seen = Network(plain, entry.adapter(plain), student_roles(method))
-            with initialising("method", run.repetition, experiment.identity):
-                method.build(self._pair(seen, self.teacher.network))
-            seen.bind(())  # its hooks would go on recording
-            self.teacher.network.bind(resolve_roles(method.taps, taps))  # `build` may have narrowed them
-            self.frozen = self.teacher.frozen().to(self.device)
-            self.teacher_metrics = measured(self.teacher, self.frozen, self.data, self.settings.store)
-        wrapped = method.wrap_student(plain)
-        student = trained_student(wrapped, entry.adapter(wrapped), method)
-        self.distiller = Distiller(student, method, classification.task_loss(experiment)).to(self.device)
-        self.distiller = self.distiller.to(memory_format=torch.channels_last)
-        self.distiller.train()
-        modules = [student, *(method.trainable_modules() if self.teacher else ())]
-        self.optimizer = make_optimizer(self.recipe, modules)
-        self.generator = generator("method-noise", run.repetition, experiment.identity, device=self.device)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=experiment.precision == "fp16")
-        self.moment = Moment(torch.zeros((), device=self.device), torch.zeros((), device=self.device), self.generator)
-
-    def _pair(self, student: Network, teacher: Network) -> Pair:
-        example = self.data.example().cpu()
-        return Pair(
-            student=student,
-            teacher=teacher,
-            student_shapes=student.shapes(example),
-            teacher_shapes=teacher.shapes(example),
-            classes=self.data.classes,
-            dataset_size=len(self.data),
-            task=self.run_id.experiment.task,
-            labels=self.data.train.labels.cpu(),
-        )
 
     def run(self) -> Record:
         """Train to the end, or to a request to stop.
@@ -165,7 +115,7 @@ class Training:
         plan = self.data.epoch_plan(self.run_id.repetition, self.epoch)
         began = time.monotonic()
         while self.step < self.steps:
-            self._one_step(plan)
+            self.one_step(plan)
             self.step += 1
             if self.step % CHECK_EVERY == 0 or self.step == self.steps:
                 self._check_finite()
@@ -179,26 +129,11 @@ class Training:
                 raise Stopped
         self.training_seconds += time.monotonic() - began
 
-    def _one_step(self, plan: Any) -> None:
+    def one_step(self, plan: Any) -> None:
+        """The step that is due, on its batch of the epoch's plan; the count is the caller's."""
         done = self.epoch + self.step / self.steps
-        set_learning_rate(self.optimizer, learning_rate(self.recipe, done))
-        self.moment.epoch.fill_(self.epoch)
-        self.moment.progress.fill_(done / self.recipe.epochs)
         batch = self.data.batch(plan, self.step * self.recipe.batch, self.recipe.batch)
-        with precision.autocast(self.run_id.experiment.precision, self.device):
-            seen = {}
-            if self.frozen is not None:
-                with torch.no_grad():
-                    seen = self.frozen(batch.inputs)
-            found = self.distiller(batch, seen, self.moment)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(found.total).backward()
-        if self.recipe.clip_grad is not None:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.distiller.parameters(), self.recipe.clip_grad)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.meter.add({**found.terms, "total": found.total}, found.tracked, self.epoch * self.steps + self.step)
+        self.stepper.step(batch, done, self.meter, self.epoch * self.steps + self.step)
 
     def _check_finite(self) -> None:
         broken = self.meter.first_broken()
@@ -207,7 +142,7 @@ class Training:
             raise Diverged(f"{term} is not a finite number at step {step} (epoch {step // self.steps + 1})")
 
     def _close_epoch(self) -> None:
-        metrics = classification.evaluate(self.distiller.student, self.data)
+        metrics = classification.evaluate(self.parts.distiller.student, self.data)
         broken = [name for name, value in metrics.items() if not math.isfinite(value)]
         if broken:
             last = (self.epoch + 1) * self.steps - 1
@@ -258,10 +193,10 @@ class Training:
             "repetition": self.run_id.repetition,
             "epoch": self.epoch,
             "step": self.step,
-            "distiller": self.distiller.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "generator": self.generator.get_state(),
+            "distiller": self.parts.distiller.state_dict(),
+            "optimizer": self.parts.optimizer.state_dict(),
+            "scaler": self.parts.scaler.state_dict(),
+            "generator": self.parts.moment.generator.get_state(),
             "meter": self.meter.state(),
             "rows": self.rows,
             "best": self.best,
@@ -278,15 +213,15 @@ class Training:
         if state is None:
             return
         try:
-            self.distiller.load_state_dict(state["distiller"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.parts.distiller.load_state_dict(state["distiller"])
+            self.parts.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
             raise BenchmarkError(
                 f"{self.paths.checkpoint} was written by other code: {str(error).splitlines()[-1].strip()}",
                 f"go back to that code, or delete {self.paths.work} to start this run again",
             ) from error
-        self.scaler.load_state_dict(state["scaler"])
-        self.generator.set_state(state["generator"])
+        self.parts.scaler.load_state_dict(state["scaler"])
+        self.parts.moment.generator.set_state(state["generator"])
         self.meter.load(state["meter"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.rows, self.best, self.best_epoch = state["rows"], state["best"], state["best_epoch"]
@@ -296,7 +231,7 @@ class Training:
             self.settings.say(f"{self.run_id.label}: going on from {where}")
 
     def _record(self, status: Any, reason: str = "") -> Record:
-        student = self.distiller.method.merge(self.distiller.student.network)
+        student = self.parts.distiller.method.merge(self.parts.distiller.student.network)
         weights = {name: tensor.detach().cpu() for name, tensor in student.state_dict().items()}
         if status == "done":
             write_atomically(self.paths.student, lambda file: torch.save(weights, file))
@@ -327,9 +262,9 @@ class Training:
         return record
 
     def _teacher_facts(self) -> dict[str, Any] | None:
-        if self.teacher is None:
+        if self.parts.teacher is None:
             return None
-        return {"weights_sha256": self.teacher.weights_sha256, **_rounded(self.teacher_metrics)}
+        return {"weights_sha256": self.parts.teacher.weights_sha256, **_rounded(self.parts.teacher_metrics)}
 
     def _effective(self) -> dict[str, Any]:
         return {

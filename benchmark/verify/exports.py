@@ -85,7 +85,7 @@ def _exported(name: str, weights: Path, data: DeviceData, folder: Path) -> Expor
     if _shapes(state) != _shapes(plain.state_dict()):
         return Export(name, params_equal=False, macs_equal=False, output_equal=False)
     shape = (1, 3, SIDE, SIDE)
-    trained = training.distiller.student.eval()
+    trained = training.parts.distiller.student.eval()
     exported = model(STUDENT).build(data.classes).eval()
     exported.load_state_dict(state)
     inputs = data.example()

@@ -85,7 +85,7 @@ def test_one_step_by_the_path_of_a_real_run(
     run = Run(replace(asked, data=IMAGES, recipe=recipe, teacher=teacher), 0)
     settings: Settings = settings_in(workplace)
     training = Training(run, data_of(run.experiment, settings), settings)
-    before = {key: value.clone() for key, value in training.distiller.state_dict().items()}
+    before = {key: value.clone() for key, value in training.parts.distiller.state_dict().items()}
 
     record = training.run()
 
@@ -96,13 +96,13 @@ def test_one_step_by_the_path_of_a_real_run(
         assert set(record.tracked) > {"task", "total"}
         assert record.teacher is not None
         assert record.teacher["weights_sha256"]
-    after = training.distiller.state_dict()
-    trained = {key for key, value in training.distiller.named_parameters() if value.grad is not None}
+    after = training.parts.distiller.state_dict()
+    trained = {key for key, value in training.parts.distiller.named_parameters() if value.grad is not None}
     assert trained
     unmoved = [
         key
         for key in trained
-        if torch.equal(after[key], before[key]) and training.distiller.get_parameter(key).grad.any()
+        if torch.equal(after[key], before[key]) and training.parts.distiller.get_parameter(key).grad.any()
     ]
     assert unmoved == []
     exported = torch.load(store_in(workplace).paths(run).student, weights_only=True)

@@ -65,7 +65,7 @@ def trainings(workplace: Path) -> Any:
 
 
 def student(training: Training) -> dict[str, Tensor]:
-    return dict(training.distiller.student.network.state_dict())
+    return dict(training.parts.distiller.student.network.state_dict())
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -93,12 +93,13 @@ def test_all_experiments_see_the_same_images_in_the_same_order(trainings: Any) -
 
 def test_a_methods_own_draws_follow_the_identity(trainings: Any) -> None:
     def side(training: Training) -> dict[str, Tensor]:
-        return dict(training.distiller.method.state_dict())
+        return dict(training.parts.distiller.method.state_dict())
 
     reference = trainings("diffkd")
     assert equal(side(trainings("diffkd")), side(reference))
     other = trainings("diffkd", precision="bf16")  # another identity with the same side networks
     assert not equal(side(other), side(reference))
-    draws = [torch.rand(4, generator=training.generator) for training in (reference, trainings("diffkd"), other)]
+    made = (reference, trainings("diffkd"), other)
+    draws = [torch.rand(4, generator=training.parts.moment.generator) for training in made]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])

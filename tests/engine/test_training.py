@@ -150,7 +150,7 @@ def test_a_student_may_start_from_given_weights(place: tuple[Path, dict[str, Run
     run = changed(runs["none"], student_weights=str(weights))
     training = Training(run, data_of(run.experiment, settings), settings)
     state = torch.load(weights, weights_only=True)
-    begun = training.distiller.student.network.state_dict()
+    begun = training.parts.distiller.student.network.state_dict()
     assert all(torch.equal(state[key], begun[key]) for key in state)
     assert training.run().weights_sha256 != first.weights_sha256
     with pytest.raises(MissingInput, match="nowhere"):
