@@ -15,7 +15,7 @@ from benchmark.audit import audit, manifest_problems, read_claims
 from benchmark.cells import JUDGED, coverage_of, is_static, static_cell, trained_cell
 from benchmark.claims import CLAIMS
 from benchmark.comparison import CellView, Comparison, Coverage, FigureView, Line, Mode, Problem, ProblemKind, TableView
-from benchmark.contrasts import Contender, gains, orderings
+from benchmark.contrasts import Contender, expected_orderings, gains, orderings
 from benchmark.errors import UsageError, nearest
 from benchmark.evidence import collect
 from benchmark.manifest import SUITES, Suite, load, suite_files
@@ -128,6 +128,9 @@ def _table(
     judged = sum(view.verdict in JUDGED for view in views.values())
     against = contenders if mode != "reruns" else []
     report, left_out = orderings(against, basis.rules)
+    if suite.file.expected:
+        achieved = {cell.id: cases[cell.id].achieved("last") for cell in suite.cells if not is_static(cell)}
+        report, left_out = expected_orderings(suite, achieved, basis.rules)
     return TableView(
         suite=suite.name,
         title=suite.file.title,
@@ -141,6 +144,7 @@ def _table(
         columns=tuple(column.column for column in suite.file.columns),
         rows=tuple(_lines(suite, views)),
         gains=tuple(gains(against, basis.rules)),
+        expected=bool(suite.file.expected),
         orderings=report,
         left_out=left_out,
         flags=expected_false_flags(judged, basis.rules.levels.prediction.value),

@@ -184,8 +184,9 @@ class TableView:
     columns: tuple[str, ...]
     rows: tuple[Line, ...]
     gains: tuple[Gain, ...]
+    expected: bool  # whether the orderings are a study's own, declared before it was run, and not published ones
     orderings: OrderReport | None  # None where no pair of rows could be compared
-    left_out: int  # published orderings of own rows of which one side has no usable runs
+    left_out: int  # published (or expected) orderings of which one side has no usable runs
     flags: FalseFlags  # cells to expect below or above by chance, if all held
     figures: tuple[FigureView, ...]
     coverage: Coverage

@@ -7,13 +7,13 @@ teacher. Whether methods stand in rows, as in Table 9, or in columns, as in Tabl
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
 from benchmark.comparison import Gain
-from benchmark.manifest import Cell, TeacherSpec
+from benchmark.manifest import Cell, Suite, TeacherSpec, ordering_of
 from benchmark.orderings import Ordering, OrderReport, judge_orderings
 from benchmark.rules import Rules
 from benchmark.verdicts import BLOCKING, Achieved, Blocked, Published, PublishedGain, Verdict, judge_gain
@@ -124,6 +124,21 @@ def orderings(contenders: Sequence[Contender], rules: Rules) -> tuple[OrderRepor
                 continue
             if first.has_runs and second.has_runs:
                 found.append(_ordering(first, second))
+            else:
+                left_out += 1
+    return (judge_orderings(found, rules) if found else None), left_out
+
+
+def expected_orderings(suite: Suite, achieved: Mapping[str, Achieved], rules: Rules) -> tuple[OrderReport | None, int]:
+    """The orderings that a study declared before it was run, and how many have no runs. `achieved` is by cell."""
+    found, left_out = [], 0
+    for column in suite.file.columns:
+        cells = {cell.row: cell for cell in suite.cells if cell.column == column.column}
+        for better, worse in filter(None, map(ordering_of, suite.file.expected)):
+            first, second = cells[better], cells[worse]
+            sides = achieved[first.id], achieved[second.id]
+            if all(side.n or side.diverged for side in sides):
+                found.append(Ordering(_name(first, second), *sides, str(first.setting.data), first.metric))
             else:
                 left_out += 1
     return (judge_orderings(found, rules) if found else None), left_out

@@ -128,7 +128,7 @@ def experiment_of(cell: Cell, profile_name: ProfileName, profile: Profile, stand
     if setting.pending or setting.student is None or setting.recipe is None or setting.data is None:
         return None
     name = GENERATED if stand_in else setting.data
-    data = Data(name, profile.train, profile.test, profile.subset_seed or 0)
+    data = Data(name, profile.train, profile.test, profile.subset_seed or 0, setting.holdout)
     named = recipe(setting.recipe)
 
     def trained(model: str, recipe_name: str, method: MethodSpec, **more: Any) -> Experiment:

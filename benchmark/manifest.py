@@ -38,7 +38,9 @@ class TeacherSpec(_Strict):
     """A teacher whose weights are given. A teacher that is only named is trained by the plan."""
 
     model: str
-    weights: str = Field(description="a path, a URL, or torchvision:NAME, timm:NAME, mmdet:FILE")
+    weights: str = Field(
+        description="a path (from here or from the project's folder), a URL, or torchvision:NAME, timm:NAME, mmdet:FILE"
+    )
     sha256: str | None = Field(None, description="of the file; pinned wherever it is known")
     published: float | None = Field(None, description="the accuracy that the weights' own source states")
     source: str = ""
@@ -49,6 +51,7 @@ class Setting(_Strict):
 
     task: Task | None = None
     data: str | None = Field(None, description=f"one of {', '.join(DATA_SETS)}")
+    holdout: int | None = Field(None, gt=0, description="training images that take the place of the test images")
     student: str | None = None
     student_weights: str | None = Field(None, description="what the student starts from; fresh weights unless given")
     teacher: str | TeacherSpec | None = Field(None, description="a model trained by the plan, or given weights")
@@ -130,6 +133,9 @@ class SuiteFile(_Strict):
     columns: list[Column] = Field(min_length=1)
     rows: list[Row] = Field(min_length=1)
     reruns: list[Rerun] = []
+    expected: list[str] = Field(
+        [], description="orderings that the study tests, in every column: `DiffKD > KD`; for rows that print no number"
+    )
     profiles: dict[ProfileName, Profile] = {}
     figures: list[Figure] = []
 
@@ -326,6 +332,20 @@ def _lint(parsed: SuiteFile, path: Path) -> Iterator[str]:
         yield f"suite is {parsed.suite!r}, but the file is {path.name}"
     if parsed.paper != "none" and parsed.table is None and not parsed.figures:
         yield "a suite of a paper needs `table`"
+    rows = {row.row for row in parsed.rows}
+    for text in parsed.expected:
+        names = ordering_of(text)
+        if names is None:
+            yield f"expected {text!r} is no ordering of two rows: write DiffKD > KD"
+        for name in names or ():
+            if name not in rows:
+                yield f"expected {text!r}: no row {name!r}; {nearest(name, rows)}"
+
+
+def ordering_of(text: str) -> tuple[str, str] | None:
+    """The two rows of `DiffKD > KD`; None where the text is no ordering of two rows."""
+    better, sign, worse = (part.strip() for part in text.partition(">"))
+    return (better, worse) if sign and better and worse and better != worse else None
 
 
 def _cells(parsed: SuiteFile, file: YamlFile) -> Iterator[Cell]:

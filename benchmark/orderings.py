@@ -97,7 +97,10 @@ def _order(
     assert difference is not None  # whatever could be tested has a difference
     shown = Order.HOLDS if test.effect > 0 else Order.REVERSED
     order = shown if adjusted < 1 - level else Order.UNRESOLVED
-    reason = f"difference {difference.value:+.2f}, {test.test} p = {test.p_value:.3g}, after Holm {adjusted:.3g}"
+    reason = (
+        f"difference {difference.value:+.2f} [{difference.interval.low:+.2f}, {difference.interval.high:+.2f}], "
+        f"{test.test} p = {test.p_value:.3g}, after Holm {adjusted:.3g}"
+    )
     return OrderJudgement(
         item.name, order, reason, test.n, difference.value, difference.interval, test.test, test.p_value, adjusted
     )

@@ -419,6 +419,28 @@ def test_orderings_are_those_of_own_rows_adjusted_by_holm(bench: Bench, suite: S
     assert table.left_out == 3  # MSE, which has no runs, against the three others
 
 
+def test_a_study_without_published_numbers_tests_the_orderings_that_it_declared(bench: Bench) -> None:
+    plain = [{key: value for key, value in row.items() if key != "cells"} for row in TABLE["rows"][1:]]
+    study = bench.table(
+        "study",
+        paper="none",
+        profile="mini",
+        rows=plain,
+        profiles={"mini": {"epochs": 5, "repetitions": 5}},
+        expected=["DiffKD > KD", "KD > Student", "DiffKD > MSE"],
+    )
+    fill(bench, study, Student=30.0, KD=33.5, DiffKD=32.0)
+    comparison = bench.compare(only=["study"])
+    table = comparison.tables[0]
+    assert table.orderings is not None and table.expected
+    found = {judgement.name: judgement for judgement in table.orderings.judgements}
+    assert found["KD above Student, Top-1"].order is Order.HOLDS
+    assert found["DiffKD above KD, Top-1"].order is Order.REVERSED
+    assert found["DiffKD above KD, Top-1"].difference == pytest.approx(-1.5)
+    assert table.left_out == 1  # MSE has no runs
+    assert table.gains == () and all(cell.verdict is None for cell in table.cells)
+
+
 # References
 
 

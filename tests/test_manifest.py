@@ -9,6 +9,7 @@ from small import write_suite
 
 from benchmark.cli import main
 from benchmark.errors import UsageError
+from benchmark.experiment import Selection, make_plan
 from benchmark.manifest import load, load_all, suite_path
 from benchmark.recipe import recipes
 
@@ -258,3 +259,21 @@ def test_recipes_are_as_strict(tmp_path: Path) -> None:
     assert any(line.startswith("10: unknown key 'epoch'; did you mean 'epochs'?") for line in lines)
     assert any(line.startswith("10: lr: input should be a valid number (got '1')") for line in lines)
     assert lines[-1].startswith("11: D needs `settings`")
+
+
+def test_an_expected_ordering_names_two_rows(tmp_path: Path) -> None:
+    rows = {"KD": {"method": "kd"}, "Plain": {"method": "none"}}
+    assert load(write_suite(tmp_path / "fine.yaml", rows, expected=["KD > Plain"])).file.expected == ["KD > Plain"]
+    with pytest.raises(UsageError) as caught:
+        load(write_suite(tmp_path / "wrong.yaml", rows, expected=["KD > Plian", "KD", "KD > KD"]))
+    assert "expected 'KD > Plian': no row 'Plian'; did you mean 'Plain'?" in caught.value.message
+    assert "expected 'KD' is no ordering of two rows: write DiffKD > KD" in caught.value.message
+    assert "expected 'KD > KD' is no ordering" in caught.value.message
+
+
+def test_a_setting_can_be_chosen_on_training_images_held_out(tmp_path: Path) -> None:
+    path = write_suite(tmp_path / "choice.yaml", {"KD": {"method": "kd"}}, setting={"holdout": 300})
+    plan = make_plan([load(path)], Selection())
+    assert {experiment.data.holdout for experiment in plan.experiments.values()} == {300}  # the teacher's too
+    other = make_plan([load(write_suite(tmp_path / "plain.yaml", {"KD": {"method": "kd"}}))], Selection())
+    assert not plan.experiments.keys() & other.experiments.keys()

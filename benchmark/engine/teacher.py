@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.discovery import ROOT
 from benchmark.engine.checkpoint import tensors_sha256
 from benchmark.engine.streams import initialising
 from benchmark.errors import MissingInput, nearest
@@ -75,6 +76,8 @@ def _weights_of(teacher: Experiment | TeacherSpec, store: Store) -> Path:
             )
         return found
     path = Path(teacher.weights).expanduser()
+    if not path.is_file():
+        path = ROOT / path  # weights that lie beside their record in results/; an absolute path stays itself
     if "://" in teacher.weights:
         path = _downloaded(teacher.weights, store.runs / "weights")
     if not path.is_file():

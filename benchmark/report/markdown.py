@@ -189,9 +189,10 @@ def _orderings(table: TableView) -> str:
     words = Counter(judgement.order.value for judgement in judged)
     counts = ", ".join(f"{count} {word}" for word, count in sorted(words.items()))
     flags = table.orderings.flags
+    declared = "Declared before any run. " if table.expected else ""
     text = (
-        f"{counts}; {table.left_out} more have no runs. {table.orderings.tested} were tested; p values are adjusted by "
-        f"Holm. Unadjusted, chance alone would give {flags.expected:.1f} false ones."
+        f"{declared}{counts}; {table.left_out} more have no runs. {table.orderings.tested} were tested; "
+        f"p values are adjusted by Holm. Unadjusted, chance alone would give {flags.expected:.1f} false ones."
     )
     return f"{grid(('ordering', 'verdict', 'why'), [(j.name, j.order.value, j.reason) for j in judged])}\n\n{text}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -13,7 +13,7 @@ from benchmark.comparison import CellView, Comparison, Coverage, Gain, Line, Run
 from benchmark.orderings import Order, OrderJudgement
 from benchmark.report.curves import CurveFigure, curve_figures, lines_of
 from benchmark.report.plots import GapRow, gap_plot, points_each
-from benchmark.report.wording import NOTHING_PRINTED, arrows, plural, symbol, tone
+from benchmark.report.wording import NOTHING_PRINTED, OUTCOMES, arrows, plural, symbol, tone
 from benchmark.verdicts import Verdict
 
 NOTHING = NOTHING_PRINTED.replace(" ", "-")
@@ -189,10 +189,12 @@ def _section(table: TableView, runs: Mapping[str, RunView], most: int) -> Sectio
     blocks = tuple(Block(group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.line.group))
     drawn = [gap for row in rows for place in row.places if place is not None and (gap := _gap_row(place)) is not None]
     orders = table.orderings.judgements if table.orderings else ()
+    if table.expected:
+        drawn = [row for order in orders if (row := _order_row(order, table)) is not None]
     return Section(
         table=table,
         blocks=blocks,
-        gaps=gap_plot(drawn, _gaps_title(table), f"{table.suite}-gaps") if drawn else None,
+        gaps=_differences(table, drawn),
         drawn=len(drawn),
         gains=tuple(gain for gain in table.gains if gain.achieved is not None),
         orderings=tuple(o for o in orders if o.order is not Order.INSUFFICIENT_SEEDS),
@@ -218,6 +220,33 @@ def _place(
 
 def _found(ids: tuple[str, ...], runs: Mapping[str, RunView]) -> tuple[RunView, ...]:
     return tuple(runs[ident] for ident in ids if ident in runs)
+
+
+def _differences(table: TableView, rows: Sequence[GapRow]) -> Markup | None:
+    if not rows:
+        return None
+    if table.expected:
+        title = f"{table_name(table.table)}: expected orderings, with intervals"
+        return gap_plot(rows, title, f"{table.suite}-gaps", "first row minus second, in points")
+    return gap_plot(rows, _gaps_title(table), f"{table.suite}-gaps")
+
+
+def _order_row(order: OrderJudgement, table: TableView) -> GapRow | None:
+    """None where it could not be tested."""
+    if order.difference is None or order.interval is None:
+        return None
+    word = order.order.value
+    return GapRow(
+        label=arrows(order.name),
+        gap=order.difference,
+        low=order.interval.low,
+        high=order.interval.high,
+        margin=0.0,
+        tone=OUTCOMES[word][0],
+        word=word,
+        symbol=OUTCOMES[word][1],
+        anchor=table.suite,
+    )
 
 
 def _gaps_title(table: TableView) -> str:

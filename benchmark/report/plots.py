@@ -50,7 +50,9 @@ class Level:
     value: float
 
 
-def gap_plot(rows: Sequence[GapRow], title: str, ident: str) -> Markup:
+def gap_plot(
+    rows: Sequence[GapRow], title: str, ident: str, axis: str = "achieved minus published, in points"
+) -> Markup:
     """Every gap of a table with its interval, against the band of the margin. Rows keep their order."""
     limit, top = _gap_limit(rows), 8
     left = 14 + LETTER * min(LONGEST_LABEL, max(len(row.label) for row in rows))
@@ -59,15 +61,15 @@ def gap_plot(rows: Sequence[GapRow], title: str, ident: str) -> Markup:
     x = _Scale(-limit, limit, left, right)
     drawn = [_gap_row(row, x, top + ROW_HEIGHT * index) for index, row in enumerate(rows)]
     ticks = ticks_between(-limit, limit, 7)
-    axis = [
+    drawn += [
         _tag("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"),
         _tag("line", x1=x(0), x2=x(0), y1=top, y2=bottom, class_="zero"),
         *(_tag("line", x1=x(t), x2=x(t), y1=bottom, y2=bottom + 4, class_="axis") for t in ticks),
         *(_text(_signed(t, ticks), x(t), bottom + 16, "tick middle") for t in ticks),
-        _text("achieved minus published, in points", (left + right) / 2, bottom + 33, "label middle"),
+        _text(axis, (left + right) / 2, bottom + 33, "label middle"),
     ]
     described = "; ".join(f"{row.label}: {row.gap:+.2f}, {row.word}" for row in rows)
-    return _svg(ident, GAP_WIDTH, bottom + 40, title, described, [*drawn, *axis], "gaps")
+    return _svg(ident, GAP_WIDTH, bottom + 40, title, described, drawn, "gaps")
 
 
 def _gap_limit(rows: Sequence[GapRow]) -> float:

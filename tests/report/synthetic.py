@@ -167,6 +167,7 @@ def table(*rows: tuple[CellView | None, ...], **changes: Any) -> TableView:
         rows=lines,
         gains=(),
         orderings=None,
+        expected=False,
         left_out=0,
         flags=FalseFlags(0.0, 0.0),
         figures=(),
