@@ -39,7 +39,7 @@ def seconds(work: Callable[[], None]) -> float:
     return time.perf_counter() - began
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot stay on one core here")
 @pytest.mark.usefixtures("one_core")
 def test_decoding_is_much_faster_than_the_reference(tmp_path: Path) -> None:
