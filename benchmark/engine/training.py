@@ -7,7 +7,8 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -100,22 +101,40 @@ class Training:
         Raises:
             Stopped: asked to stop, the checkpoint is written.
         """
-        self._resume()
-        deterministic = self.device.type == "cpu"
-        with precision.arithmetic(self.run_id.experiment.precision, deterministic):
+        steps = self.advancing()
+        while True:
             try:
-                while self.epoch < self.recipe.epochs:
-                    self._train_epoch()
+                next(steps)
+            except StopIteration as end:
+                record: Record = end.value
+                return record
+
+    def advancing(self) -> Generator[None, None, Record]:
+        """The same, handing control back after each step: several runs in one process take turns.
+
+        Raises:
+            Stopped: asked to stop, the checkpoint is written.
+        """
+        self._resume()
+        try:
+            while self.epoch < self.recipe.epochs:
+                yield from self._train_epoch()
+                with self._arithmetic():
                     self._close_epoch()
-            except Diverged as error:
-                return self._record("diverged", error.message)
+        except Diverged as error:
+            return self._record("diverged", error.message)
         return self._record("done")
 
-    def _train_epoch(self) -> None:
+    def _arithmetic(self) -> AbstractContextManager[None]:
+        # Process-wide settings: held no longer than this run computes, for another may take the next turn.
+        return precision.arithmetic(self.run_id.experiment.precision, deterministic=self.device.type == "cpu")
+
+    def _train_epoch(self) -> Iterator[None]:
         plan = self.data.epoch_plan(self.run_id.repetition, self.epoch)
         began = time.monotonic()
         while self.step < self.steps:
-            self.one_step(plan)
+            with self._arithmetic():
+                self.one_step(plan)
             self.step += 1
             if self.step % CHECK_EVERY == 0 or self.step == self.steps:
                 self._check_finite()
@@ -127,6 +146,7 @@ class Training:
                 began = time.monotonic()
             if stopping:
                 raise Stopped
+            yield
         self.training_seconds += time.monotonic() - began
 
     def one_step(self, plan: Any) -> None:
