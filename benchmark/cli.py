@@ -46,6 +46,9 @@ def _running(commands: Commands[argparse.ArgumentParser]) -> None:
         "--threads", type=_positive, help="CPU threads; results on a CPU depend on it (default: all cores)"
     )
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="time between checkpoints")
+    run.add_argument(
+        "--workers", type=_counted, metavar="N", help="processes that decode image files (default: this run's cores)"
+    )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--yes", action="store_true", help="do not ask before more than 8 hours of computing")
 
@@ -152,7 +155,7 @@ def _selection(command: argparse.ArgumentParser) -> None:
 
 def _places(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="holds cifar-100-python/ (default: $BENCHMARK_DATA, data/)"
+        "--data-dir", type=Path, metavar="DIR", help="holds the images (default: $BENCHMARK_DATA, data/)"
     )
     command.add_argument("--results-dir", type=Path, default=Path("results"), metavar="DIR", help="records (results/)")
     command.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="checkpoints, logs (runs/)")
@@ -166,6 +169,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _counted(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of things")
     return value
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from benchmark.data.locate import GENERATED, GENERATED_VERSION
+from benchmark.data.locate import (
+    GENERATED,
+    GENERATED_FOLDER,
+    GENERATED_FOLDER_VERSION,
+    GENERATED_VERSION,
+    IMAGE_FOLDERS,
+)
 from benchmark.errors import UsageError
 from benchmark.manifest import Cell, Profile, ProfileName, Suite, TeacherSpec
 from benchmark.recipe import Recipe, recipe
@@ -24,19 +30,24 @@ STATIC_METRICS = frozenset({"params_m", "macs_g", "side_params_m", "side_macs_m"
 
 @dataclass(frozen=True)
 class Data:
-    """A data set and which part of it. `holdout` images of the training set take the place of the test set."""
+    """A data set and which part of it. `holdout` images of the training set take the place of the test set.
+
+    `image_size` is that of images from files, 224 unless given; a profile may shrink them.
+    """
 
     name: str
     train: int | None = None
     test: int | None = None
     subset_seed: int = 0
     holdout: int | None = None
+    image_size: int | None = None
 
     def canonical(self) -> dict[str, Any]:
         """What differs from the whole data set."""
         whole = Data(self.name)
         changed = {key: value for key, value in vars(self).items() if value != getattr(whole, key)}
-        return {"name": GENERATED_VERSION if self.name == GENERATED else self.name, **changed}
+        versions = {GENERATED: GENERATED_VERSION, GENERATED_FOLDER: GENERATED_FOLDER_VERSION}
+        return changed | {"name": versions.get(self.name, self.name)}
 
 
 @dataclass(frozen=True)
@@ -119,16 +130,18 @@ class Experiment:
         }
 
 
-def experiment_of(cell: Cell, profile_name: ProfileName, profile: Profile, stand_in: bool = False) -> Experiment | None:
+def experiment_of(
+    cell: Cell, profile_name: ProfileName, profile: Profile, stand_in: bool = False, absent: Collection[str] = ()
+) -> Experiment | None:
     """The experiment behind a cell; None where something it needs is pending or not said.
 
-    `stand_in` takes the generated data set in place of one that is not at hand.
+    `stand_in` takes the generated data set in place of a CIFAR-100 that is not at hand. In profile smoke, the generated
+    image folder is taken in place of the data sets that are `absent`.
     """
     setting = cell.setting
     if setting.pending or setting.student is None or setting.recipe is None or setting.data is None:
         return None
-    name = GENERATED if stand_in else setting.data
-    data = Data(name, profile.train, profile.test, profile.subset_seed or 0, setting.holdout)
+    data = _data(setting.data, setting.holdout, profile, stand_in, absent if profile_name == "smoke" else ())
     named = recipe(setting.recipe)
 
     def trained(model: str, recipe_name: str, method: MethodSpec, **more: Any) -> Experiment:
@@ -164,6 +177,16 @@ def experiment_of(cell: Cell, profile_name: ProfileName, profile: Profile, stand
     )
 
 
+def _data(name: str, holdout: int | None, profile: Profile, stand_in: bool, absent: Collection[str]) -> Data:
+    in_folder = name in IMAGE_FOLDERS
+    if in_folder and name in absent:
+        name = GENERATED_FOLDER
+    elif not in_folder and stand_in:
+        name = GENERATED
+    size = profile.image_size if in_folder else None
+    return Data(name, profile.train, profile.test, profile.subset_seed or 0, holdout, image_size=size)
+
+
 def plain() -> MethodSpec:
     """The plain student."""
     return MethodSpec.parse("none")
@@ -184,7 +207,11 @@ def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName) -> Experi
 
 def _profiled(settings: Recipe, profile: Profile) -> Recipe:
     changed = settings.scaled_to(profile.epochs) if profile.epochs else settings
-    return changed.model_copy(update={"batch": profile.batch}) if profile.batch else changed
+    if not profile.batch:
+        return changed
+    whole, part = settings.batch, settings.per_device_batch
+    shrunk = max(1, profile.batch * part // whole) if part else None  # batch norm sees the same share of a batch
+    return changed.model_copy(update={"batch": profile.batch, "per_device_batch": shrunk})
 
 
 @dataclass(frozen=True)
@@ -224,6 +251,7 @@ class Selection:
     profile: ProfileName | None = None
     all_rows: bool = False
     stand_in: bool = False
+    absent: frozenset[str] = frozenset()  # image folders that are not at hand
 
     def takes(self, cell: Cell) -> bool:
         """Whether a cell's row, column, method or pair matches a pattern, if any is given."""
@@ -254,7 +282,7 @@ def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
         for cell in suite.cells:
             if cell.metric in STATIC_METRICS or not selection.takes(cell) or not selection.wants(cell):
                 continue
-            experiment = experiment_of(cell, profile_name, profile, selection.stand_in)
+            experiment = experiment_of(cell, profile_name, profile, selection.stand_in, selection.absent)
             if experiment is None:
                 plan.left_out.append((cell, why_left_out(cell)))
                 continue

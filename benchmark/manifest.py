@@ -41,7 +41,9 @@ class TeacherSpec(_Strict):
     weights: str = Field(
         description="a path (from here or from the project's folder), a URL, or torchvision:NAME, timm:NAME, mmdet:FILE"
     )
-    sha256: str | None = Field(None, description="of the file; pinned wherever it is known")
+    sha256: str | None = Field(
+        None, min_length=8, description="of the file; pinned wherever it is known; its first eight digits at least"
+    )
     published: float | None = Field(None, description="the accuracy that the weights' own source states")
     source: str = ""
 
@@ -106,6 +108,7 @@ class Profile(_Strict):
     train: int | None = Field(None, gt=0, description="balanced subset of the training images")
     test: int | None = Field(None, gt=0, description="balanced subset of the test images")
     subset_seed: int | None = None
+    image_size: int | None = Field(None, gt=0, description="of images from files, in place of 224")
     repetitions: int | None = Field(None, gt=0)
 
 

@@ -61,21 +61,31 @@ class Moment:
     """When a step happens, and the randomness and the other ranks it may use.
 
     `epoch` counts completed epochs and `progress` the completed fraction of the whole training; both are scalar
-    tensors on the device, so that a captured step reads fresh values without touching the host.
+    tensors on the device, so that a captured step reads fresh values without touching the host. Where several ranks
+    share a batch, `part` is this one's place and their number: all draw the whole batch's noise and keep their own.
     """
 
     epoch: Tensor
     progress: Tensor
     generator: torch.Generator
     gather: Callable[[Tensor], Tensor] = _alone
+    part: tuple[int, int] = (0, 1)
 
     def normal_like(self, tensor: Tensor) -> Tensor:
-        """Standard normal noise of a tensor's shape, type and device, from this run's own stream."""
-        return torch.randn(tensor.shape, generator=self.generator, device=tensor.device, dtype=tensor.dtype)
+        """Standard normal noise of a tensor's shape B,..., type and device, from this run's own stream."""
+        shape = self._whole(tuple(tensor.shape))
+        return self._own(torch.randn(shape, generator=self.generator, device=tensor.device, dtype=tensor.dtype))
 
     def integers(self, high: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """Uniform integers in [0, high), from this run's own stream."""
-        return torch.randint(high, shape, generator=self.generator, device=device)
+        """Uniform integers in [0, high) of a shape B,..., from this run's own stream."""
+        return self._own(torch.randint(high, self._whole(shape), generator=self.generator, device=device))
+
+    def _whole(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[0] * self.part[1], *shape[1:])
+
+    def _own(self, drawn: Tensor) -> Tensor:
+        place, parts = self.part
+        return drawn if parts == 1 else drawn.chunk(parts)[place]
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,8 @@ class CRD(Method):
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
         """Two terms, `student` and `teacher`, named after the network whose embedding is contrasted."""
+        if batch.targets.is_floating_point():
+            self.skip("its positives are one image seen by both networks, and the recipe has mixed images of two")
         v_s = _unit(self.embed_student, student[EMBEDDING])
         v_t = _unit(self.embed_teacher, teacher[EMBEDDING])
         candidates = self._candidates(batch.indices, moment)

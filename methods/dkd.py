@@ -58,6 +58,8 @@ class DKD(Method):
 
     def _parts(self, student: Tensor, teacher: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         t = self.options.temperature
+        if targets.is_floating_point():
+            self.skip("it divides classes into one and the others, and the recipe mixes images of two")
         is_target = torch.zeros_like(student, dtype=torch.bool).scatter(1, targets.unsqueeze(1), True)
         binary_s, rest_s = _decoupled(student / t, is_target)
         binary_t, rest_t = _decoupled(teacher / t, is_target)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
+from benchmark.data import find_folder
 from benchmark.data.locate import GENERATED, DataSource, resolve
 from benchmark.errors import MissingInput
 from benchmark.experiment import Plan, Selection, make_plan
@@ -31,29 +33,54 @@ def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selec
         profile=arguments.profile,
         all_rows=arguments.all_rows,
         stand_in=stand_in,
+        absent=find_folder.absent(arguments.data_dir),
     )
 
 
 def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning: bool) -> DataSource | None:
-    """The CIFAR-100 at hand, if any suite needs it. A generated set stands in for smoke runs only.
+    """The images at hand, if any suite needs them. Generated ones stand in for smoke runs only.
 
     Planning downloads nothing, and does without the data.
 
     Raises:
         MissingInput: no data, and the profile is to be compared with something.
     """
-    needed = any(cell.setting.data == "cifar100" and not cell.setting.pending for s in suites for cell in s.cells)
-    if not needed:
-        return None
+    needed = {str(cell.setting.data) for s in suites for cell in s.cells if not cell.setting.pending}
     smoke_only = all((arguments.profile or suite.file.profile) == "smoke" for suite in suites)
+    found: DataSource | None = None
     try:
-        return resolve("cifar100", arguments.data_dir, not only_planning, allow_generated=smoke_only)
+        if "cifar100" in needed:
+            found = resolve("cifar100", arguments.data_dir, not only_planning, allow_generated=smoke_only)
+        folders = _folders(needed, arguments, smoke_only)
     except MissingInput as error:
         if not only_planning:
             without = "or prove the path alone, on generated images: --profile smoke"
             raise MissingInput(error.message, f"{error.fix}\n  {without}") from error
         print(f"NOTE: {error.message}", file=sys.stderr)
         return None
+    if found is None or folders is None:
+        return found or folders
+    notes = [source.note for source in (found, folders) if source.note]
+    return replace(found, data_dir=folders.data_dir, note="; ".join(notes))
+
+
+def _folders(needed: set[str], arguments: argparse.Namespace, smoke_only: bool) -> DataSource | None:
+    """The image folders at hand; None where none is needed."""
+    wanted = sorted(needed.intersection(find_folder.NAMES))
+    absent = sorted(find_folder.absent(arguments.data_dir).intersection(wanted))
+    if absent and not smoke_only:
+        find_folder.find(absent[0], arguments.data_dir)
+    for name in set(wanted).difference(absent):
+        place = find_folder.find(name, arguments.data_dir)
+        if (place / find_folder.MARKER).is_file() and not smoke_only:
+            raise MissingInput(f"{place} holds generated images, not {name}", "name the real one with --data-dir")
+    if not wanted:
+        return None
+    note = (
+        f"{' and '.join(absent)} not found: generated images stand in, teachers are randomly initialised, "
+        "figures say nothing about ImageNet"
+    )
+    return DataSource("folder", note=note if absent else "", data_dir=arguments.data_dir)
 
 
 def planned(suites: list[Suite], arguments: argparse.Namespace, source: DataSource | None) -> Plan:

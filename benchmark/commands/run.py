@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmark.commands.planning import planned, selection_of, source_for, store_of, suites_of
-from benchmark.data.locate import GENERATED
+from benchmark.data.locate import GENERATED, DataSource
 from benchmark.errors import UsageError
 from benchmark.experiment import Plan
 from benchmark.files import write_text
+from benchmark.manifest import Suite
 from benchmark.report.table import suite_table
+
+if TYPE_CHECKING:
+    from benchmark.engine.ranks import Ranks
 
 ASK_ABOVE_HOURS = 8.0
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run suites; the exit code."""
+    """Run suites; the exit code. Of several processes that torchrun started, one speaks for all."""
+    from benchmark.engine.ranks import joined, local_device
+
     suites = suites_of(arguments)
-    source = source_for(suites, arguments, only_planning=arguments.dry_run)
+    device = local_device(pick_device(arguments.device))
+    with joined(device) as ranks:
+        if ranks.leads:
+            return _run(arguments, suites, device, ranks)
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+            return _run(arguments, suites, device, ranks)
+
+
+def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks: Ranks) -> int:
+    source = ranks.leader_first(lambda: source_for(suites, arguments, only_planning=arguments.dry_run))
     plan = planned(suites, arguments, source)
     if source is not None and source.note:
         print(f"NOTE: {source.note}")
@@ -29,7 +47,6 @@ def main(arguments: argparse.Namespace) -> int:
     from benchmark.launch.local import Local, Outcome
     from benchmark.launch.progress import reporting
 
-    device = pick_device(arguments.device)
     store = store_of(arguments)
     missing = [run for run in plan.runs if store.read(run) is None]
     hours = print_plan(plan, replace(plan, runs=missing), device)
@@ -38,7 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
     if hours > ASK_ABOVE_HOURS and not arguments.yes:
         _ask(hours)
     outcome = Outcome()
-    if missing:
+    if ranks.told(bool(missing)):
         settings = Settings(
             store=store,
             device=device,
@@ -46,25 +63,33 @@ def main(arguments: argparse.Namespace) -> int:
             asked={"device": arguments.device},
             source=source,
             checkpoint_seconds=arguments.checkpoint_seconds,
+            workers=arguments.workers,
+            ranks=ranks,
         )
         with reporting(settings, len(plan.runs)) as reported:
             outcome = Local(reported).carry_out(plan)
+    if ranks.leads:
+        _print_tables(arguments, suites, source)
+        for run, reason in outcome.failed:
+            print(f"FAILED {run.label}: {reason}", file=sys.stderr)
+        for run in outcome.diverged:
+            print(f"DIVERGED {run.label}", file=sys.stderr)
+        if outcome.stopped:
+            print("stopped; the same command goes on from the checkpoints", file=sys.stderr)
+    if outcome.stopped:
+        return 130
+    return outcome.exit_code or (1 if outcome.diverged else 0)
+
+
+def _print_tables(arguments: argparse.Namespace, suites: list[Suite], source: DataSource | None) -> None:
     print()
     stand_in = source is not None and source.kind == GENERATED
     for suite in suites:
         notes = [source.note] if source is not None and source.note else []
-        table = suite_table(suite, selection_of(arguments, stand_in), store, notes)
+        table = suite_table(suite, selection_of(arguments, stand_in), store_of(arguments), notes)
         path = Path("reports") / f"{suite.name}.md"
         write_text(path, table.markdown())
         print(f"{table.markdown()}\nwritten to {path}")
-    for run, reason in outcome.failed:
-        print(f"FAILED {run.label}: {reason}", file=sys.stderr)
-    for run in outcome.diverged:
-        print(f"DIVERGED {run.label}", file=sys.stderr)
-    if outcome.stopped:
-        print("stopped; the same command goes on from the checkpoints", file=sys.stderr)
-        return 130
-    return outcome.exit_code or (1 if outcome.diverged else 0)
 
 
 def pick_device(name: str) -> str:

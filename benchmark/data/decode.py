@@ -18,7 +18,7 @@ import math
 import random
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -68,14 +68,20 @@ class Augmentation:
             _randaugment(self.randaugment, self.size, self.interpolation)  # a wrong string is told before any worker is
 
     @classmethod
-    def of(cls, recipe: Recipe, force_color_jitter: bool = False) -> Augmentation:
-        """What a recipe asks for."""
+    def for_evaluation(cls, size: int = 224) -> Augmentation:
+        """The usual evaluation at a size: a centre crop of 224 from a short side of 256, or in that proportion."""
+        return cls(size=size, evaluation_resize=round(size * 256 / 224))
+
+    @classmethod
+    def of(cls, recipe: Recipe, force_color_jitter: bool = False, size: int = 224) -> Augmentation:
+        """What a recipe asks for, at a size."""
         if recipe.augmentation != "inception":
             raise UsageError(
                 f"augmentation {recipe.augmentation}: images of ImageNet are not prepared this way",
                 "take a recipe whose augmentation is inception, such as B1",
             )
-        return cls(
+        return replace(
+            cls.for_evaluation(size),
             color_jitter=recipe.color_jitter or None,
             randaugment=recipe.randaugment,
             random_erasing=recipe.random_erasing,

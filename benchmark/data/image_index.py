@@ -20,14 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.data.cifar import balanced
+from benchmark.data.find_folder import MARKER, TRAIN, VALIDATION, layout
 from benchmark.data.imagenet100 import CMC
-from benchmark.data.locate import DEFAULT, ENVIRONMENT
-from benchmark.errors import BenchmarkError, MissingInput, StorageError, UsageError, nearest
+from benchmark.errors import BenchmarkError, MissingInput, StorageError, UsageError
 from benchmark.files import write_atomically
 
-TRAIN, VALIDATION = "train", "val"
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))  # torchvision's
-MARKER = "GENERATED-NOT-IMAGENET.json"  # lies in a folder whose images were generated
 
 # ILSVRC 2012. How many training images a list of 100 classes has depends on the list.
 _NUMBERS = {
@@ -85,29 +83,6 @@ class ImageFolder:
     def note(self) -> str:
         """One line that every output must carry; empty where the images are what they are called."""
         return f"generated images, not {self.name}: figures show that the path works, no more" if self.generated else ""
-
-
-def find(name: str, data_dir: Path | None) -> Path:
-    """The folder with `train/` and `val/` for `imagenet` or `imagenet100`.
-
-    Looked for in `data_dir`, else in $BENCHMARK_DATA and `data/`: the place itself, or a folder of the data set's name
-    in it. For ImageNet-100 a whole ImageNet serves.
-
-    Raises:
-        MissingInput: no place has it.
-    """
-    if name not in ("imagenet", "imagenet100"):
-        raise UsageError(f"unknown data set {name!r}", nearest(name, ("imagenet", "imagenet100")))
-    under = ("imagenet100", "imagenet") if name == "imagenet100" else ("imagenet",)
-    named = os.environ.get(ENVIRONMENT)
-    places = [data_dir] if data_dir else [*([Path(named)] if named else []), DEFAULT]
-    for place in (place.expanduser() for place in places):
-        for folder in (place, *(place / folder for folder in under)):
-            if (folder / TRAIN).is_dir() or (folder / VALIDATION).is_dir():
-                return folder
-    raise MissingInput(
-        f"{name} is not in {' or '.join(map(str, places))}", _layout(places[0].expanduser() / under[-1], "make")
-    )
 
 
 def load(
@@ -238,7 +213,7 @@ def _class_folders(root: Path, split: str) -> list[str]:
     folder = root / split
     if not folder.is_dir():
         looks_like_split = root.name in (TRAIN, VALIDATION)
-        hint = f"name its parent, {root.parent}" if looks_like_split else _layout(root, "arrange as")
+        hint = f"name its parent, {root.parent}" if looks_like_split else layout(root, "arrange as")
         raise MissingInput(f"{root} has no folder {split}/", hint)
     entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     classes = sorted(entry.name for entry in entries if entry.is_dir())
@@ -251,15 +226,8 @@ def _class_folders(root: Path, split: str) -> list[str]:
             f"cd {shlex.quote(str(folder))} && for t in *.tar; do mkdir ${{t%.tar}} && tar -xf $t -C ${{t%.tar}}; done"
         )
     else:
-        mend = _layout(root, "arrange as")
+        mend = layout(root, "arrange as")
     raise MissingInput(f"{folder} holds {what}", mend)
-
-
-def _layout(root: Path, verb: str) -> str:
-    return (
-        f"{verb} {root}/{TRAIN}/CLASS/IMAGE.JPEG and {root}/{VALIDATION}/CLASS/IMAGE.JPEG, CLASS being the wnid, such "
-        f"as n01440764, in both; the archives come from https://image-net.org/download; or name a folder laid out so"
-    )
 
 
 def _scan(folder: Path, classes: Sequence[str]) -> _Arrays:
@@ -306,7 +274,7 @@ def _same_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> None
         if absent:
             shown = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
             raise MissingInput(
-                f"{root}: {len(absent)} classes of {there}/ are not in {missing}/: {shown}", _layout(root, "arrange as")
+                f"{root}: {len(absent)} classes of {there}/ are not in {missing}/: {shown}", layout(root, "arrange as")
             )
 
 
@@ -335,7 +303,7 @@ def _check_numbers(name: str, root: Path, classes: Sequence[str], train: Listing
         if found[what] != right
     ]
     if wrong:
-        raise MissingInput(f"{root} is not the whole of {name}: {'; '.join(wrong)}", _layout(root, "complete"))
+        raise MissingInput(f"{root} is not the whole of {name}: {'; '.join(wrong)}", layout(root, "complete"))
 
 
 def _size(asked: int | None, listing: Listing) -> int | None:

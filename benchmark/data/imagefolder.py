@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import shlex
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,6 +29,7 @@ from benchmark.data.mixing import draw_mixing, mixed, mixed_targets
 from benchmark.engine.streams import generator, seed_of
 from benchmark.errors import MissingInput, UsageError
 from benchmark.recipe import Recipe
+from benchmark.tasks.data import EvaluationBatch
 from methods.base import Batch
 
 EVALUATION_BATCH = 250
@@ -48,21 +49,8 @@ class EpochPlan:
         return len(self.order)
 
 
-@dataclass(frozen=True)
-class EvaluationBatch:
-    """Normalised images B,3,S,S, classes B and positions B; `valid` B is False where a place only fills up the batch.
-
-    What fills up is black, of class 0 and position 0: it must be masked out of every sum.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    indices: Tensor
-    valid: Tensor
-
-
 class ImageFolderData:
-    """An image folder as batches on a device, for one rank. The methods are those of `DeviceData`.
+    """An image folder as batches on a device, for one rank: a `ClassificationData`.
 
     Args:
         dataset: the images.
@@ -73,6 +61,7 @@ class ImageFolderData:
         cutmix: alpha of CutMix's Beta.
         rank: this process among `world`.
         world: how many processes train together.
+        shards: into how many parts a batch is cut over all ranks, each mixed and erased by itself; one a rank if None.
         drop_last: leave out an epoch's short last batch, as image_classification_sota at 6f7a70a does.
     """
 
@@ -87,6 +76,7 @@ class ImageFolderData:
         cutmix: float = 0.0,
         rank: int = 0,
         world: int = 1,
+        shards: int | None = None,
         drop_last: bool = False,
     ) -> None:
         if not 0 <= rank < world:
@@ -98,6 +88,7 @@ class ImageFolderData:
         self._augmentation = augmentation
         self._mixup, self._cutmix = mixup, cutmix
         self._rank, self._world = rank, world
+        self._shards = world if shards is None else shards
         self._drop_last = drop_last
         self._mean, self._std = (torch.tensor(values, device=device) for values in (MEAN, STD))
         workers = cores() if workers is None else workers
@@ -108,25 +99,31 @@ class ImageFolderData:
     def for_recipe(
         cls,
         dataset: ImageFolder,
-        recipe: Recipe,
+        recipe: Recipe | None,
         device: torch.device,
         *,
+        size: int = 224,
         workers: int | None = None,
         rank: int = 0,
         world: int = 1,
+        shards: int | None = None,
         drop_last: bool = False,
         force_color_jitter: bool = False,
     ) -> ImageFolderData:
-        """What a recipe asks for. Label smoothing is the loss's: it smooths mixed targets as it does classes."""
+        """What a recipe asks for, or what evaluation needs. Label smoothing is the loss's: it smooths mixed targets."""
+        augmentation = Augmentation.for_evaluation(size)
+        if recipe is not None:
+            augmentation = Augmentation.of(recipe, force_color_jitter, size)
         return cls(
             dataset,
-            Augmentation.of(recipe, force_color_jitter),
+            augmentation,
             device,
             workers=workers,
-            mixup=recipe.mixup,
-            cutmix=recipe.cutmix,
+            mixup=recipe.mixup if recipe is not None else 0.0,
+            cutmix=recipe.cutmix if recipe is not None else 0.0,
             rank=rank,
             world=world,
+            shards=shards,
             drop_last=drop_last,
         )
 
@@ -135,13 +132,18 @@ class ImageFolderData:
         """Number of classes."""
         return len(self.dataset.classes)
 
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What the images really are."""
+        return self.dataset.identity
+
     def __len__(self) -> int:
         return len(self.dataset.train)
 
     def steps(self, size: int) -> int:
-        """Batches in an epoch, of `size` images over all ranks; a rest too short to give each rank one is left out."""
+        """Batches in an epoch, of `size` images over all ranks; a rest too short to give each shard one is left out."""
         whole, rest = divmod(len(self), size)
-        return whole + (not self._drop_last and rest >= self._world)
+        return whole + (not self._drop_last and rest >= self._shards)
 
     def epoch_plan(self, repetition: int, epoch: int) -> EpochPlan:
         """The order of one epoch: the same for every experiment of a repetition, on every rank."""
@@ -152,10 +154,10 @@ class ImageFolderData:
         """One epoch, from batch `start` on: this rank's part of every `size` images.
 
         Inputs B,3,S,S float32, normalised, channels last in memory. A short last batch is split evenly, so up to
-        `world` - 1 images of it are left out; which ones differs from epoch to epoch.
+        `shards` - 1 images of it are left out; which ones differs from epoch to epoch.
         """
-        if size < self._world:
-            raise UsageError(f"a batch of {size} for {self._world} ranks", "give each rank an image")
+        if size < self._shards:
+            raise UsageError(f"a batch of {size} for {self._shards} shards", "give each shard an image")
         for step, answer in enumerate(self._answers(plan, size, start), start):
             yield self._finished(plan, step, self._part(plan, step, size), answer)
 
@@ -207,7 +209,7 @@ class ImageFolderData:
 
     def _part(self, plan: EpochPlan, step: int, size: int) -> Tensor:
         batch = plan.order[step * size : (step + 1) * size]
-        mine = len(batch) // self._world
+        mine = len(batch) // self._shards * self._shards // self._world
         return batch[self._rank * mine : (self._rank + 1) * mine]
 
     def _request(self, plan: EpochPlan, part: Tensor) -> _Request:
@@ -217,16 +219,32 @@ class ImageFolderData:
 
     def _finished(self, plan: EpochPlan, step: int, part: Tensor, answer: _Answer) -> Batch:
         inputs = self._normalised(answer.images)
-        choices = (plan.repetition, plan.epoch, step, self._rank)
-        if self._augmentation.random_erasing > 0:
-            noise = generator("augment", choices[0], "noise", *choices[1:], device=self.device)
-            inputs = erased(inputs, answer.boxes.to(self.device, non_blocking=True), noise)
         targets = self.labels[part].to(self.device, non_blocking=True)
+        boxes = answer.boxes.to(self.device, non_blocking=True)
+        count = self._shards // self._world
+        pieces = zip(inputs.chunk(count), targets.chunk(count), boxes.chunk(count), strict=True)
+        first = self._rank * count
+        finished = [self._finished_shard((plan, step, first + n), *piece) for n, piece in enumerate(pieces)]
+        if count > 1:
+            inputs, targets = (torch.cat(tensors) for tensors in zip(*finished, strict=True))
+        else:
+            inputs, targets = finished[0]
+        return Batch(inputs, targets, part.to(self.device, non_blocking=True))
+
+    def _finished_shard(
+        self, place: tuple[EpochPlan, int, int], inputs: Tensor, targets: Tensor, boxes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Erased and mixed, by choices of the shard's own."""
+        plan, step, shard = place
+        choices = (plan.epoch, step, shard)
+        if self._augmentation.random_erasing > 0:
+            noise = generator("augment", plan.repetition, "noise", *choices, device=self.device)
+            inputs = erased(inputs, boxes, noise)
         if self._mixup > 0 or self._cutmix > 0:
-            seed = seed_of("augment", choices[0], "mixing", *choices[1:])
+            seed = seed_of("augment", plan.repetition, "mixing", *choices)
             mixing = draw_mixing(seed, self._mixup, self._cutmix, *inputs.shape[2:])
             inputs, targets = mixed(inputs, mixing), mixed_targets(targets, self.classes, mixing)
-        return Batch(inputs, targets, part.to(self.device, non_blocking=True))
+        return inputs, targets
 
     def _normalised(self, images: Tensor) -> Tensor:
         return normalise(images.to(self.device, non_blocking=True), self._mean, self._std)

@@ -6,17 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from benchmark.engine.average import Average
 from benchmark.engine.distiller import Distiller, student_roles, trained_student
 from benchmark.engine.optimizer import make_optimizer
+from benchmark.engine.ranks import ALONE, Ranks
+from benchmark.engine.shards import Shards, shards_of, with_norms_for
 from benchmark.engine.streams import generator, initialising
-from benchmark.engine.teacher import Teacher, load_teacher, load_weights, measured
+from benchmark.engine.teacher import Teacher, load_weights, measured, teacher_of
 from benchmark.experiment import Run
 from benchmark.models.registry import model
 from benchmark.models.taps import Network, resolve_roles
 from benchmark.records import Store
 from benchmark.tasks import classification
-from benchmark.tasks.classification import DeviceData
+from benchmark.tasks.data import ClassificationData
 from methods.base import Moment, Pair
 
 
@@ -31,9 +36,13 @@ class Assembly:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     moment: Moment
+    trained: nn.Module  # the distiller, or what exchanges its gradients with other ranks
+    shards: Shards
+    average: Average | None  # of the student's weights, where the recipe asks for one
+    not_in_student: tuple[str, ...]  # wishes of the recipe for which the student has no place
 
 
-def assembled(run: Run, data: DeviceData, store: Store, device: torch.device) -> Assembly:
+def assembled(run: Run, data: ClassificationData, store: Store, device: torch.device, ranks: Ranks = ALONE) -> Assembly:
     """Build everything from the run's own streams.
 
     Raises:
@@ -41,10 +50,12 @@ def assembled(run: Run, data: DeviceData, store: Store, device: torch.device) ->
         MissingInput: weights are not there.
     """
     experiment = run.experiment
-    assert experiment.recipe is not None
+    recipe = experiment.recipe
+    assert recipe is not None
     entry = model(experiment.student)
+    wishes = {"image_size": data.example().shape[-1], "dropout": recipe.dropout, "drop_path": recipe.drop_path}
     with initialising("init", run.repetition, experiment.student):
-        plain = entry.build(data.classes)
+        plain = entry.build(data.classes, **wishes)
     if experiment.student_weights:
         plain.load_state_dict(load_weights(Path(experiment.student_weights), entry, plain))
     method = experiment.method.make()
@@ -52,7 +63,7 @@ def assembled(run: Run, data: DeviceData, store: Store, device: torch.device) ->
     frozen: Network | None = None
     teacher_metrics: dict[str, float] = {}
     if experiment.teacher is not None:
-        teacher = load_teacher(experiment.teacher, data.classes, store)
+        teacher = ranks.leader_first(lambda: teacher_of(experiment, data, store))
         taps = teacher.network.adapter.taps
         teacher.network.bind(resolve_roles(method.taps, taps))
         seen = Network(plain, entry.adapter(plain), student_roles(method))
@@ -61,26 +72,43 @@ def assembled(run: Run, data: DeviceData, store: Store, device: torch.device) ->
         seen.bind(())  # its hooks would go on recording
         teacher.network.bind(resolve_roles(method.taps, taps))  # `build` may have narrowed them
         frozen = teacher.frozen().to(device)
-        teacher_metrics = measured(teacher, frozen, data, store)
+        teacher_metrics = measured(teacher, frozen, data, store, ranks)
     wrapped = method.wrap_student(plain)
     student = trained_student(wrapped, entry.adapter(wrapped), method)
     distiller = Distiller(student, method, classification.task_loss(experiment)).to(device)
     distiller = distiller.to(memory_format=torch.channels_last)
     distiller.train()
+    with_norms_for(distiller, recipe, ranks, experiment.profile)  # changes norms inside it,
+    student.bind(student.roles)  # and with them what taps are hooked to
     modules = [student, *(method.trainable_modules() if teacher else ())]
     noise = generator("method-noise", run.repetition, experiment.identity, device=device)
+    total = shards_of(recipe, ranks)
+    shards = Shards(run, ranks, total, distiller, noise)
+    # With shards each has noise of its own; else noise is drawn for the batch, and this rank keeps its part.
+    part = (0, 1) if recipe.per_device_batch else (ranks.rank, ranks.world)
     return Assembly(
         distiller=distiller,
         frozen=frozen,
         teacher=teacher,
         teacher_metrics=teacher_metrics,
-        optimizer=make_optimizer(experiment.recipe, modules),
+        optimizer=make_optimizer(recipe, modules),
         scaler=torch.amp.GradScaler(device.type, enabled=experiment.precision == "fp16"),
-        moment=Moment(torch.zeros((), device=device), torch.zeros((), device=device), noise),
+        moment=Moment(torch.zeros((), device=device), torch.zeros((), device=device), noise, ranks.gather, part),
+        trained=_exchanging(distiller, ranks),
+        shards=shards,
+        average=Average(student, recipe.ema) if recipe.ema else None,
+        not_in_student=tuple(wish for wish in ("dropout", "drop_path") if wishes[wish] and not entry.takes(wish)),
     )
 
 
-def _pair(student: Network, teacher: Network, data: DeviceData, task: str) -> Pair:
+def _exchanging(distiller: Distiller, ranks: Ranks) -> nn.Module:
+    """The distiller, whose gradients become those of all ranks. Its buffers are left to whoever needs them equal."""
+    if ranks.world == 1:
+        return distiller
+    return DistributedDataParallel(distiller, broadcast_buffers=False)
+
+
+def _pair(student: Network, teacher: Network, data: ClassificationData, task: str) -> Pair:
     example = data.example().cpu()
     return Pair(
         student=student,
@@ -90,5 +118,5 @@ def _pair(student: Network, teacher: Network, data: DeviceData, task: str) -> Pa
         classes=data.classes,
         dataset_size=len(data),
         task=task,
-        labels=data.train.labels.cpu(),
+        labels=data.labels,
     )

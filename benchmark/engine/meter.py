@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark.engine.ranks import Ranks
+
 HISTOGRAM_BINS = 20  # over [0, 1]: the tracked vectors are mixing weights
 
 
@@ -60,6 +62,26 @@ class Meter:
             shares = (counts.double() / counts.sum()).tolist()
             found |= {f"{name}.bin{index:02d}": share for index, share in enumerate(shares)}
         return found
+
+    def over(self, ranks: Ranks) -> Meter:
+        """The sums of all ranks' meters, on every rank."""
+        if ranks.world == 1:
+            return self
+        whole = Meter(self._device)
+        for state in ranks.all(self.state()):
+            part = Meter(self._device)
+            part.load(state)
+            whole._join(part)
+        return whole
+
+    def _join(self, other: Meter) -> None:
+        if not self._names:
+            self.load(other.state())
+            return
+        self._sums = self._sums + other._sums
+        self._count += other._count
+        for name, counts in other._histograms.items():
+            self._histograms[name] = self._histograms[name] + counts
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint in mid-epoch."""

@@ -7,14 +7,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.discovery import ROOT
+from benchmark.data.locate import GENERATED_FOLDER
 from benchmark.engine.checkpoint import tensors_sha256
+from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.streams import initialising
+from benchmark.engine.weights import is_named, weights_file
 from benchmark.errors import MissingInput, nearest
 from benchmark.experiment import Experiment, Run
 from benchmark.files import write_text
@@ -23,7 +25,8 @@ from benchmark.models.fold import fold_batch_norms
 from benchmark.models.registry import ModelEntry, model
 from benchmark.models.taps import Network
 from benchmark.records import Store
-from benchmark.tasks.classification import DeviceData, evaluate
+from benchmark.tasks.classification import evaluate
+from benchmark.tasks.data import ClassificationData
 from methods.base import LOGITS
 
 
@@ -34,6 +37,7 @@ class Teacher:
     network: Network
     weights_sha256: str
     source: str
+    stands_in: bool = False  # randomly initialised, in place of weights that a smoke run does without
 
     def frozen(self) -> Network:
         """The network that runs beside the student: eval mode, no gradient, batch norms folded, channels last."""
@@ -43,18 +47,41 @@ class Teacher:
         return Network(folded, self.network.adapter, self.network.roles).eval().requires_grad_(False)
 
 
-def load_teacher(teacher: Experiment | TeacherSpec, classes: int, store: Store) -> Teacher:
+def teacher_of(experiment: Experiment, data: ClassificationData, store: Store) -> Teacher:
+    """An experiment's teacher for its data. In smoke runs a random one stands in for a library's absent weights."""
+    given = experiment.teacher
+    assert given is not None
+    stands_in: Literal["never", "if absent", "always"] = "never"
+    if isinstance(given, TeacherSpec) and experiment.profile == "smoke" and is_named(given.weights):
+        # Weights for ImageNet's thousand classes say nothing about the classes of generated images.
+        stands_in = "always" if experiment.data.name == GENERATED_FOLDER else "if absent"
+    return load_teacher(given, data.classes, store, stands_in, data.example().shape[-1])
+
+
+def load_teacher(
+    teacher: Experiment | TeacherSpec,
+    classes: int,
+    store: Store,
+    stands_in: Literal["never", "if absent", "always"] = "never",
+    image_size: int = 224,
+) -> Teacher:
     """The teacher that a record or a manifest names, on the CPU.
 
     Raises:
         MissingInput: its weights are not there, are not the pinned ones, or belong to another network.
     """
     entry = model(teacher.student if isinstance(teacher, Experiment) else teacher.model)
-    path = _weights_of(teacher, store)
-    with initialising("teacher", 0):  # all of it is overwritten, but the draws must not be the global generator's
-        network = entry.build(classes)
-    state = load_weights(path, entry, network)
-    network.load_state_dict(state)
+    path = None
+    if stands_in != "always":
+        try:
+            path = _weights_of(teacher, store)
+        except MissingInput:
+            if stands_in == "never":
+                raise
+    with initialising("teacher", 0):  # weights overwrite all of it, but the draws must not be the global generator's
+        network = entry.build(classes, image_size=image_size)
+    if path is not None:
+        network.load_state_dict(load_weights(path, entry, network))
     sha = tensors_sha256(network.state_dict())
     if isinstance(teacher, Experiment):
         record = store.read(Run(teacher, 0))
@@ -63,46 +90,20 @@ def load_teacher(teacher: Experiment | TeacherSpec, classes: int, store: Store) 
                 f"{path} does not hold the weights of its record ({sha[:12]}, not {str(record.weights_sha256)[:12]})",
                 f"restore the file, or delete {store.paths(Run(teacher, 0)).record} to train the teacher again",
             )
-    return Teacher(Network(network.eval(), entry.adapter(network)), sha, path.name)
+    source = path.name if path is not None else "randomly initialised"
+    return Teacher(Network(network.eval(), entry.adapter(network)), sha, source, stands_in=path is None)
 
 
 def _weights_of(teacher: Experiment | TeacherSpec, store: Store) -> Path:
-    if isinstance(teacher, Experiment):
-        found = store.weights(Run(teacher, 0))
-        if found is None:
-            raise MissingInput(
-                f"the teacher {teacher.label} has no weights in {store.paths(Run(teacher, 0)).work}",
-                "run the suite that trains it: the plan does so by itself",
-            )
-        return found
-    path = Path(teacher.weights).expanduser()
-    if not path.is_file():
-        path = ROOT / path  # weights that lie beside their record in results/; an absolute path stays itself
-    if "://" in teacher.weights:
-        path = _downloaded(teacher.weights, store.runs / "weights")
-    if not path.is_file():
-        raise MissingInput(f"no weights at {teacher.weights}", "put the file there, or change `weights` in the suite")
-    if teacher.sha256 is not None:
-        found_sha = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found_sha != teacher.sha256.lower():
-            raise MissingInput(
-                f"{path} is not the pinned file: sha256 {found_sha}, the suite says {teacher.sha256}",
-                "fetch the file again, or correct the suite",
-            )
-    return path
-
-
-def _downloaded(url: str, folder: Path) -> Path:
-    from torch.hub import download_url_to_file
-
-    path = folder / url.rsplit("/", 1)[-1]
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            download_url_to_file(url, str(path), progress=False)
-        except OSError as error:
-            raise MissingInput(f"cannot download {url}: {error}", f"fetch it by hand to {path}") from error
-    return path
+    if isinstance(teacher, TeacherSpec):
+        return weights_file(teacher, store)
+    found = store.weights(Run(teacher, 0))
+    if found is None:
+        raise MissingInput(
+            f"the teacher {teacher.label} has no weights in {store.paths(Run(teacher, 0)).work}",
+            "run the suite that trains it: the plan does so by itself",
+        )
+    return found
 
 
 def load_weights(path: Path, entry: ModelEntry, network: nn.Module) -> dict[str, Tensor]:
@@ -146,17 +147,29 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
-def measured(teacher: Teacher, frozen: Network, data: DeviceData, store: Store) -> dict[str, float]:
+def measured(
+    teacher: Teacher, frozen: Network, data: ClassificationData, store: Store, ranks: Ranks = ALONE
+) -> dict[str, float]:
     """The frozen teacher's accuracy on the run's own test images, measured once for each weights and data."""
-    key = hashlib.sha256(json.dumps([teacher.weights_sha256, dict(data.dataset.identity)]).encode()).hexdigest()[:16]
+    size = data.example().shape[-1]
+    key_of = [teacher.weights_sha256, dict(data.identity), *([] if size in (32, 224) else [size])]
+    key = hashlib.sha256(json.dumps(key_of).encode()).hexdigest()[:16]
     path = store.runs / "teachers" / f"{key}.json"
-    try:
-        cached: dict[str, float] = json.loads(path.read_text())
+    cached: dict[str, float] | None = ranks.told(_remembered(path))
+    if cached is not None:
         return cached
-    except (OSError, ValueError):
-        roles = frozen.roles
-        frozen.bind((LOGITS,))
-        found = evaluate(frozen, data)
-        frozen.bind(roles)
+    roles = frozen.roles
+    frozen.bind((LOGITS,))
+    found = evaluate(frozen, data, ranks)
+    frozen.bind(roles)
+    if ranks.leads:
         write_text(path, json.dumps(found))
+    return found
+
+
+def _remembered(path: Path) -> dict[str, float] | None:
+    try:
+        found: dict[str, float] = json.loads(path.read_text())
         return found
+    except (OSError, ValueError):
+        return None

@@ -21,14 +21,16 @@ from benchmark.data.locate import DataSource
 from benchmark.engine import checkpoint, precision
 from benchmark.engine.assembly import assembled
 from benchmark.engine.meter import Meter
+from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.step import Stepper
-from benchmark.engine.teacher import load_teacher, measured
+from benchmark.engine.teacher import measured, teacher_of
 from benchmark.errors import BenchmarkError, CannotServe, Diverged
 from benchmark.experiment import Run
 from benchmark.files import sweep_partials, write_atomically
 from benchmark.records import Record, RunPaths, Store, curves_csv
 from benchmark.tasks import classification
-from benchmark.tasks.classification import MAIN_METRIC, DeviceData
+from benchmark.tasks.classification import MAIN_METRIC
+from benchmark.tasks.data import ClassificationData
 
 CHECK_EVERY = 20  # steps between looks for losses that are not finite
 HISTOGRAMS = 10  # epochs of a run whose histograms are kept
@@ -61,6 +63,8 @@ class Settings:
     threads: int | None = None
     asked: dict[str, Any] = field(default_factory=dict)  # the same as the user said them, `auto` for instance
     source: DataSource | None = None
+    workers: int | None = None  # processes that decode image files; None: a share of the cores
+    ranks: Ranks = ALONE
     checkpoint_seconds: float = 60.0
     stop: Event = field(default_factory=Event)
     say: Callable[[str], None] = print
@@ -70,7 +74,7 @@ class Settings:
 class Training:
     """All state of one run. `run` carries it to its record."""
 
-    def __init__(self, run: Run, data: DeviceData, settings: Settings) -> None:
+    def __init__(self, run: Run, data: ClassificationData, settings: Settings) -> None:
         self.run_id = run
         self.settings = settings
         self.paths: RunPaths = settings.store.paths(run)
@@ -79,10 +83,10 @@ class Training:
         experiment = run.experiment
         assert experiment.recipe is not None
         self.recipe = experiment.recipe
-        classification.check_recipe(self.recipe)
         precision.check(experiment.precision, self.device)
-        self.steps = -(-len(data) // self.recipe.batch)
-        self.parts = assembled(run, data, settings.store, self.device)
+        self.ranks = settings.ranks
+        self.steps = data.steps(self.recipe.batch)
+        self.parts = assembled(run, data, settings.store, self.device, self.ranks)
         self.stepper = Stepper(self.parts, self.recipe, experiment.precision, self.device)
         self.epoch = 0
         self.step = 0  # within the epoch
@@ -139,8 +143,10 @@ class Training:
             if self.step % CHECK_EVERY == 0 or self.step == self.steps:
                 self._check_finite()
                 self._report(began)
-            stopping = self.settings.stop.is_set()
-            if stopping or time.monotonic() - self._saved > self.settings.checkpoint_seconds:
+            # All ranks stop after the same step, and all write their part when the leader finds that it is time.
+            due = self.ranks.leads and time.monotonic() - self._saved > self.settings.checkpoint_seconds
+            stopping, saving = self.ranks.any(self.settings.stop.is_set(), due)
+            if stopping or saving:
                 self.training_seconds += time.monotonic() - began
                 self._save()
                 began = time.monotonic()
@@ -156,13 +162,13 @@ class Training:
         self.stepper.step(batch, done, self.meter, self.epoch * self.steps + self.step)
 
     def _check_finite(self) -> None:
-        broken = self.meter.first_broken()
-        if broken is not None:
-            step, term = broken
+        broken = [found for found in self.ranks.all(self.meter.first_broken()) if found is not None]
+        if broken:
+            step, term = min(broken)
             raise Diverged(f"{term} is not a finite number at step {step} (epoch {step // self.steps + 1})")
 
     def _close_epoch(self) -> None:
-        metrics = classification.evaluate(self.parts.distiller.student, self.data)
+        metrics = self._evaluated()
         broken = [name for name, value in metrics.items() if not math.isfinite(value)]
         if broken:
             last = (self.epoch + 1) * self.steps - 1
@@ -170,15 +176,27 @@ class Training:
         self.epoch += 1
         self.step = 0
         row = {"epoch": float(self.epoch)} | {f"test.{name}": value for name, value in metrics.items()}
-        row |= {f"train.{name}": value for name, value in self.meter.means().items()}
+        meter = self.meter.over(self.ranks)
+        row |= {f"train.{name}": value for name, value in meter.means().items()}
         if self.epoch == 1 or self.epoch % max(1, self.recipe.epochs // HISTOGRAMS) == 0:
-            row |= {f"train.{name}": value for name, value in self.meter.histograms().items()}
+            row |= {f"train.{name}": value for name, value in meter.histograms().items()}
         self.rows.append(row)
         if not self.best or metrics[MAIN_METRIC] > self.best[MAIN_METRIC]:
             self.best, self.best_epoch = metrics, self.epoch
         self.meter = Meter(self.device)
         if self.epoch == self.recipe.epochs:
             self._save()
+
+    def _evaluated(self) -> dict[str, float]:
+        """The student's metrics; where its weights are averaged the average's, and its own as `online.`."""
+        student, average = self.parts.distiller.student, self.parts.average
+        self.ranks.share(buffer for buffer in student.buffers())
+        found = classification.evaluate(student, self.data, self.ranks)
+        if average is None:
+            return found
+        self.ranks.share(buffer for buffer in average.student.buffers())
+        averaged = classification.evaluate(average.student, self.data, self.ranks)
+        return averaged | {f"online.{name}": value for name, value in found.items()}
 
     def _report(self, began: float) -> None:
         trained = self.training_seconds + time.monotonic() - began
@@ -217,19 +235,27 @@ class Training:
             "optimizer": self.parts.optimizer.state_dict(),
             "scaler": self.parts.scaler.state_dict(),
             "generator": self.parts.moment.generator.get_state(),
-            "meter": self.meter.state(),
+            "meters": self.ranks.all(self.meter.state()),
+            "average": self.parts.average.state() if self.parts.average is not None else None,
             "rows": self.rows,
             "best": self.best,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
             "training_seconds": self.training_seconds,
         }
-        checkpoint.save(self.paths.checkpoint, state)
+        if self.ranks.leads:
+            checkpoint.save(self.paths.checkpoint, state)
         self._saved = time.monotonic()
 
     def _resume(self) -> None:
-        sweep_partials(self.paths.work)
+        if self.ranks.leads:
+            sweep_partials(self.paths.work)
         state = checkpoint.load(self.paths.checkpoint, self.settings.say)
+        if len(set(self.ranks.all(None if state is None else (state["epoch"], state["step"])))) > 1:
+            raise BenchmarkError(
+                f"the processes see different checkpoints in {self.paths.work}",
+                "--runs-dir must name a folder that all machines of the job share",
+            )
         if state is None:
             return
         try:
@@ -242,7 +268,15 @@ class Training:
             ) from error
         self.parts.scaler.load_state_dict(state["scaler"])
         self.parts.moment.generator.set_state(state["generator"])
-        self.meter.load(state["meter"])
+        if self.parts.average is not None:
+            self.parts.average.load(state["average"])
+        if len(state["meters"]) == self.ranks.world:
+            self.meter.load(state["meters"][self.ranks.rank])
+        else:
+            self.settings.say(
+                f"{self.run_id.label}: begun by {len(state['meters'])} processes, going on with {self.ranks.world}: "
+                "sums are added in another order, and this epoch's mean losses are those from here on"
+            )
         self.epoch, self.step = state["epoch"], state["step"]
         self.rows, self.best, self.best_epoch = state["rows"], state["best"], state["best_epoch"]
         self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
@@ -251,9 +285,11 @@ class Training:
             self.settings.say(f"{self.run_id.label}: going on from {where}")
 
     def _record(self, status: Any, reason: str = "") -> Record:
-        student = self.parts.distiller.method.merge(self.parts.distiller.student.network)
+        average = self.parts.average
+        trained = self.parts.distiller.student if average is None else average.student
+        student = self.parts.distiller.method.merge(trained.network)
         weights = {name: tensor.detach().cpu() for name, tensor in student.state_dict().items()}
-        if status == "done":
+        if status == "done" and self.ranks.leads:
             write_atomically(self.paths.student, lambda file: torch.save(weights, file))
         self._tick()
         last_row = self.rows[-1] if self.rows else {}
@@ -267,7 +303,7 @@ class Training:
             best_epoch=self.best_epoch,
             tracked=_rounded({k: v for k, v in _part(last_row, "train.").items() if ".bin" not in k}),
             weights_sha256=checkpoint.tensors_sha256(weights) if status == "done" else None,
-            data=dict(self.data.dataset.identity),
+            data=dict(self.data.identity),
             teacher=self._teacher_facts(),
             asked=_asked(self.run_id, self.settings),
             effective=self._effective(),
@@ -277,14 +313,17 @@ class Training:
             interruptions=max(0, _lines(self.paths.attempts) - 1),
             **circumstances,
         )
-        self.settings.store.write(self.run_id, record, curves_csv(self.rows) if self.rows else "")
-        checkpoint.remove(self.paths.checkpoint)
+        if self.ranks.leads:
+            self.settings.store.write(self.run_id, record, curves_csv(self.rows) if self.rows else "")
+            checkpoint.remove(self.paths.checkpoint)
         return record
 
     def _teacher_facts(self) -> dict[str, Any] | None:
         if self.parts.teacher is None:
             return None
-        return {"weights_sha256": self.parts.teacher.weights_sha256, **_rounded(self.parts.teacher_metrics)}
+        stands_in = {"stand_in": self.parts.teacher.source} if self.parts.teacher.stands_in else {}
+        sha = self.parts.teacher.weights_sha256
+        return {"weights_sha256": sha, **stands_in, **_rounded(self.parts.teacher_metrics)}
 
     def _effective(self) -> dict[str, Any]:
         return {
@@ -293,8 +332,15 @@ class Training:
             "precision": self.run_id.experiment.precision,
             "deterministic": self.device.type == "cpu",
             "batch": self.recipe.batch,
-            "per_device_batch": self.recipe.per_device_batch or self.recipe.batch,
+            "per_device_batch": self._seen_by_norms(),
+            "processes": self.ranks.world,
+            "shards_a_step": self.parts.shards.count,
+            **({"not_in_student": list(self.parts.not_in_student)} if self.parts.not_in_student else {}),
         }
+
+    def _seen_by_norms(self) -> int:
+        synchronised = any(isinstance(m, torch.nn.SyncBatchNorm) for m in self.parts.distiller.modules())
+        return self.recipe.batch if synchronised else self.recipe.batch // self.parts.shards.total
 
     def _peak_memory(self) -> float:
         if self.device.type == "cuda":
@@ -309,29 +355,33 @@ class Training:
 def skipped(run: Run, reason: CannotServe, settings: Settings) -> Record:
     """The record of a method that cannot serve a pair."""
     record = Record(status="skipped", reason=reason.message, **_circumstances(run))
-    settings.store.write(run, record)
+    if settings.ranks.leads:
+        settings.store.write(run, record)
     return record
 
 
-def evaluated(run: Run, data: DeviceData, settings: Settings) -> Record:
+def evaluated(run: Run, data: ClassificationData, settings: Settings) -> Record:
     """The record of given weights on the test images: nothing is trained."""
     given = run.experiment.teacher
     assert given is not None
     began = time.monotonic()
-    teacher = load_teacher(given, data.classes, settings.store)
-    metrics = measured(teacher, teacher.frozen().to(settings.device), data, settings.store)
+    teacher = settings.ranks.leader_first(lambda: teacher_of(run.experiment, data, settings.store))
+    frozen = teacher.frozen().to(settings.device)
+    metrics = measured(teacher, frozen, data, settings.store, settings.ranks)
     record = Record(
         status="done",
         last=_rounded(metrics),
         best=_rounded(metrics),
         weights_sha256=teacher.weights_sha256,
-        data=dict(data.dataset.identity),
+        teacher={"stand_in": teacher.source} if teacher.stands_in else None,
+        data=dict(data.identity),
         asked=_asked(run, settings),
         effective={"device": settings.device, "threads": torch.get_num_threads(), "precision": "fp32"},
         seconds=round(time.monotonic() - began, 2),
         **_circumstances(run),
     )
-    settings.store.write(run, record)
+    if settings.ranks.leads:
+        settings.store.write(run, record)
     return record
 
 

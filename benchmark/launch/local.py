@@ -19,10 +19,13 @@ from benchmark.errors import BenchmarkError, CannotServe, StorageError
 from benchmark.experiment import Data, Experiment, Plan, Run
 from benchmark.files import storage, sweep_partials, write_text
 from benchmark.lease import Held, lease
+from benchmark.recipe import Recipe
 from benchmark.records import Record, Unreadable, read_record
-from benchmark.tasks.classification import DeviceData, load_data
+from benchmark.tasks.classification import load_data
+from benchmark.tasks.data import ClassificationData
 
 WAIT_SECONDS = 1.0
+END, WAITING = -1, -2  # what followers are told besides the number of a run
 
 
 @dataclass
@@ -48,27 +51,53 @@ class Local:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._data: dict[Data, DeviceData] = {}
+        self._data: dict[tuple[Data, Recipe | None], ClassificationData] = {}
         self._teachers: set[str] = set()  # identities whose weights other runs of the plan need
 
     def carry_out(self, plan: Plan) -> Outcome:
-        """Every run of the plan, teachers first."""
+        """Every run of the plan, teachers first. With several ranks the leader decides, and the others follow."""
+        with _stopping(self.settings), _threads(self.settings.threads):
+            try:
+                return self._lead(plan) if self.settings.ranks.leads else self._follow(plan)
+            finally:
+                self._let_go()
+
+    def _follow(self, plan: Plan) -> Outcome:
+        outcome = Outcome()
+        while (index := self.settings.ranks.told(END)) != END:
+            if index == WAITING:
+                continue
+            try:
+                self._one(plan.runs[index])
+            except Stopped:
+                outcome.stopped = True
+            except BenchmarkError as error:  # every rank has it, and the leader tells it
+                outcome.fail(plan.runs[index], error.message, error.exit_code)
+        return outcome
+
+    def _lead(self, plan: Plan) -> Outcome:
+        self._plan = plan
+        outcome = self._carried_out(plan)
+        self.settings.ranks.told(END)  # not after an error: the others may be in the middle of a step
+        return outcome
+
+    def _carried_out(self, plan: Plan) -> Outcome:
         self.settings.store.prepare()
         outcome = Outcome()
         found = (run.experiment.teacher for run in plan.runs)
         self._teachers = {teacher.identity for teacher in found if isinstance(teacher, Experiment)}
         waiting, told = list(plan.runs), list[Run]()
-        with _stopping(self.settings), _threads(self.settings.threads):
-            while waiting and not outcome.stopped:
-                held = [run for run in waiting if not outcome.stopped and not self._attend(run, outcome)]
-                if held and held != told:
-                    names = ", ".join(run.label for run in held[:3])
-                    self.settings.say(f"waiting for another process to finish {names}")
-                    told = held
-                if held:
-                    self.settings.stop.wait(WAIT_SECONDS)
-                outcome.stopped = outcome.stopped or self.settings.stop.is_set()
-                waiting = held
+        while waiting and not outcome.stopped:
+            held = [run for run in waiting if not outcome.stopped and not self._attend(run, outcome)]
+            if held and held != told:
+                names = ", ".join(run.label for run in held[:3])
+                self.settings.say(f"waiting for another process to finish {names}")
+                told = held
+            if held:
+                self.settings.ranks.told(WAITING)
+                self.settings.stop.wait(WAIT_SECONDS)
+            outcome.stopped = outcome.stopped or self.settings.stop.is_set()
+            waiting = held
         return outcome
 
     def _attend(self, run: Run, outcome: Outcome) -> bool:
@@ -151,6 +180,7 @@ class Local:
         paths = self.settings.store.paths(run)
         with storage(paths.attempts), paths.attempts.open("a") as file:
             file.write(f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n")
+        self.settings.ranks.told(self._plan.runs.index(run))
         try:
             record = self._one(run)
         except Stopped:
@@ -166,6 +196,8 @@ class Local:
             return
         except Exception as error:
             write_text(paths.failure, "".join(traceback.format_exception(error)))
+            if self.settings.ranks.world > 1:
+                raise  # the other ranks are left in the middle of it: whoever started them ends them
             outcome.fail(run, f"{type(error).__name__}: {error} (traceback in {paths.failure})")
             self.settings.say(f"{run.label}: FAILED: {outcome.failed[-1][1]}")
             return
@@ -175,19 +207,34 @@ class Local:
         self.settings.say(summary(run, record))
 
     def _one(self, run: Run) -> Record:
+        data = self.settings.ranks.leader_first(lambda: self._data_of(run))
         if run.experiment.recipe is None:
-            return evaluated(run, self._data_of(run), self.settings)
+            return evaluated(run, data, self.settings)
         try:
-            training = Training(run, self._data_of(run), self.settings)
+            return Training(run, data, self.settings).run()
         except CannotServe as reason:
             return skipped(run, reason, self.settings)
-        return training.run()
 
-    def _data_of(self, run: Run) -> DeviceData:
-        data = run.experiment.data
-        if data not in self._data:
-            self._data = {data: load_data(data, self.settings.source, torch.device(self.settings.device))}
-        return self._data[data]
+    def _data_of(self, run: Run) -> ClassificationData:
+        key = data, recipe = run.experiment.data, run.experiment.recipe
+        if key not in self._data:
+            self._let_go()
+            settings = self.settings
+            self._data[key] = load_data(
+                data,
+                settings.source,
+                torch.device(settings.device),
+                recipe=recipe,
+                ranks=settings.ranks,
+                generated_dir=settings.store.runs,
+                workers=settings.workers,
+            )
+        return self._data[key]
+
+    def _let_go(self) -> None:
+        for data in self._data.values():
+            data.close()
+        self._data = {}
 
 
 def summary(run: Run, record: Record) -> str:

@@ -11,11 +11,11 @@ MODELS = {"efficientnet_b0": {"timm_name": "tf_efficientnet_b0"}}
 STAGES = {1: "blocks.1", 2: "blocks.2", 3: "blocks.4", 4: "blocks.6"}  # the last blocks of each resolution
 
 
-def build(name: str, classes: int, timm_name: str) -> nn.Module:
+def build(name: str, classes: int, timm_name: str, dropout: float = 0.0, drop_path: float = 0.0) -> nn.Module:
     """The network with fresh weights, B,3,H,W to B,classes."""
     import timm
 
-    network: nn.Module = timm.create_model(timm_name, num_classes=classes)
+    network: nn.Module = timm.create_model(timm_name, num_classes=classes, drop_rate=dropout, drop_path_rate=drop_path)
     return network
 
 

@@ -15,17 +15,17 @@ STAGES = {
 }
 
 
-def build(name: str, classes: int, library: str) -> nn.Module:
-    """The network with fresh weights, B,3,H,W to B,classes."""
+def build(name: str, classes: int, library: str, dropout: float = 0.0, drop_path: float = 0.0) -> nn.Module:
+    """The network with fresh weights, B,3,H,W to B,classes. Torchvision's has dropout 0.2 unless another is given."""
     network: nn.Module
     if library == "torchvision":
         from torchvision import models
 
-        network = models.get_model(name, weights=None, num_classes=classes)
+        network = models.get_model(name, weights=None, num_classes=classes, **({"dropout": dropout} if dropout else {}))
     else:
         import timm
 
-        network = timm.create_model(name, num_classes=classes)
+        network = timm.create_model(name, num_classes=classes, drop_rate=dropout, drop_path_rate=drop_path)
     return network
 
 

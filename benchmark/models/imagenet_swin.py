@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+import re
+
+from torch import Tensor, nn
 
 from benchmark.models.taps import Adapter, Tap
 
@@ -12,12 +14,34 @@ MODELS = {
 }
 
 
-def build(name: str, classes: int, timm_name: str) -> nn.Module:
-    """One network with fresh weights, B,3,224,224 to B,classes."""
+def build(
+    name: str, classes: int, timm_name: str, image_size: int = 224, dropout: float = 0.0, drop_path: float = 0.0
+) -> nn.Module:
+    """One network with fresh weights, B,3,S,S to B,classes. Windows are 7 x 7 at any size: smaller maps are padded."""
     import timm
 
-    network: nn.Module = timm.create_model(timm_name, num_classes=classes)
+    network: nn.Module = timm.create_model(
+        timm_name,
+        num_classes=classes,
+        img_size=image_size,
+        always_partition=image_size != 224,  # else windows shrink with the maps, and weights do not fit
+        drop_rate=dropout,
+        drop_path_rate=drop_path,
+    )
     return network
+
+
+def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The Swin authors' own files: they downsample at the end of a stage, timm at the beginning of the next."""
+    if "layers.0.downsample.reduction.weight" not in state:
+        return state
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name.endswith(("relative_position_index", "attn_mask")):  # computed, and no part of timm's
+            continue
+        name = re.sub(r"^layers\.(\d)\.downsample", lambda stage: f"layers.{int(stage[1]) + 1}.downsample", name)
+        found[re.sub(r"^head\.", "head.fc.", name)] = tensor
+    return found
 
 
 def adapter(network: nn.Module) -> Adapter:

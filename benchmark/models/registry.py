@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -27,10 +28,18 @@ class ModelEntry:
     path: Path
     arguments: dict[str, Any]
 
-    def build(self, classes: int) -> nn.Module:
-        """The network with fresh weights. Imports torch; draws from torch's global generator."""
-        network: nn.Module = load(self.path).build(self.name, classes, **self.arguments)
+    def build(self, classes: int, **wishes: float) -> nn.Module:
+        """The network with fresh weights. Imports torch; draws from torch's global generator.
+
+        `wishes` are `image_size`, and a recipe's `dropout` and `drop_path`: a family takes those that it has a use for.
+        """
+        taken = {name: value for name, value in wishes.items() if self.takes(name)}
+        network: nn.Module = load(self.path).build(self.name, classes, **self.arguments, **taken)
         return network
+
+    def takes(self, wish: str) -> bool:
+        """Whether the family's `build` has a use for such a wish."""
+        return wish in inspect.signature(load(self.path).build).parameters
 
     def convert(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A foreign state dict in this family's layout, where the family's file knows how."""

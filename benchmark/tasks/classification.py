@@ -1,69 +1,98 @@
-"""Image classification on small data sets that live on the device: data, loss and metrics."""
+"""Image classification: data on the device or in a folder of images, loss and metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.data import cifar
+from benchmark.data import cifar, find_folder, image_index
 from benchmark.data.augment import MEAN, STD, EpochPlan, augmented, normalise, plan_epoch
-from benchmark.data.locate import DataSource, resolve
+from benchmark.data.generated_folder import Request, generate
+from benchmark.data.imagefolder import ImageFolderData
+from benchmark.data.locate import GENERATED_FOLDER, IMAGE_FOLDERS, DataSource, resolve
 from benchmark.engine.distiller import TaskLoss
+from benchmark.engine.ranks import ALONE, Ranks
+from benchmark.engine.shards import shards_of
 from benchmark.engine.streams import seed_of
 from benchmark.errors import UsageError
 from benchmark.experiment import Data, Experiment
 from benchmark.models.taps import Network
 from benchmark.recipe import Recipe
+from benchmark.tasks.data import ClassificationData, EvaluationBatch
 from methods.base import LOGITS, Batch
 
 MAIN_METRIC = "top1"
 EVALUATION_BATCH = 500
 
-# Settings of a recipe that this task does not honour on a device-resident data set.
-_UNSUPPORTED = (
-    *("ema", "dropout", "drop_path", "randaugment", "random_erasing", "color_jitter", "mixup", "cutmix"),
-    *("iterations", "short_sides"),
-)
+FEW = 2000  # training images that are decoded sooner than worker processes are started
+
+# The set that stands in for ImageNet in smoke runs; a change of it raises GENERATED_FOLDER_VERSION.
+STAND_IN = Request(classes=10, train=100, test=50, scale=0.25)
+
+# Settings of a recipe that are not honoured on a data set that lives on the device, and on none of this task.
+_NOT_ON_DEVICE = ("randaugment", "random_erasing", "color_jitter", "mixup", "cutmix")
+_NOT_HERE = ("iterations", "short_sides")
 
 
-def check_recipe(recipe: Recipe) -> None:
+def check_recipe(recipe: Recipe, data: Data) -> None:
     """Refuse a recipe that would be carried out only in part.
 
     Raises:
         UsageError: it asks for something that is not there.
     """
-    asked = [name for name in _UNSUPPORTED if getattr(recipe, name)]
-    if recipe.per_device_batch not in (None, recipe.batch):  # one device holds the whole batch
-        asked.append("per_device_batch")
-    if recipe.augmentation != "crop-flip":
+    in_folder = data.name in IMAGE_FOLDERS
+    asked = [name for name in (_NOT_HERE if in_folder else _NOT_HERE + _NOT_ON_DEVICE) if getattr(recipe, name)]
+    if recipe.augmentation != ("inception" if in_folder else "crop-flip"):
         asked.append(f"augmentation {recipe.augmentation}")
     if asked:
-        raise UsageError(
-            f"{', '.join(asked)}: not available on a data set that lives on the device", "take recipe A1 or A1-small"
-        )
+        fix = "B1, B2 or B3" if in_folder else "A1 or A1-small"
+        where = "a folder of images" if in_folder else "a data set that lives on the device"
+        raise UsageError(f"{', '.join(asked)}: not available on {where}", f"take recipe {fix}")
 
 
 @dataclass(frozen=True)
 class DeviceData:
-    """A data set on the device, as uint8, with what augments and normalises it there."""
+    """A data set on the device, as uint8, with what augments and normalises it there; for one rank.
+
+    `shards` is into how many parts a batch will be cut, over all ranks: it is shortened to a multiple of them.
+    """
 
     dataset: cifar.Dataset
     train: cifar.Split
     test: cifar.Split
     mean: Tensor
     std: Tensor
+    ranks: Ranks = ALONE
+    shards: int = 1
 
     @property
     def classes(self) -> int:
         """Number of classes."""
         return self.dataset.classes
 
+    @property
+    def labels(self) -> Tensor:
+        """Of the training images, N, on the CPU."""
+        return self.train.labels.cpu()
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What the images really are."""
+        return self.dataset.identity
+
     def __len__(self) -> int:
         return len(self.train.labels)
+
+    def steps(self, size: int) -> int:
+        """Batches in an epoch; a rest too short to give each shard an image is left out."""
+        whole, rest = divmod(len(self), size)
+        return whole + (rest >= self.shards)
 
     def epoch_plan(self, repetition: int, epoch: int) -> EpochPlan:
         """Order, crops and flips of one epoch: the same for every experiment of a repetition."""
@@ -71,28 +100,97 @@ class DeviceData:
         return plan_epoch(len(self), order, augment).to(self.train.images.device)
 
     def batch(self, plan: EpochPlan, start: int, size: int) -> Batch:
-        """Augmented inputs B,3,32,32, channels last in memory."""
-        part = plan[start : start + size]
+        """Augmented inputs B,3,32,32, channels last in memory: this rank's part of the batch."""
+        found = min(size, len(plan) - start) // self.shards * self.shards // self.ranks.world
+        begin = start + self.ranks.rank * found
+        part = plan[begin : begin + found]
         inputs, targets = augmented(self.train, part, self.mean, self.std)
         return Batch(inputs.contiguous(memory_format=torch.channels_last), targets, part.order)
+
+    def evaluation_batches(self) -> Iterator[EvaluationBatch]:
+        """The test images, in order, in batches that are dealt out to the ranks."""
+        images, labels = self.test.images, self.test.labels
+        places = torch.arange(len(labels), device=labels.device)
+        size = EVALUATION_BATCH
+        for start in range(0, len(labels), size * self.ranks.world):
+            begin = start + self.ranks.rank * size
+            mine = places[begin : begin + size]
+            if len(mine) == 0:  # ranks must have as many batches as each other
+                mine, valid = places[:1], torch.zeros(1, dtype=torch.bool, device=labels.device)
+            else:
+                valid = torch.ones_like(mine, dtype=torch.bool)
+            inputs = normalise(images[mine], self.mean, self.std).contiguous(memory_format=torch.channels_last)
+            yield EvaluationBatch(inputs, labels[mine], mine, valid)
 
     def example(self) -> Tensor:
         """Two normalised training images, to see the shapes of a network's taps."""
         return normalise(self.train.images[:2], self.mean, self.std)
 
+    def close(self) -> None:
+        """Nothing to let go of."""
 
-def load_data(data: Data, source: DataSource | None, device: torch.device) -> DeviceData:
-    """The experiment's data, on the device, from the files found for it.
+
+def load_data(
+    data: Data,
+    source: DataSource | None,
+    device: torch.device,
+    *,
+    recipe: Recipe | None = None,
+    ranks: Ranks = ALONE,
+    generated_dir: Path = Path("runs"),
+    workers: int | None = None,
+) -> ClassificationData:
+    """The experiment's data, for batches on the device, from the files found for it.
+
+    Args:
+        data: which images.
+        source: where images were found; looked for in the usual places if None.
+        device: where batches are wanted.
+        recipe: how training images are prepared and batches cut; None where nothing is trained.
+        ranks: the processes that share batches.
+        generated_dir: gets the generated image folder.
+        workers: processes that decode image files; None: this process's share of the cores.
 
     Raises:
         MissingInput: no files were found, or they are not the official ones.
+        UsageError: the recipe is not available on these data.
     """
+    if recipe is not None:
+        check_recipe(recipe, data)
+    shards = shards_of(recipe, ranks) if recipe is not None else ranks.world
+    if data.name in IMAGE_FOLDERS:
+        dataset = _folder(data, source.data_dir if source is not None else None, generated_dir)
+        return ImageFolderData.for_recipe(
+            dataset,
+            recipe,
+            device,
+            size=data.image_size or 224,
+            workers=0 if workers is None and len(dataset.train) < FEW else workers,
+            rank=ranks.rank,
+            world=ranks.world,
+            shards=shards,
+        )
     if source is None or source.kind != data.name:
         source = resolve(data.name, None, allow_download=False, allow_generated=False)
-    dataset = cifar.load(source, data.train, data.test, data.subset_seed, data.holdout or 0)
-    train, test = dataset.train.to(device), dataset.test.to(device)
+    cifar_data = cifar.load(source, data.train, data.test, data.subset_seed, data.holdout or 0)
+    train, test = cifar_data.train.to(device), cifar_data.test.to(device)
     mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
-    return DeviceData(dataset, train, test, mean, std)
+    return DeviceData(cifar_data, train, test, mean, std, ranks, shards)
+
+
+def _folder(data: Data, data_dir: Path | None, generated_dir: Path) -> image_index.ImageFolder:
+    if data.name == GENERATED_FOLDER:
+        root = generate(generated_dir / GENERATED_FOLDER, STAND_IN)
+    else:
+        root = find_folder.find(data.name, data_dir)
+    return image_index.load(
+        data.name,
+        root,
+        subset_train=data.train,
+        subset_test=data.test,
+        subset_seed=data.subset_seed,
+        holdout=data.holdout or 0,
+    )
 
 
 def task_loss(experiment: Experiment) -> TaskLoss:
@@ -106,19 +204,17 @@ def task_loss(experiment: Experiment) -> TaskLoss:
 
 
 @torch.no_grad()
-def evaluate(network: Network, data: DeviceData) -> dict[str, float]:
-    """Top-1 and top-5 accuracy in per cent and mean cross-entropy over the test images."""
+def evaluate(network: Network, data: ClassificationData, ranks: Ranks = ALONE) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in per cent and mean cross-entropy over the test images of all ranks."""
     training = network.training
     network.eval()
-    images, labels = data.test.images, data.test.labels
-    sums = torch.zeros(3, device=images.device, dtype=torch.float64)
-    for start in range(0, len(labels), EVALUATION_BATCH):
-        target = labels[start : start + EVALUATION_BATCH]
-        inputs = normalise(images[start : start + EVALUATION_BATCH], data.mean, data.std)
-        logits = network(inputs.contiguous(memory_format=torch.channels_last))[LOGITS].float()
-        hits = logits.topk(5, dim=1).indices == target[:, None]
-        loss = F.cross_entropy(logits, target, reduction="sum")
-        sums += torch.stack([hits[:, 0].sum().double(), hits.sum().double(), loss.double()])
+    sums = torch.zeros(4, dtype=torch.float64)
+    for batch in data.evaluation_batches():
+        logits = network(batch.inputs)[LOGITS].float()
+        hits = (logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.targets[:, None]) & batch.valid[:, None]
+        losses = F.cross_entropy(logits, batch.targets, reduction="none") * batch.valid
+        found = [hits[:, 0].sum().double(), hits.sum().double(), losses.sum().double(), batch.valid.sum().double()]
+        sums = sums.to(logits.device) + torch.stack(found)
     network.train(training)
-    top1, top5, loss = (sums / len(labels)).tolist()
-    return {"top1": 100 * top1, "top5": 100 * top5, "loss": loss}
+    top1, top5, loss, images = ranks.sum(sums).tolist()
+    return {"top1": 100 * top1 / images, "top5": 100 * top5 / images, "loss": loss / images}

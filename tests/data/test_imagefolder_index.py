@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder as Torchvisions
 
-from benchmark.data import image_index
+from benchmark.data.find_folder import MARKER, find
 from benchmark.data.generated_folder import Request, generate
-from benchmark.data.image_index import ImageFolder, find, load
+from benchmark.data.image_index import ImageFolder, load
 from benchmark.data.imagenet100 import CMC
 from benchmark.errors import BenchmarkError, MissingInput, UsageError
 
@@ -78,7 +78,7 @@ def test_generated_images_say_so(folder: Path, tmp_path: Path) -> None:
     assert found.generated
     assert "not imagenet" in found.note
     assert found.identity["name"] == "generated-imagefolder"
-    (folder / image_index.MARKER).unlink()
+    (folder / MARKER).unlink()
     assert listed(folder).note == ""
 
 

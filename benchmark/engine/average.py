@@ -1,0 +1,41 @@
+"""The exponential moving average of a student's weights, by timm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchmark.models.taps import Network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Average:
+    """A copy of the student that follows it slowly: what is evaluated and exported where a recipe asks for it.
+
+    Running statistics are averaged as weights are, as timm's own training does.
+    """
+
+    def __init__(self, student: Network, decay: float) -> None:
+        from timm.utils.model_ema import ModelEmaV3  # slow to import, and most recipes do without
+
+        self._model: Any = ModelEmaV3(student, decay=decay)
+        self._model.requires_grad_(False)
+
+    @property
+    def student(self) -> Network:
+        """The averaged student, with taps of its own."""
+        network: Network = self._model.module
+        return network
+
+    def update(self, student: Network) -> None:
+        """Follow the student by one step."""
+        self._model.update(student)
+
+    def state(self) -> dict[str, Tensor]:
+        """For a checkpoint."""
+        return dict(self.student.state_dict())
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint."""
+        self.student.load_state_dict(state)

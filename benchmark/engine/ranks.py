@@ -1,0 +1,182 @@
+"""The processes that train one run together: who they are, what they agree on, what they sum.
+
+The group is joined from the environment that torchrun, and any launcher that does the same, sets: RANK, WORLD_SIZE,
+LOCAL_RANK, MASTER_ADDR, MASTER_PORT. What is agreed on goes over gloo, on the CPU: no agreement waits for a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from benchmark.errors import BenchmarkError, UsageError
+
+NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+SILENCE = datetime.timedelta(minutes=30)  # after which a rank that says nothing is given up: an epoch's evaluation fits
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """A process among those that train together. With `world` 1 everything here costs nothing."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes records and checkpoints."""
+        return self.rank == 0
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag, whether any rank has it set."""
+        if self.world == 1:
+            return flags
+        found = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return tuple(bool(value) for value in found.tolist())
+
+    def told(self, value: T) -> T:
+        """The leader's value, on every rank."""
+        if self.world == 1:
+            return value
+        held: list[Any] = [value if self.leads else None]
+        dist.broadcast_object_list(held, device=torch.device("cpu"))
+        answer: T = held[0]
+        return answer
+
+    def all(self, value: T) -> list[T]:
+        """Every rank's value, by rank."""
+        if self.world == 1:
+            return [value]
+        # As bytes on the CPU: all_gather_object would put them on the GPU where the group has NCCL.
+        content = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        dist.all_gather(sizes, torch.tensor([len(content)]))
+        longest = max(int(size) for size in sizes)
+        padded = torch.cat([content, content.new_zeros(longest - len(content))])
+        found = [torch.empty_like(padded) for _ in range(self.world)]
+        dist.all_gather(found, padded)
+        return [pickle.loads(bytes(one[: int(size)].tolist())) for one, size in zip(found, sizes, strict=True)]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all ranks."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Every rank's tensor, one after the other along the first dimension; shapes must be equal."""
+        if self.world == 1:
+            return tensor
+        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.world)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    def share(self, tensors: Iterator[Tensor]) -> None:
+        """Overwrite tensors by the leader's."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def together(self, action: Callable[[], T]) -> T:
+        """Do something on every rank; where it fails on one it fails on all, instead of leaving the others waiting.
+
+        Raises:
+            BenchmarkError: this rank's own, else that of the first rank that has one.
+        """
+        if self.world == 1:
+            return action()
+        result, error = None, None
+        try:
+            result = action()
+        except BenchmarkError as found:
+            error = found
+        errors = self.all(None if error is None else _Told.of(error))
+        first = next((told for told in errors if told is not None), None)
+        if error is not None:
+            raise error
+        if first is not None:
+            raise first.kind(first.message, first.fix)
+        return result  # type: ignore[return-value]  # None only where an error was raised
+
+    def leader_first(self, action: Callable[[], T]) -> T:
+        """Do something on the leader, then on the others: what it downloads or makes is then there for them."""
+        if self.world == 1:
+            return action()
+        done = self.together(lambda: [action()] if self.leads else [])
+        return self.together(lambda: done[0] if done else action())
+
+
+@dataclass(frozen=True)
+class _Told:
+    """An error of the project's, in a form that can be sent: exceptions with two arguments do not survive pickling."""
+
+    kind: type[BenchmarkError]
+    message: str
+    fix: str
+
+    @classmethod
+    def of(cls, error: BenchmarkError) -> _Told:
+        return cls(type(error), error.message, error.fix)
+
+
+ALONE = Ranks()
+
+
+def asked_for() -> int:
+    """How many processes a launcher has started for one run; 1 without a launcher."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"WORLD_SIZE is {text!r}", "start with torchrun, which sets it, or unset WORLD_SIZE")
+    return int(text)
+
+
+def local_device(device: str) -> str:
+    """The device of this process among those on its machine: `cuda` becomes `cuda:1` for the second."""
+    if asked_for() == 1 or device.split(":")[0] != "cuda":
+        return device
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local >= torch.cuda.device_count():
+        raise UsageError(
+            f"process {local} of this machine has no GPU: torch sees {torch.cuda.device_count()}",
+            f"torchrun --nproc_per_node {max(1, torch.cuda.device_count())}, or --device cpu",
+        )
+    return f"cuda:{local}"
+
+
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """The group that a launcher has started, for as long as the context lasts; alone without a launcher.
+
+    Raises:
+        UsageError: a part of the environment that a launcher sets is missing.
+    """
+    world = asked_for()
+    if world == 1:
+        yield ALONE
+        return
+    absent = [name for name in NAMES if name not in os.environ]
+    if absent:
+        raise UsageError(
+            f"WORLD_SIZE is {world}, but {', '.join(absent)} is not set",
+            f"torchrun --nproc_per_node {world} -m benchmark run ...",
+        )
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=SILENCE)
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,67 @@
+"""A small folder of JPEG files and suites that train on it, for tests of what ImageNet needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.data.locate import DataSource
+from benchmark.engine.training import Settings, Training
+from benchmark.experiment import Data, Experiment, Run
+from benchmark.recipe import Recipe
+from benchmark.records import Store
+from benchmark.tasks.classification import load_data
+from benchmark.tasks.data import ClassificationData
+from methods.spec import MethodSpec
+
+CPU = torch.device("cpu")
+SIZE = 32
+FOLDER = Data("generated-imagefolder", train=24, test=20, image_size=SIZE)
+RECIPE = Recipe(epochs=1, batch=8, lr=0.05, augmentation="inception")
+
+
+def experiment(method: Any = "none", teacher: str = "", data: Data = FOLDER, **changes: Any) -> Experiment:
+    """ResNet-8 on the generated folder, which must first be there for `settings`."""
+    student = changes.pop("student", "resnet8")
+    recipe = RECIPE.model_copy(update=changes)
+    taught = None
+    if teacher:
+        from benchmark.manifest import TeacherSpec
+
+        taught = TeacherSpec(model=teacher, weights="torchvision:ResNet18_Weights.IMAGENET1K_V1")
+    return Experiment(
+        task="classification",
+        data=data,
+        student=student,
+        method=MethodSpec.parse(method),
+        recipe=recipe,
+        teacher=taught,
+        profile="smoke",
+    )
+
+
+def settings_in(folder: Path, **more: Any) -> Settings:
+    """Settings with a store of the folder's own."""
+    lines: list[str] = more.pop("lines", [])
+    store = Store(folder / "results", folder / "runs")
+    return Settings(store=store, source=DataSource("folder"), say=lines.append, **more)
+
+
+def data_of(asked: Experiment, settings: Settings) -> ClassificationData:
+    """The experiment's images."""
+    return load_data(
+        asked.data,
+        settings.source,
+        CPU,
+        recipe=asked.recipe,
+        ranks=settings.ranks,
+        generated_dir=settings.store.runs,
+        workers=0,
+    )
+
+
+def training(asked: Experiment, settings: Settings) -> Training:
+    """The first repetition, ready to be run."""
+    return Training(Run(asked, 0), data_of(asked, settings), settings)
