@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def test_a_broken_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_torchrun_leaves_one_record_and_a_killed_job_goes_on(workplace: Path) -> None:
-    """Both processes are killed in mid-run; the same command ends with the record of an undisturbed job."""
+    """The leader is killed in mid-run, and torchrun ends the other; the same command ends with the record of an undisturbed job."""
     suite = workplace / "two.yaml"
     suite.write_text(SUITE)
 
@@ -157,7 +158,6 @@ def test_torchrun_leaves_one_record_and_a_killed_job_goes_on(workplace: Path) ->
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
 
     straight = torchrun("straight")
@@ -167,8 +167,10 @@ def test_torchrun_leaves_one_record_and_a_killed_job_goes_on(workplace: Path) ->
     killed = torchrun("killed", "--checkpoint-seconds", "0")
     checkpoints = workplace / "killed" / "runs" / "work"
     _wait_for(lambda: any(checkpoints.glob("*/previous-checkpoint.pt")), killed)
-    os.killpg(killed.pid, 9)
-    killed.communicate()
+    (attempts,) = checkpoints.glob("*/attempts.txt")
+    os.kill(int(attempts.read_text().split()[0]), signal.SIGKILL)
+    killed.communicate(timeout=120)
+    assert killed.returncode != 0, "torchrun ends the other when one is killed"
     again = torchrun("killed")
     shown = again.communicate(timeout=240)[0]
     assert again.returncode == 0, shown
