@@ -7,33 +7,38 @@ from functools import cache
 import torch
 
 from benchmark.cost import macs
+from benchmark.data.locate import IMAGE_FOLDERS
 from benchmark.experiment import Experiment, Plan
 from benchmark.models.registry import model
 
 # Sustained rates of small networks, well below what the devices can do; only to tell minutes from days.
 MACS_PER_SECOND = {"cpu": 12e9, "cuda": 2e12}
 SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # launching kernels is what a small network waits for on a GPU
-TRAINING_SIZE, TEST_SIZE = 50_000, 10_000
+SIZES = {"imagenet": (1_281_167, 50_000), "imagenet100": (126_689, 5_000)}  # training and test images
+CIFAR100_SIZES = (50_000, 10_000)  # also of what stands in, where a profile names no size
 SIDE_NETWORKS = 1.5  # a method's own share of the work, as a factor, where it has side networks
 
 
 @cache
-def _macs(name: str) -> int:
+def _macs(name: str, size: int) -> int:
     with torch.device("meta"):
-        network = model(name).build(100)
-    return macs(network, (1, 3, 32, 32))
+        network = model(name).build(100, image_size=size)
+    return macs(network, (1, 3, size, size))
 
 
 def seconds(experiment: Experiment, device: str) -> float:
     """Estimated seconds of one run: three passes' worth for the student, one for the teacher, and the evaluations."""
     recipe = experiment.recipe
-    images = experiment.data.train or TRAINING_SIZE
+    data = experiment.data
+    size = (data.image_size or 224) if data.name in IMAGE_FOLDERS else 32
+    training, test = SIZES.get(data.name, CIFAR100_SIZES)
+    images = data.train or training
     if recipe is None:
         return 0.0
-    a_step_image = 3 * _macs(experiment.student)
+    a_step_image = 3 * _macs(experiment.student, size)
     if experiment.teacher is not None:
-        a_step_image = int(SIDE_NETWORKS * (a_step_image + _macs(experiment.teacher_name)))
-    tested = (experiment.data.test or TEST_SIZE) * _macs(experiment.student)
+        a_step_image = int(SIDE_NETWORKS * (a_step_image + _macs(experiment.teacher_name, size)))
+    tested = (data.test or test) * _macs(experiment.student, size)
     rate = MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1)
     steps = recipe.epochs * images / recipe.batch
     return float(recipe.epochs * (images * a_step_image + tested) / rate + steps * SECONDS_PER_STEP[device])

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmark.data.locate import DataSource
+from benchmark.data.locate import DataSource, resolve
 from benchmark.engine.training import Settings, Training
 from benchmark.experiment import Data, Experiment, Run
 from benchmark.recipe import Recipe
@@ -51,9 +51,12 @@ def settings_in(folder: Path, **more: Any) -> Settings:
 
 def data_of(asked: Experiment, settings: Settings) -> ClassificationData:
     """The experiment's images."""
+    source = settings.source
+    if asked.data.name == "generated":
+        source = resolve("generated", None, allow_download=False, allow_generated=True)
     return load_data(
         asked.data,
-        settings.source,
+        source,
         CPU,
         recipe=asked.recipe,
         ranks=settings.ranks,

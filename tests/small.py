@@ -18,7 +18,8 @@ from benchmark.engine.training import Settings
 from benchmark.experiment import Experiment, Plan, Run, Selection, make_plan
 from benchmark.manifest import load
 from benchmark.records import Record, Store
-from benchmark.tasks.classification import DeviceData, load_data
+from benchmark.tasks.classification import load_data
+from benchmark.tasks.data import ClassificationData
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = {"Teacher": {"subject": "teacher"}, "Student": {"method": "none"}, "KD": {"method": "kd"}}
@@ -111,6 +112,6 @@ def settings_in(folder: Path, **more: Any) -> Settings:
     )
 
 
-def data_of(experiment: Experiment, settings: Settings) -> DeviceData:
+def data_of(experiment: Experiment, settings: Settings) -> ClassificationData:
     """The experiment's images."""
-    return load_data(experiment.data, settings.source, torch.device("cpu"))
+    return load_data(experiment.data, settings.source, torch.device("cpu"), recipe=experiment.recipe)

@@ -226,9 +226,19 @@ def test_every_cited_number_has_a_source() -> None:
     assert [cell.id for cell in cells().values() if cell.standing == "cited" and not cell.setting.source] == []
 
 
-def test_every_method_cell_has_a_recipe_unless_its_source_states_none() -> None:
-    without = {cell.table for cell in cells().values() if cell.setting.recipe is None and cell.setting.method}
-    assert without == {"kdiffusion-imagenet100", "kdiffusion-pilot"}
+def test_every_method_cell_has_a_recipe() -> None:
+    assert all(cell.setting.recipe is not None for cell in cells().values() if cell.setting.method)
+
+
+def test_no_classification_waits_for_data_networks_or_recipes() -> None:
+    waiting = {
+        (cell.id, marker)
+        for cell in cells().values()
+        if cell.setting.task == "classification" or cell.setting.data in ("cifar100", "imagenet", "imagenet100")
+        for marker in cell.setting.pending or ()
+        if not marker.startswith(("option", "measurement"))
+    }
+    assert waiting == set()
 
 
 def test_reruns_are_further_references_of_cells_with_a_number() -> None:

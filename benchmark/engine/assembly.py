@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +106,9 @@ def _exchanging(distiller: Distiller, ranks: Ranks) -> nn.Module:
     """The distiller, whose gradients become those of all ranks. Its buffers are left to whoever needs them equal."""
     if ranks.world == 1:
         return distiller
-    return DistributedDataParallel(distiller, broadcast_buffers=False)
+    known = inspect.signature(DistributedDataParallel).parameters
+    quiet = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its name before 2.14
+    return DistributedDataParallel(distiller, **{quiet: False})  # type: ignore[arg-type]
 
 
 def _pair(student: Network, teacher: Network, data: ClassificationData, task: str) -> Pair:

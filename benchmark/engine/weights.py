@@ -80,8 +80,8 @@ def _fetched(url: str, store: Store) -> Path:
         if path.is_file():
             return path
     path = places[0]
-    folder, file = shlex.quote(str(path.parent)), shlex.quote(str(path))
-    by_hand = f"fetch it by hand to {path}: mkdir -p {folder} && curl -fL -o {file} {url}"
+    quoted = shlex.quote(str(path))
+    by_hand = f"fetch it by hand to {path}: mkdir -p {shlex.quote(str(path.parent))} && curl -fL -o {quoted} {url}"
     if os.environ.get(OFFLINE) and not url.startswith("file:"):
         raise MissingInput(
             f"{name} is not in {' or '.join(str(place.parent) for place in places)}, and ${OFFLINE} is set", by_hand

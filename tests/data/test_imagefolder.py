@@ -267,7 +267,7 @@ def test_example_shows_two_training_images(images: ImageFolder) -> None:
 def test_wrong_ranks_are_told(images: ImageFolder) -> None:
     with pytest.raises(UsageError, match="rank 2 of 2"):
         data_of(images, rank=2, world=2)
-    with pytest.raises(UsageError, match="batch of 2 for 3 ranks"):
+    with pytest.raises(UsageError, match="batch of 2 for 3 shards"):
         epoch(data_of(images, world=3), size=2)
 
 

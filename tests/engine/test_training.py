@@ -121,11 +121,8 @@ def test_a_method_without_a_teacher_is_asked_for_its_loss(workplace: Path, monke
 @pytest.mark.parametrize(
     "settings",
     [
-        {"ema": 0.999},
         {"mixup": 0.8},
-        {"drop_path": 0.1},
         {"iterations": 100},
-        {"per_device_batch": 8},
         {"augmentation": "inception"},
         {"randaugment": "rand-m9"},
     ],
