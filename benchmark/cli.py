@@ -45,6 +45,12 @@ def _running(commands: Commands[argparse.ArgumentParser]) -> None:
     run.add_argument(
         "--threads", type=_positive, help="CPU threads; results on a CPU depend on it (default: all cores)"
     )
+    run.add_argument(
+        "--compile",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="compile the step: where a run is long enough to earn it back, always, or never (default: auto)",
+    )
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="time between checkpoints")
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--yes", action="store_true", help="do not ask before more than 8 hours of computing")

@@ -43,6 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
             store=store,
             device=device,
             threads=arguments.threads,
+            compile=arguments.compile,
             asked={"device": arguments.device},
             source=source,
             checkpoint_seconds=arguments.checkpoint_seconds,
