@@ -45,6 +45,12 @@ def _running(commands: Commands[argparse.ArgumentParser]) -> None:
     run.add_argument(
         "--threads", type=_positive, help="CPU threads; results on a CPU depend on it (default: all cores)"
     )
+    run.add_argument(
+        "--compile",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="compile the step: where a run is long enough to earn it back, always, or never (default: auto)",
+    )
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="time between checkpoints")
     run.add_argument(
         "--workers", type=_counted, metavar="N", help="processes that decode image files (default: this run's cores)"

@@ -60,6 +60,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
             store=store,
             device=device,
             threads=arguments.threads,
+            compile=arguments.compile,
             asked={"device": arguments.device},
             source=source,
             checkpoint_seconds=arguments.checkpoint_seconds,

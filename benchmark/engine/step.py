@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import torch
 
 from benchmark.engine import precision
 from benchmark.engine.assembly import Assembly
+from benchmark.engine.compiled import TOLERANCES, Compiled, NotCompiled
+from benchmark.engine.distiller import Step
 from benchmark.engine.meter import Meter
 from benchmark.engine.optimizer import set_learning_rate
 from benchmark.engine.schedule import learning_rate
@@ -21,6 +26,7 @@ class Stepper:
         self.recipe = recipe
         self.precision = precision
         self.device = device
+        self.compiled: Compiled | None = None
 
     def step(self, batch: Batch, epochs_done: float, meter: Meter, number: int) -> None:
         """One batch. `epochs_done` is fractional, `number` counts steps from the start of the run."""
@@ -43,12 +49,38 @@ class Stepper:
     def _accumulate(self, shard: Batch, meter: Meter, number: int) -> None:
         """Add one shard's gradients."""
         parts = self.parts
+        found = self._forward(shard)
+        total = found.total if parts.shards.count == 1 else found.total / parts.shards.count
+        parts.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        meter.add({**found.terms, "total": found.total}, found.tracked, number)
+
+    @property
+    def kind(self) -> str:
+        """How steps are made."""
+        return "eager" if self.compiled is None else "compiled"
+
+    def compile(self, batch: Batch, cache: Path) -> float:
+        """From now on, full batches such as this one go through compiled passes; the seconds it took.
+
+        Raises:
+            NotCompiled: it cannot be done here, and why; the step stays eager.
+        """
+        if self.parts.shards.total > 1:
+            raise NotCompiled("a batch is cut into shards, which run eagerly")
+        compiled = Compiled(self.parts, cache)
+        context = partial(precision.autocast, self.precision, self.device)
+        seconds = compiled.prepare(batch, TOLERANCES[self.precision], context)
+        self.compiled = compiled
+        return seconds
+
+    def _forward(self, batch: Batch) -> Step:
+        parts = self.parts
         with precision.autocast(self.precision, self.device):
+            if self.compiled is not None:
+                return self.compiled.losses(batch, self.compiled.teach(batch.inputs), parts.moment)
             seen = {}
             if parts.frozen is not None:
                 with torch.no_grad():
-                    seen = parts.frozen(shard.inputs)
-            found = parts.trained(shard, seen, parts.moment)
-        total = found.total if parts.shards.count == 1 else found.total / parts.shards.count
-        parts.scaler.scale(total).backward()
-        meter.add({**found.terms, "total": found.total}, found.tracked, number)
+                    seen = parts.frozen(batch.inputs)
+            found: Step = parts.trained(batch, seen, parts.moment)
+            return found

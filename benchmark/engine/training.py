@@ -20,6 +20,7 @@ from benchmark import provenance
 from benchmark.data.locate import DataSource
 from benchmark.engine import checkpoint, precision
 from benchmark.engine.assembly import assembled
+from benchmark.engine.compiled import Compile, NotCompiled, worth_it
 from benchmark.engine.meter import Meter
 from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.step import Stepper
@@ -61,6 +62,7 @@ class Settings:
     store: Store = field(default_factory=Store)
     device: str = "cpu"
     threads: int | None = None
+    compile: Compile = "auto"
     asked: dict[str, Any] = field(default_factory=dict)  # the same as the user said them, `auto` for instance
     source: DataSource | None = None
     workers: int | None = None  # processes that decode image files; None: a share of the cores
@@ -88,6 +90,7 @@ class Training:
         self.steps = data.steps(self.recipe.batch)
         self.parts = assembled(run, data, settings.store, self.device, self.ranks)
         self.stepper = Stepper(self.parts, self.recipe, experiment.precision, self.device)
+        self.began: str | None = None  # how its first step was made, once it is
         self.epoch = 0
         self.step = 0  # within the epoch
         self.meter = Meter(self.device)
@@ -120,6 +123,7 @@ class Training:
             Stopped: asked to stop, the checkpoint is written.
         """
         self._resume()
+        self._compile()
         try:
             while self.epoch < self.recipe.epochs:
                 yield from self._train_epoch()
@@ -128,6 +132,30 @@ class Training:
         except Diverged as error:
             return self._record("diverged", error.message)
         return self._record("done")
+
+    def _compile(self) -> None:
+        """Compile the step where that was asked for or pays; a run that began compiled goes on compiled."""
+        label, say = self.run_id.label, self.settings.say
+        asked, device = self.settings.compile, self.device.type
+        wanted, why = (asked == "always", "") if asked != "auto" else worth_it(self.run_id.experiment, device)
+        if self.began is not None and asked == "auto":
+            wanted = self.began == "compiled"
+        if wanted:
+            say(f"{label}: compiling the step{f' ({why})' if why else ''}")
+            size = self.recipe.batch
+            batch = self.data.batch(self.data.epoch_plan(self.run_id.repetition, 0), 0, size)
+            try:
+                with self._arithmetic():
+                    took = self.stepper.compile(batch, (self.settings.store.runs / "compiled").resolve())
+                say(f"{label}: compiled in {took:.0f} s")
+            except NotCompiled as reason:
+                say(f"{label}: the step runs eagerly, because compiling it failed: {reason}")
+        if self.began not in (None, self.stepper.kind):
+            say(
+                f"{label}: began {self.began} and goes on {self.stepper.kind}: "
+                "its losses will differ in the last digits from those of a run never interrupted"
+            )
+        self.began = self.began or self.stepper.kind
 
     def _arithmetic(self) -> AbstractContextManager[None]:
         # Process-wide settings: held no longer than this run computes, for another may take the next turn.
@@ -231,6 +259,7 @@ class Training:
             "repetition": self.run_id.repetition,
             "epoch": self.epoch,
             "step": self.step,
+            "step_kind": self.began,
             "distiller": self.parts.distiller.state_dict(),
             "optimizer": self.parts.optimizer.state_dict(),
             "scaler": self.parts.scaler.state_dict(),
@@ -277,6 +306,7 @@ class Training:
                 f"{self.run_id.label}: begun by {len(state['meters'])} processes, going on with {self.ranks.world}: "
                 "sums are added in another order, and this epoch's mean losses are those from here on"
             )
+        self.began = state.get("step_kind", "eager")
         self.epoch, self.step = state["epoch"], state["step"]
         self.rows, self.best, self.best_epoch = state["rows"], state["best"], state["best_epoch"]
         self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
@@ -331,6 +361,7 @@ class Training:
             "threads": torch.get_num_threads(),
             "precision": self.run_id.experiment.precision,
             "deterministic": self.device.type == "cpu",
+            "step": self.stepper.kind,
             "batch": self.recipe.batch,
             "per_device_batch": self._seen_by_norms(),
             "processes": self.ranks.world,
@@ -386,7 +417,7 @@ def evaluated(run: Run, data: ClassificationData, settings: Settings) -> Record:
 
 
 def _asked(run: Run, settings: Settings) -> dict[str, Any]:
-    said = {"device": settings.device, "threads": settings.threads} | settings.asked
+    said = {"device": settings.device, "threads": settings.threads, "compile": settings.compile} | settings.asked
     return {**said, "precision": run.experiment.precision}
 
 

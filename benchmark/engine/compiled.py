@@ -1,0 +1,210 @@
+"""The step's two forward passes compiled, where a compiler is there and the run is long enough to earn it back.
+
+The losses and their gradients become one program each, the frozen teacher another with its weights laid out for the
+kernels. Random draws stay outside: what a method asks of its moment is written down once, then drawn from the run's own
+generator before each step and handed in. A compiled run so sees the numbers that an eager one does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from benchmark.engine.assembly import Assembly
+from benchmark.engine.distiller import Step
+from benchmark.experiment import Experiment
+from methods.base import Batch, Moment
+
+Compile = Literal["auto", "always", "never"]
+
+# Measured for DiffKD between resnet56 and resnet20 (docs/performance.md); `auto` compiles where it would save thrice
+# what it costs.
+COMPILE_SECONDS = 150.0
+SAVING = 0.15  # of an eager run's time
+EARNED_BACK = 3.0
+
+# How far a compiled step's loss may be from the eager one's: sums in another order.
+TOLERANCES = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 2e-2, "fp16": 1e-2}
+
+
+class NotCompiled(Exception):
+    """Compiling failed, or its result was wrong; the message says why."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Something a method draws in each step: normal where `high` is None, else integers below it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    high: int | None = None
+
+    def __call__(self, moment: Moment) -> Tensor:
+        """The draw of this step, from the run's own stream."""
+        device = moment.epoch.device
+        if self.high is not None:
+            return moment.integers(self.high, self.shape, device)
+        return moment.normal_like(torch.empty(self.shape, dtype=self.dtype, device=device))
+
+
+@dataclass(frozen=True)
+class Recording(Moment):
+    """A moment that writes down what is drawn from it."""
+
+    draws: list[Draw] = field(default_factory=list)
+
+    def normal_like(self, tensor: Tensor) -> Tensor:
+        """As asked for, and noted."""
+        self.draws.append(Draw(tuple(tensor.shape), tensor.dtype))
+        return super().normal_like(tensor)
+
+    def integers(self, high: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """As asked for, and noted."""
+        self.draws.append(Draw(tuple(shape), torch.int64, high))
+        return super().integers(high, shape, device)
+
+
+@dataclass(frozen=True)
+class Drawn(Moment):
+    """A moment whose draws were made before, in the order in which they are asked for."""
+
+    draws: list[Tensor] = field(default_factory=list)
+
+    def normal_like(self, tensor: Tensor) -> Tensor:
+        """The next draw."""
+        return self.draws.pop(0)
+
+    def integers(self, high: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """The next draw."""
+        return self.draws.pop(0)
+
+
+class Compiled:
+    """Compiled counterparts of a run's teacher and distiller for full batches; others go through the eager ones."""
+
+    def __init__(self, parts: Assembly, cache: Path) -> None:
+        # Named before inductor is first asked for its folder; a folder that the environment names wins.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+        self.parts = parts
+        self._draws: list[Draw] = []
+        self._full = 0  # images of a full batch
+        self._teacher: Callable[[Tensor], Mapping[str, Tensor]] | None = None
+        self._losses = torch.compile(self._passed, dynamic=False, fullgraph=True)
+
+    def prepare(self, batch: Batch, tolerance: float, precision: Any) -> float:
+        """Compile for batches of this size, compare with the eager step, and leave the run's state as it was; seconds.
+
+        `precision` makes the context in which forward passes run.
+
+        Raises:
+            NotCompiled: it cannot be done here, and why.
+        """
+        began = time.monotonic()
+        moment = self.parts.moment
+        with self._undone(), precision():
+            seen = self._taught_eagerly(batch.inputs)
+            recording = Recording(moment.epoch, moment.progress, moment.generator, moment.gather)
+            expected = float(self.parts.distiller(batch, seen, recording).total.detach())
+        self._draws = recording.draws
+        try:
+            with self._undone():
+                with precision():
+                    self._full = len(batch.inputs)
+                    self._teacher = self._compiled_teacher()
+                    found = self.losses(batch, self.teach(batch.inputs), moment)
+                found.total.backward()  # type: ignore[no-untyped-call]
+                total = float(found.total.detach())
+        except Exception as error:  # compilers raise anything
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+            raise NotCompiled(f"{type(error).__name__}: {lines[0]}") from error
+        if not abs(total - expected) <= tolerance * abs(expected):
+            raise NotCompiled(f"the compiled loss is {total:.7g}, the eager one {expected:.7g}")
+        return time.monotonic() - began
+
+    def teach(self, inputs: Tensor) -> Mapping[str, Tensor]:
+        """What the teacher gives, by role."""
+        if self._teacher is None or len(inputs) != self._full:
+            return self._taught_eagerly(inputs)
+        with torch.no_grad(), _frozen():
+            return self._teacher(inputs)
+
+    def losses(self, batch: Batch, seen: Mapping[str, Tensor], moment: Moment) -> Step:
+        """As the distiller's own forward."""
+        if len(batch.inputs) != self._full:
+            step: Step = self.parts.distiller(batch, seen, moment)
+            return step
+        draws = [draw(moment) for draw in self._draws]
+        total, terms, tracked = self._losses(
+            batch.inputs, batch.targets, batch.indices, dict(seen), moment.epoch, moment.progress, draws
+        )
+        return Step(total, terms, tracked)
+
+    def _passed(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        indices: Tensor,
+        seen: dict[str, Tensor],
+        epoch: Tensor,
+        progress: Tensor,
+        draws: list[Tensor],
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        moment = Drawn(epoch, progress, None, draws=list(draws))  # type: ignore[arg-type]
+        found = self.parts.distiller(Batch(inputs, targets, indices), seen, moment)
+        return found.total, dict(found.terms), dict(found.tracked)
+
+    def _taught_eagerly(self, inputs: Tensor) -> Mapping[str, Tensor]:
+        if self.parts.frozen is None:
+            return {}
+        with torch.no_grad():
+            seen: Mapping[str, Tensor] = self.parts.frozen(inputs)
+        return seen
+
+    def _compiled_teacher(self) -> Callable[[Tensor], Mapping[str, Tensor]] | None:
+        return None if self.parts.frozen is None else torch.compile(self.parts.frozen, dynamic=False, fullgraph=True)
+
+    @contextlib.contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Whatever a pass changes is given back: buffers, gradients and the state of the run's generator."""
+        parts = self.parts
+        drawn = parts.moment.generator.get_state()
+        kept = {name: buffer.clone() for name, buffer in parts.distiller.named_buffers()}
+        try:
+            yield
+        finally:
+            parts.moment.generator.set_state(drawn)
+            with torch.no_grad():
+                for name, buffer in parts.distiller.named_buffers():
+                    buffer.copy_(kept[name])
+            parts.optimizer.zero_grad(set_to_none=True)
+
+
+@contextlib.contextmanager
+def _frozen() -> Iterator[None]:
+    """Weights become constants of what is compiled meanwhile, laid out for its kernels. For a teacher alone."""
+    import torch._inductor.config as inductor
+
+    before = inductor.freezing
+    inductor.freezing = True
+    try:
+        yield
+    finally:
+        inductor.freezing = before
+
+
+def worth_it(experiment: Experiment, device: str) -> tuple[bool, str]:
+    """Whether a run is long enough to earn a compilation back, and the arithmetic in words."""
+    from benchmark.estimate import seconds
+
+    saved = SAVING * seconds(experiment, device)
+    needed = EARNED_BACK * COMPILE_SECONDS
+    verdict = f"it would save roughly {saved:.0f} s and cost {COMPILE_SECONDS:.0f} s; {needed:.0f} s are wanted"
+    return saved >= needed, verdict

@@ -1,0 +1,122 @@
+"""The compiled step: the eager one's losses, draws and state; and a clean way back where it cannot be had."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from small import settings_in
+
+from benchmark.engine.compiled import worth_it
+from benchmark.engine.training import Settings, Stopped, Training
+from benchmark.experiment import Run
+from benchmark.models.registry import model
+from benchmark.verify.exports import experiment, noise
+
+BATCH, IMAGES = 8, 20  # two full batches an epoch, and a short one
+
+
+def run_in(folder: Path, method: str = "diffkd") -> Run:
+    path = folder / "teacher.pt"
+    if not path.exists():
+        torch.manual_seed(0)
+        torch.save(model("resnet14").build(100).state_dict(), path)
+    return Run(experiment(method, "resnet8", "resnet14", path, BATCH), 0)
+
+
+def trained(folder: Path, where: str, **more: object) -> tuple[Training, list[str]]:
+    lines: list[str] = []
+    settings = settings_in(folder, lines=lines)
+    store = replace(settings.store, results=folder / where / "results", runs=folder / where / "runs")
+    training = Training(run_in(folder), noise(IMAGES), replace(settings, store=store, **more))  # type: ignore[arg-type]
+    training.run()
+    return training, lines
+
+
+def no_compiler(*arguments: object, **more: object) -> None:
+    raise RuntimeError("InvalidCxxCompiler: no working C++ compiler\nmore words")
+
+
+def test_without_a_compiler_a_run_is_eager_and_says_why(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    eager, _ = trained(workplace, "eager", compile="never")
+    monkeypatch.setattr(torch, "compile", lambda function, **options: no_compiler)
+    fallen, lines = trained(workplace, "fallen", compile="always")
+    assert any("runs eagerly, because compiling it failed" in line and "no working C++" in line for line in lines)
+    records = [t.settings.store.read(t.run_id) for t in (eager, fallen)]
+    assert records[0] and records[1]
+    assert records[0].outcome() == records[1].outcome()  # the attempt left no trace in state or generator
+    assert records[1].effective["step"] == "eager"
+    assert records[1].asked["compile"] == "always"
+
+
+def test_a_compiled_step_that_is_wrong_is_not_used(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(function, **options):  # type: ignore[no-untyped-def]
+        def called(*arguments):  # type: ignore[no-untyped-def]
+            found = function(*arguments)
+            return (found[0] * 1.01, *found[1:]) if isinstance(found, tuple) else found
+
+        return called
+
+    monkeypatch.setattr(torch, "compile", wrong)
+    _, lines = trained(workplace, "wrong", compile="always")
+    assert any("the compiled loss is" in line for line in lines)
+
+
+def test_what_is_drawn_beforehand_is_what_would_be_drawn(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The same functions without a compiler: nothing may differ but where the draws are made.
+    eager, _ = trained(workplace, "eager", compile="never")
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    drawn, _ = trained(workplace, "drawn", compile="always")
+    records = [t.settings.store.read(t.run_id) for t in (eager, drawn)]
+    assert records[0] and records[1]
+    assert records[1].effective["step"] == "compiled"
+    assert records[0].outcome() == records[1].outcome()
+
+
+def test_a_run_that_began_compiled_goes_on_compiled_or_says_so(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    lines: list[str] = []
+    settings = settings_in(workplace, lines=lines)
+
+    def stopped(settings: Settings) -> Training:
+        settings.stop.set()
+        training = Training(run_in(workplace), noise(IMAGES), settings)
+        with pytest.raises(Stopped):
+            training.run()
+        return training
+
+    stopped(replace(settings, compile="always"))
+    assert stopped(replace(settings, compile="auto")).stepper.kind == "compiled"  # far too short to be worth it
+    assert not any("goes on" in line for line in lines)
+    assert stopped(replace(settings, compile="never")).stepper.kind == "eager"
+    assert any("began compiled and goes on eager" in line for line in lines)
+
+
+def test_only_long_runs_are_worth_a_compilation(workplace: Path) -> None:
+    short = run_in(workplace).experiment
+    assert short.recipe is not None
+    long = replace(short, recipe=short.recipe.model_copy(update={"epochs": 240, "batch": 64}))
+    assert not worth_it(short, "cpu")[0]
+    assert worth_it(long, "cpu")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["none", "kd", "diffkd"])
+def test_compiled_losses_are_the_eager_ones(method: str, workplace: Path) -> None:
+    data = noise(IMAGES)
+    plan = data.epoch_plan(0, 0)
+    found: dict[str, list[dict[str, float]]] = {}
+    for kind in ("never", "always"):
+        training = Training(run_in(workplace, method), data, settings_in(workplace, compile=kind))
+        steps = training.advancing()
+        for _ in range(training.steps):
+            next(steps)
+            found.setdefault(kind, []).append(training.meter.means())
+        assert training.stepper.kind == ("compiled" if kind == "always" else "eager")
+        assert len(plan) == IMAGES
+    for eager, fast in zip(found["never"], found["always"], strict=True):
+        assert fast == pytest.approx(eager, rel=1e-4)
