@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.commands.planning import planned, selection_of, source_for, store_of, suites_of
-from benchmark.data.locate import GENERATED
+from benchmark.data.locate import GENERATED, DataSource
 from benchmark.errors import UsageError
 from benchmark.experiment import Plan
 from benchmark.files import write_text
+from benchmark.launch.stopping import Flag
+from benchmark.manifest import Suite
 from benchmark.report.table import suite_table
 
 ASK_ABOVE_HOURS = 8.0
@@ -25,6 +27,9 @@ def main(arguments: argparse.Namespace) -> int:
     if source is not None and source.note:
         print(f"NOTE: {source.note}")
 
+    if arguments.launcher is not None:
+        return _launched(arguments, suites, plan, source)
+
     from benchmark.engine.training import Settings
     from benchmark.launch.local import Local, Outcome
     from benchmark.launch.progress import reporting
@@ -35,8 +40,7 @@ def main(arguments: argparse.Namespace) -> int:
     hours = print_plan(plan, replace(plan, runs=missing), device)
     if arguments.dry_run:
         return 0
-    if hours > ASK_ABOVE_HOURS and not arguments.yes:
-        _ask(hours)
+    ask(hours, arguments)
     outcome = Outcome()
     if missing:
         settings = Settings(
@@ -46,17 +50,11 @@ def main(arguments: argparse.Namespace) -> int:
             asked={"device": arguments.device},
             source=source,
             checkpoint_seconds=arguments.checkpoint_seconds,
+            stop=Flag(),
         )
         with reporting(settings, len(plan.runs)) as reported:
             outcome = Local(reported).carry_out(plan)
-    print()
-    stand_in = source is not None and source.kind == GENERATED
-    for suite in suites:
-        notes = [source.note] if source is not None and source.note else []
-        table = suite_table(suite, selection_of(arguments, stand_in), store, notes)
-        path = Path("reports") / f"{suite.name}.md"
-        write_text(path, table.markdown())
-        print(f"{table.markdown()}\nwritten to {path}")
+    _print_tables(arguments, suites, source)
     for run, reason in outcome.failed:
         print(f"FAILED {run.label}: {reason}", file=sys.stderr)
     for run in outcome.diverged:
@@ -65,6 +63,33 @@ def main(arguments: argparse.Namespace) -> int:
         print("stopped; the same command goes on from the checkpoints", file=sys.stderr)
         return 130
     return outcome.exit_code or (1 if outcome.diverged else 0)
+
+
+def _launched(arguments: argparse.Namespace, suites: list[Suite], plan: Plan, source: DataSource | None) -> int:
+    """The same through submitit. A cluster's device is asked for, not looked for on this machine."""
+    from benchmark.commands.launching import launched
+
+    if arguments.launcher != "slurm":
+        device = pick_device(arguments.device)
+    elif arguments.device == "auto":
+        device = "cpu" if arguments.gpus == 0 else "cuda"
+    else:
+        device = arguments.device
+    code = launched(arguments, plan, source, device)
+    if arguments.wait or arguments.launcher == "debug":
+        _print_tables(arguments, suites, source)
+    return code
+
+
+def _print_tables(arguments: argparse.Namespace, suites: list[Suite], source: DataSource | None) -> None:
+    print()
+    stand_in = source is not None and source.kind == GENERATED
+    for suite in suites:
+        notes = [source.note] if source is not None and source.note else []
+        table = suite_table(suite, selection_of(arguments, stand_in), store_of(arguments), notes)
+        path = Path("reports") / f"{suite.name}.md"
+        write_text(path, table.markdown())
+        print(f"{table.markdown()}\nwritten to {path}")
 
 
 def pick_device(name: str) -> str:
@@ -111,7 +136,10 @@ def print_plan(plan: Plan, missing: Plan, device: str) -> float:
     return seconds / 3600
 
 
-def _ask(hours: float) -> None:
+def ask(hours: float, arguments: argparse.Namespace) -> None:
+    """Go on only if the user wants to spend the hours."""
+    if hours <= ASK_ABOVE_HOURS or arguments.yes:
+        return
     if not sys.stdin.isatty():
         raise UsageError(f"this may take {hours:.0f} hours", "say --yes, or choose less with --only and --seeds")
     if input(f"this may take {hours:.0f} hours. Go on? [y/N] ").strip().lower() not in ("y", "yes"):
