@@ -57,6 +57,7 @@ def _running(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--yes", action="store_true", help="do not ask before more than 8 hours of computing")
+    _launching(run)
 
     plan = commands.add_parser("plan", help="what a run would do, deduplicated, with estimated hours")
     _suites(plan)
@@ -65,11 +66,46 @@ def _running(commands: Commands[argparse.ArgumentParser]) -> None:
     plan.add_argument("--device", default="auto", help=argparse.SUPPRESS)
     _json(plan)
 
-    status = commands.add_parser("status", help="what is done, running, failed and missing")
+    status = commands.add_parser("status", help="what is done, running, queued, failed and missing")
     status.add_argument("suites", nargs="*", metavar="SUITE", help="names or files (default: all)")
     _selection(status)
     _places(status)
     _json(status)
+
+    cancel = commands.add_parser("cancel", help="end submitted jobs of this project, and no others")
+    cancel.add_argument("submissions", nargs="*", metavar="SUBMISSION", help="as `run` named them (default: all)")
+    _places(cancel)
+
+
+def _launching(run: argparse.ArgumentParser) -> None:
+    jobs = run.add_argument_group("jobs", "for --launcher; docs/cluster.md tells it from the beginning")
+    jobs.add_argument(
+        "--launcher",
+        choices=("slurm", "local", "debug"),
+        help="jobs on Slurm, in a process for each device of this machine, or in this process (default: no jobs)",
+    )
+    jobs.add_argument("--partition", metavar="NAME", help="where the jobs go (default: the cluster's own default)")
+    jobs.add_argument("--gpus", type=_counted, metavar="N", help="GPUs of a run (default: as its recipe says; 0: none)")
+    jobs.add_argument("--ranks", type=_positive, metavar="N", help="processes of a run (default: one a GPU)")
+    jobs.add_argument("--nodes", type=_positive, default=1, metavar="N", help="nodes of a run (1)")
+    jobs.add_argument("--cpus", type=_positive, metavar="N", help="cores of a process (--threads, else 4 with a GPU)")
+    jobs.add_argument("--minutes", type=_positive, metavar="M", help="time of a job (default: from the estimate)")
+    jobs.add_argument(
+        "--batch-minutes", type=float, default=60.0, metavar="M", help="short runs share a job up to this estimate (60)"
+    )
+    jobs.add_argument("--max-parallel", type=_positive, metavar="N", help="jobs at a time (default: no limit)")
+    jobs.add_argument(
+        "--requeues", type=_counted, default=100, metavar="N", help="how often a stopped job is queued again (100)"
+    )
+    jobs.add_argument(
+        "--slurm",
+        type=_assignment,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any option of sbatch, such as account=vision or qos=preemptable; may be repeated",
+    )
+    jobs.add_argument("--wait", action="store_true", help="wait for the jobs, then print the tables")
 
 
 def _judging(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -183,6 +219,13 @@ def _counted(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is not a number of things")
     return value
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    key, found, value = text.lstrip("-").partition("=")
+    if not found or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, such as account=vision")
+    return key, value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

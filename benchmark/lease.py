@@ -36,7 +36,12 @@ class Holder:
     @classmethod
     def this_process(cls) -> Holder:
         """The process that asks, with a token of its own for each lease."""
-        return cls(socket.gethostname(), os.getpid(), _start_time(os.getpid()), uuid.uuid4().hex)
+        return cls.process(os.getpid())
+
+    @classmethod
+    def process(cls, pid: int) -> Holder:
+        """A process of this machine."""
+        return cls(socket.gethostname(), pid, _start_time(pid), uuid.uuid4().hex)
 
     def is_gone(self, silent_for: float) -> bool:
         """Whether the holder is surely dead (same machine) or has been silent for too long (another one)."""

@@ -489,6 +489,11 @@ def suite_files(folder: Path = SUITES) -> list[Path]:
     return [path for path in yaml_files(folder) if path.stem not in NOT_SUITES]
 
 
+def companions(folder: Path = SUITES) -> set[Path]:
+    """Recipes, profiles, rules, claims: what lies beside the manifests."""
+    return {path.resolve() for path in yaml_files(folder) if path.stem in NOT_SUITES}
+
+
 def load_all(folder: Path = SUITES) -> list[Suite]:
     """Every suite of a folder; all problems of all files in one error."""
     found, problems = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -17,6 +18,7 @@ from benchmark.discovery import EXTRA, ROOT, own_files
 SOURCES = ("benchmark", "methods", "suites", "pyproject.toml")
 TRAINED_BY = ("methods", "benchmark/data", "benchmark/engine", "benchmark/models", "benchmark/tasks")
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
+FROZEN = ROOT / "revision.json"  # in a snapshot, which has no history: the revision that it was taken from
 
 
 def _git(*arguments: str) -> str | None:
@@ -34,6 +36,8 @@ def revision() -> dict[str, str | bool | None]:
 
 @cache
 def _revision(extra: str) -> dict[str, str | bool | None]:
+    if FROZEN.is_file():
+        return {**json.loads(FROZEN.read_text()), "source_sha256": source_hash()}
     commit = _git("rev-parse", "HEAD")
     changed = _git("status", "--porcelain", "--", *SOURCES)
     found = {"commit": commit, "dirty": None if changed is None else bool(changed), "source_sha256": source_hash()}

@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from benchmark.data import find_folder
 from benchmark.data.locate import GENERATED, DataSource, resolve
 from benchmark.errors import MissingInput
 from benchmark.experiment import Plan, Selection, make_plan
-from benchmark.manifest import Suite, load, load_all, suite_path
+from benchmark.manifest import Suite, companions, load, load_all, suite_path
 from benchmark.records import Store
 
 
 def suites_of(arguments: argparse.Namespace) -> list[Suite]:
-    """The suites named, or all."""
+    """The suites named, or all. `suites/*.yaml` means the suites of that folder, not the files that go with them."""
     names = list(dict.fromkeys(arguments.suites))
+    if len(names) > 1:
+        names = [name for name in names if Path(name).resolve() not in companions()]
     return [load(suite_path(name)) for name in names] if names else load_all()
 
 

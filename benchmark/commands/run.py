@@ -15,6 +15,7 @@ from benchmark.data.locate import GENERATED, DataSource
 from benchmark.errors import UsageError
 from benchmark.experiment import Plan
 from benchmark.files import write_text
+from benchmark.launch.stopping import Flag
 from benchmark.manifest import Suite
 from benchmark.report.table import suite_table
 
@@ -29,6 +30,8 @@ def main(arguments: argparse.Namespace) -> int:
     from benchmark.engine.ranks import joined, local_device
 
     suites = suites_of(arguments)
+    if arguments.launcher is not None:
+        return _launched(arguments, suites)
     device = local_device(pick_device(arguments.device))
     with joined(device) as ranks:
         if ranks.leads:
@@ -52,8 +55,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
     hours = print_plan(plan, replace(plan, runs=missing), device)
     if arguments.dry_run:
         return 0
-    if hours > ASK_ABOVE_HOURS and not arguments.yes:
-        _ask(hours)
+    ask(hours, arguments)
     outcome = Outcome()
     if ranks.told(bool(missing)):
         settings = Settings(
@@ -66,6 +68,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
             checkpoint_seconds=arguments.checkpoint_seconds,
             workers=arguments.workers,
             ranks=ranks,
+            stop=Flag(),
         )
         with reporting(settings, len(plan.runs)) as reported:
             outcome = Local(reported).carry_out(plan)
@@ -80,6 +83,26 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
     if outcome.stopped:
         return 130
     return outcome.exit_code or (1 if outcome.diverged else 0)
+
+
+def _launched(arguments: argparse.Namespace, suites: list[Suite]) -> int:
+    """The same through submitit. A cluster's device is asked for, not looked for on this machine."""
+    from benchmark.commands.launching import launched
+
+    source = source_for(suites, arguments, only_planning=arguments.dry_run)
+    plan = planned(suites, arguments, source)
+    if source is not None and source.note:
+        print(f"NOTE: {source.note}")
+    if arguments.launcher != "slurm":
+        device = pick_device(arguments.device)
+    elif arguments.device == "auto":
+        device = "cpu" if arguments.gpus == 0 else "cuda"
+    else:
+        device = arguments.device
+    code = launched(arguments, plan, source, device)
+    if arguments.wait or arguments.launcher == "debug":
+        _print_tables(arguments, suites, source)
+    return code
 
 
 def _print_tables(arguments: argparse.Namespace, suites: list[Suite], source: DataSource | None) -> None:
@@ -137,7 +160,10 @@ def print_plan(plan: Plan, missing: Plan, device: str) -> float:
     return seconds / 3600
 
 
-def _ask(hours: float) -> None:
+def ask(hours: float, arguments: argparse.Namespace) -> None:
+    """Go on only if the user wants to spend the hours."""
+    if hours <= ASK_ABOVE_HOURS or arguments.yes:
+        return
     if not sys.stdin.isatty():
         raise UsageError(f"this may take {hours:.0f} hours", "say --yes, or choose less with --only and --seeds")
     if input(f"this may take {hours:.0f} hours. Go on? [y/N] ").strip().lower() not in ("y", "yes"):

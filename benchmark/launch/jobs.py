@@ -1,0 +1,168 @@
+"""Plan -> jobs: teachers before their students, short runs together, what needs the same in one array."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from benchmark.errors import UsageError
+from benchmark.experiment import Experiment, Plan, Run
+from benchmark.launch.submissions import key_of
+from benchmark.records import Store
+
+ARRAY_SIZE = 1000  # Slurm's MaxArraySize is 1001 unless a site changed it
+SHORTEST_MINUTES, LONGEST_MINUTES = 15, 24 * 60
+MARGIN, START_MINUTES = 1.5, 5.0  # of the estimate; loading packages and data from a slow disk
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one job carries out, one run after the other."""
+
+    runs: tuple[Run, ...]
+    needs: tuple[Run, ...]  # teachers that another job trains; trained here if that one did not
+    ranks: int  # processes of each run
+    seconds: float  # estimated
+
+
+@dataclass(frozen=True)
+class Array:
+    """Jobs that ask for the same and wait for the same."""
+
+    jobs: tuple[Job, ...]
+    ranks: int
+    minutes: int  # wall time of each job
+    after: tuple[tuple[int, int | None], ...] = ()  # (array, job), or whole arrays, that must have ended before
+    after_jobs: tuple[str, ...] = ()  # the same for jobs of earlier submissions
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user says about jobs; None leaves it to the plan."""
+
+    ranks: int | None = None
+    minutes: int | None = None
+    batch_minutes: float = 60.0
+    max_parallel: int | None = None
+
+
+def to_do(plan: Plan, store: Store) -> list[Run]:
+    """Runs without a record, and teachers of such runs whose weights are not here."""
+    missing = {key_of(run) for run in plan.runs if store.read(run) is None}
+    needed = _teachers(run for run in plan.runs if key_of(run) in missing)
+    gone = {key for key, run in needed.items() if key not in missing and _weights_are_gone(run, store)}
+    return [run for run in plan.runs if key_of(run) in missing | gone]
+
+
+def _weights_are_gone(run: Run, store: Store) -> bool:
+    record = store.read(run)
+    return record is not None and record.status == "done" and store.weights(run) is None
+
+
+def teacher_of(run: Run) -> Run | None:
+    """The run that trains a run's teacher; None where nothing does."""
+    teacher = run.experiment.teacher
+    return Run(teacher, 0) if isinstance(teacher, Experiment) else None
+
+
+def _teachers(runs: Iterable[Run]) -> dict[str, Run]:
+    return {key_of(teacher): teacher for run in runs if (teacher := teacher_of(run)) is not None}
+
+
+def ranks_of(experiment: Experiment) -> int:
+    """Devices that the recipe trains on: its batch over what one of them sees."""
+    recipe = experiment.recipe
+    if recipe is None or recipe.per_device_batch is None:
+        return 1
+    return max(1, math.ceil(recipe.batch / recipe.per_device_batch))
+
+
+Seconds = Callable[[Experiment], float]
+
+
+def arrays_of(
+    runs: Sequence[Run], seconds: Seconds, wishes: Wishes, submitted: Mapping[str, str] | None = None
+) -> list[Array]:
+    """The jobs of a plan. An array waits for the jobs that train its teachers, be they of an earlier submission.
+
+    With a limit on jobs at a time, arrays follow one another: Slurm limits each array by itself.
+    """
+    teachers = _teachers(runs)
+    arrays = _packed([run for run in runs if key_of(run) in teachers], Array((), 0, 0), seconds, wishes)
+    place = {
+        key_of(run): (a, j) for a, array in enumerate(arrays) for j, job in enumerate(array.jobs) for run in job.runs
+    }
+    groups: dict[Array, list[Run]] = {}  # by what they wait for
+    for run in runs:
+        if key_of(run) not in teachers:
+            needed = [key_of(teacher) for teacher in [teacher_of(run)] if teacher is not None]
+            after = tuple(place[key] for key in needed if key in place)
+            after_jobs = tuple((submitted or {})[key] for key in needed if key in (submitted or {}))
+            groups.setdefault(Array((), 0, 0, after, after_jobs), []).append(run)
+    for wait, members in groups.items():
+        arrays += _packed(members, wait, seconds, wishes)
+    if wishes.max_parallel is not None:
+        arrays = [replace(array, after=((index - 1, None),) if index else ()) for index, array in enumerate(arrays)]
+    return arrays
+
+
+def _packed(runs: Sequence[Run], wait: Array, seconds: Seconds, wishes: Wishes) -> list[Array]:
+    """Runs that wait for the same as an array without jobs, as arrays of jobs that ask for the same."""
+    by_need: dict[tuple[int, int], list[Job]] = {}
+    by_ranks: dict[int, list[Run]] = {}
+    for run in runs:
+        by_ranks.setdefault(wishes.ranks or ranks_of(run.experiment), []).append(run)
+    for ranks, members in by_ranks.items():
+        for job in _batched(members, ranks, seconds, wishes.batch_minutes * 60):
+            by_need.setdefault((ranks, wishes.minutes or wall_minutes(job.seconds)), []).append(job)
+    return [
+        replace(wait, jobs=tuple(jobs[start : start + ARRAY_SIZE]), ranks=ranks, minutes=minutes)
+        for (ranks, minutes), jobs in by_need.items()
+        for start in range(0, len(jobs), ARRAY_SIZE)
+    ]
+
+
+def _batched(runs: Sequence[Run], ranks: int, seconds: Seconds, limit: float) -> Iterable[Job]:
+    batch: list[Run] = []
+    filled = 0.0
+    for run in runs:
+        more = seconds(run.experiment) / ranks
+        if batch and filled + more > limit:
+            yield _job(batch, ranks, filled)
+            batch, filled = [], 0.0
+        batch.append(run)
+        filled += more
+    if batch:
+        yield _job(batch, ranks, filled)
+
+
+def _job(runs: Sequence[Run], ranks: int, seconds: float) -> Job:
+    own = {key_of(run) for run in runs}
+    needs = tuple(run for key, run in _teachers(runs).items() if key not in own)
+    return Job(tuple(runs), needs, ranks, seconds)
+
+
+def wall_minutes(seconds: float) -> int:
+    """Wall time to ask for: the estimate with a margin, 15 minutes doubled as often as needed, a day at most."""
+    wanted = seconds / 60 * MARGIN + START_MINUTES
+    doublings = math.ceil(math.log2(max(1.0, wanted / SHORTEST_MINUTES)))
+    return min(LONGEST_MINUTES, SHORTEST_MINUTES << doublings)
+
+
+def shared_out(runs: Sequence[Run], places: int, seconds: Seconds, wishes: Wishes) -> list[Job]:
+    """The same runs for each of several places: each takes what no other works on. Each starts somewhere else."""
+    if wishes.ranks not in (None, 1) and places > 1:
+        raise UsageError("runs of several processes take all devices", "--max-parallel 1")
+    teachers = _teachers(runs)
+    first = [run for run in runs if key_of(run) in teachers]
+    rest = [run for run in runs if key_of(run) not in teachers]
+    spent = sum(seconds(run.experiment) for run in runs)
+    ranks = wishes.ranks or 1
+    rotated = [(_turned(first, n, places), _turned(rest, n, places)) for n in range(min(places, len(runs)))]
+    return [Job((*one, *other), (), ranks, spent / len(rotated)) for one, other in rotated]
+
+
+def _turned(runs: list[Run], number: int, places: int) -> list[Run]:
+    at = len(runs) * number // places
+    return runs[at:] + runs[:at]

@@ -1,0 +1,238 @@
+"""Hands jobs to submitit: to Slurm, to processes on this machine, or to this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shlex
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from benchmark import provenance
+from benchmark.errors import BenchmarkError, UsageError
+from benchmark.launch.jobs import Array, Job
+from benchmark.launch.queue import PREFIX
+from benchmark.launch.snapshot import Snapshot, take
+from benchmark.launch.submissions import (
+    Launcher,
+    Place,
+    Submission,
+    SubmittedJob,
+    code_folder,
+    jobs_folder,
+    key_of,
+)
+from benchmark.launch.work import Work
+from benchmark.lease import Holder
+from benchmark.records import Store
+
+SIGNAL_SECONDS = 120  # before a job's time is up: enough to finish a step and write a checkpoint
+KILLED_TIMES = 5  # a job whose process is killed, for its memory say, is queued again this often
+LOCAL_MINUTES = 60 * 24 * 30  # nobody waits for this machine
+
+# After srun. A process that was killed cannot ask to be queued again, so its batch script does; not where the whole
+# job is ending anyway, as a cancelled one is.
+TEARDOWN = """code=$?
+job=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}
+if [ $code -gt 128 ] && [ $code -lt 160 ] && [ "$(squeue --noheader --jobs=$job --format=%T)" = RUNNING ]; then
+    killed={folder}/$job.killed
+    echo "killed by signal $((code - 128)) on $(hostname)" >> "$killed"
+    [ "$(wc -l < "$killed")" -le {times} ] && scontrol requeue $job
+fi
+exit $code"""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What every job asks for."""
+
+    device: str = "cpu"
+    partition: str | None = None
+    cpus: int = 1
+    nodes: int = 1
+    max_parallel: int | None = None
+    requeues: int = 100
+    slurm: dict[str, str] = field(default_factory=dict)  # sbatch's own options, as given
+
+    @property
+    def gpus(self) -> bool:
+        """Whether every process of a run has a GPU."""
+        return self.device.startswith("cuda")
+
+
+@dataclass
+class Submitting:
+    """One submission in the making."""
+
+    store: Store
+    launcher: Launcher
+    resources: Resources
+    settings: dict[str, Any]  # of the runs
+    command: Sequence[str]
+    place: Place = field(init=False)
+    submission: Submission = field(init=False)
+
+    def __post_init__(self) -> None:
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+        self.place = Place(jobs_folder(self.store) / name)
+        self.snapshot: Snapshot = take(code_folder(self.store))
+        self.submission = Submission(
+            name=name,
+            launcher=self.launcher,
+            submitted=time.time(),
+            command=tuple(self.command),
+            code=str(self.snapshot.folder),
+            revision=provenance.revision(),
+        )
+
+    def to_slurm(self, arrays: Sequence[Array]) -> Submission:
+        """Submit every array; each waits for those that it names.
+
+        Raises:
+            BenchmarkError: Slurm refused; what was submitted before stays.
+        """
+        known: list[list[str]] = []
+        for array in arrays:
+            executor = _slurm_executor(self.place.folder, self._python(), self.resources)
+            executor.update_parameters(**self._slurm_parameters(array, _dependency(array, known)))
+            known.append(self._submit(executor, array.jobs))
+        return self.submission
+
+    def to_this_machine(self, jobs: Sequence[Job], devices: Sequence[int]) -> Submission:
+        """A process for each job; job n has the n-th of the devices, or none."""
+        for number, job in enumerate(jobs):
+            executor = submitit.LocalExecutor(
+                self.place.folder, max_num_timeout=self.resources.requeues, python=self._python()
+            )
+            gpus = {"gpus_per_node": job.ranks, "visible_gpus": list(devices[number:][: job.ranks])} if devices else {}
+            executor.update_parameters(
+                timeout_min=LOCAL_MINUTES, tasks_per_node=job.ranks, stderr_to_stdout=True, **gpus
+            )
+            with _own_process_group():
+                self._submit(executor, [job])
+        return self.submission
+
+    def to_this_process(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """Carry the jobs out now, through submitit's debugging executor."""
+        executor = submitit.DebugExecutor(self.place.folder)
+        return [executor.submit(self._work(job)).result() for job in jobs]
+
+    def _submit(self, executor: Any, jobs: Sequence[Job]) -> list[str]:
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # sbatch's complaint is told once, with a fix
+                submitted = executor.submit_array([self._work(job) for job in jobs])
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise self._refused(str(error)) from error
+        local = self.launcher == "local"
+        added = [
+            SubmittedJob(
+                id=one.job_id,
+                runs=tuple(key_of(run) for run in job.runs),
+                process=Holder.process(int(one.job_id)) if local else None,
+            )
+            for one, job in zip(submitted, jobs, strict=True)
+        ]
+        self.submission = self.submission.model_copy(update={"jobs": (*self.submission.jobs, *added)})
+        self.place.write(self.submission)
+        return [job.id for job in added]
+
+    def _refused(self, said: str) -> BenchmarkError:
+        lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in said.strip().splitlines()]
+        message = f"Slurm refused the jobs: {'; '.join(lines)}"
+        if self.submission.jobs:
+            message += f" ({len(self.submission.jobs)} jobs were submitted before)"
+        elif self.place.folder.is_dir():
+            for path in self.place.folder.iterdir():
+                path.unlink()
+            self.place.folder.rmdir()
+        fix = (
+            "`sinfo --summarize` names the partitions; --partition, --gpus, --cpus, --minutes and --slurm KEY=VALUE ask"
+        )
+        return UsageError(message, f"{fix} for others; then run the same command again")
+
+    def _work(self, job: Job) -> Work:
+        return Work(
+            runs=job.runs,
+            needs=job.needs,
+            store=self.store,
+            settings=self.settings,
+            place=self.place.folder,
+            submitted=self.submission.submitted,
+            requeues=self.resources.requeues,
+        )
+
+    def _python(self) -> str:
+        """The snapshot's code, in this interpreter."""
+        environment = self.snapshot.environment() | {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+        return shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable])
+
+    def _slurm_parameters(self, array: Array, dependency: str | None) -> dict[str, Any]:
+        resources = self.resources
+        tasks = -(-array.ranks // resources.nodes)
+        several = ["--kill-on-bad-exit=1"] if array.ranks > 1 else []
+        return {
+            "job_name": f"{PREFIX}{self.submission.name}",
+            "partition": resources.partition,
+            "time": array.minutes,
+            "nodes": resources.nodes,
+            "ntasks_per_node": tasks,
+            "cpus_per_task": resources.cpus,
+            "gpus_per_node": tasks if resources.gpus else None,
+            "signal_delay_s": min(SIGNAL_SECONDS, array.minutes * 60 // 4),
+            "array_parallelism": resources.max_parallel or len(array.jobs),
+            "dependency": dependency,
+            "stderr_to_stdout": True,
+            # srun has not read the job's own --cpus-per-task since Slurm 22.05
+            "srun_args": [f"--cpus-per-task={resources.cpus}", *several],
+            "teardown": TEARDOWN.format(folder=shlex.quote(str(self.place.folder)), times=KILLED_TIMES).splitlines(),
+            "additional_parameters": {"requeue": True, **resources.slurm},
+        }
+
+
+def _slurm_executor(folder: Path, python: str, resources: Resources) -> submitit.SlurmExecutor:
+    try:
+        return submitit.SlurmExecutor(folder, max_num_timeout=resources.requeues, python=python)
+    except RuntimeError as error:
+        raise UsageError(
+            "no Slurm on this machine: srun is not on the path", "log in to the cluster, or --launcher local"
+        ) from error
+
+
+def _dependency(array: Array, known: Sequence[Sequence[str]]) -> str | None:
+    """`afterany`: what could not be trained is told by the runs that need it; nothing waits for ever."""
+    jobs = [known[a][0].split("_")[0] if j is None else known[a][j] for a, j in array.after] + list(array.after_jobs)
+    return f"afterany:{':'.join(jobs)}" if jobs else None
+
+
+@contextlib.contextmanager
+def _own_process_group() -> Iterator[None]:
+    """Processes started here do not hear the terminal's Ctrl-C: it ends the waiting for them, not them."""
+    before = os.getpgid(0)
+    changed = os.getpid() not in (before, os.getsid(0))
+    if changed:
+        os.setpgid(0, 0)
+    try:
+        yield
+    finally:
+        if changed:
+            os.setpgid(0, before)
+
+
+def devices_of(device: str, at_most: int | None) -> list[int]:
+    """The CUDA devices that `--launcher local` may use; none on a CPU."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return []
+    _, _, index = device.partition(":")
+    found = [int(index)] if index else list(range(torch.cuda.device_count()))
+    return found[: at_most or len(found)]

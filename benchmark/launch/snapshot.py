@@ -1,0 +1,81 @@
+"""The code of a submission, copied once: what is edited afterwards does not reach its jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.discovery import EXTRA, ROOT, own_files
+from benchmark.files import storage
+from benchmark.provenance import FROZEN, SOURCES, revision
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A folder with the project's code, and a user's own methods and models beside it."""
+
+    folder: Path
+
+    @property
+    def source(self) -> Path:
+        """What stands first on the jobs' path."""
+        return self.folder / "source"
+
+    @property
+    def extra(self) -> Path:
+        """The files of the folders that $BENCHMARK_EXTRA named."""
+        return self.folder / "extra"
+
+    def environment(self) -> dict[str, str]:
+        """What a process needs to run this code and no other, wherever it starts."""
+        path = os.pathsep.join(filter(None, (str(self.source), os.environ.get("PYTHONPATH", ""))))
+        found = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+        return found | ({EXTRA: str(self.extra)} if self.extra.is_dir() else {})
+
+
+def take(folder: Path) -> Snapshot:
+    """Copy everything that can change a result into `folder`, committed or not; the same code is copied once."""
+    extra = list(own_files(os.environ.get(EXTRA, "")))
+    frozen = json.dumps(revision())
+    digest = hashlib.sha256(frozen.encode())
+    for path in (*_sources(), *extra):
+        name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    snapshot = Snapshot(folder / digest.hexdigest()[:16])
+    if not snapshot.folder.is_dir():
+        with storage(snapshot.folder):
+            partial = Snapshot(folder / f".{uuid.uuid4().hex[:8]}.partial")
+            for path in _sources():
+                _copy(path, partial.source / path.relative_to(ROOT))
+            for path in extra:
+                _copy(path, partial.extra / path.name)
+            (partial.source / FROZEN.name).write_text(frozen)
+            _put_in_place(partial.folder, snapshot.folder)
+    return snapshot
+
+
+def _sources() -> Iterator[Path]:
+    for name in SOURCES:
+        found = ROOT / name
+        paths = [found] if found.is_file() else sorted(found.rglob("*"))
+        yield from (path for path in paths if path.is_file() and "__pycache__" not in path.parts)
+
+
+def _copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    try:
+        partial.rename(target)
+    except OSError:
+        shutil.rmtree(partial)
+        if not target.is_dir():  # else another process was faster, with the same content
+            raise

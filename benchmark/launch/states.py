@@ -1,0 +1,112 @@
+"""Where every run stands, from files and the queue: record, lease, failure, checkpoint, job. Never imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from benchmark.experiment import Run
+from benchmark.launch.queue import Queue, Queued
+from benchmark.launch.submissions import Place, Submission, key_of, submissions
+from benchmark.lease import holder_of
+from benchmark.records import Record, RunPaths, Store, Unreadable, read_record
+
+NAMES = ("done", "running", "queued", "stopped", "failed", "diverged", "skipped", "unreadable", "missing")
+
+
+@dataclass(frozen=True)
+class State:
+    """One of NAMES and, where there is something to say, why."""
+
+    name: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Given:
+    """The last job that a run was given to."""
+
+    place: Place
+    submission: Submission
+    job: str
+    queued: Queued | None  # None: the job has ended
+
+    @property
+    def log(self) -> str:
+        """For people."""
+        path = self.place.log(self.job)
+        return f"log {path}" if path.exists() else f"no log yet, it will be {path}"
+
+
+class States:
+    """Looks once at submissions and queue, and at a run's files when asked."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @cached_property
+    def _given(self) -> dict[str, Given]:
+        known = submissions(self.store)
+        queue = Queue.ask(known)
+        found: dict[str, Given] = {}
+        for place, submission in known:
+            for job in submission.jobs:
+                queued = queue.of(submission, job.id)
+                for run in job.runs:
+                    # Several processes of this machine are given the same runs: one that lives says more.
+                    if queued is not None or run not in found or found[run].submission is not submission:
+                        found[run] = Given(place, submission, job.id, queued)
+        return found
+
+    def job_of(self, run: Run) -> str | None:
+        """The job that has the run to do and has not ended; a run that failed in it is not to be done."""
+        given = self._given.get(key_of(run))
+        if given is None or given.queued is None or _failed_since(given, self.store.paths(run)):
+            return None
+        return given.job
+
+    def of(self, run: Run) -> State:
+        """A run's state."""
+        paths = self.store.paths(run)
+        record = read_record(paths.record)
+        if isinstance(record, Record):
+            return State(record.status, record.reason)
+        if isinstance(record, Unreadable):
+            return State("unreadable", f"{record.path}: {record.reason}")
+        given = self._given.get(key_of(run))
+        holder = holder_of(paths.lease)
+        if holder is not None:
+            job = f", job {given.job}, {given.log}" if given is not None and given.queued is not None else ""
+            return State("running", f"process {holder.pid} on {holder.host}{job}")
+        if given is not None and given.queued is not None and not _failed_since(given, paths):
+            return State("queued", f"job {given.job}: {given.queued.why or 'runs, and will come to it'}")
+        if paths.failure.exists():
+            log = f", {given.log}" if given is not None and _failed_since(given, paths) else ""
+            return State("failed", f"{_last_line(paths.failure)} ({paths.failure}{log})")
+        stopped = any(
+            paths.work.glob(f"*{paths.checkpoint.name}")
+        )  # the last, the one before, or one being put in place
+        if given is not None and not given.place.cancelled.exists():
+            return State("failed", f"job {given.job} ended without a record: {_end_of(given)}, {given.log}")
+        return State("stopped", "goes on from its checkpoint") if stopped else State("missing")
+
+
+def _failed_since(given: Given, paths: RunPaths) -> bool:
+    return paths.failure.exists() and paths.failure.stat().st_mtime > given.submission.submitted
+
+
+def _end_of(given: Given) -> str:
+    """The last thing known of a job that has ended."""
+    killed = given.place.killed(given.job)
+    return _last_line(killed) or _last_line(given.place.log(given.job)) or "nothing is known of it"
+
+
+def _last_line(path: Path) -> str:
+    """The last line that says something; empty where there is none."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -1,0 +1,114 @@
+"""What was submitted, in files: which job carries out which runs. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.experiment import Run
+from benchmark.files import write_text
+from benchmark.lease import Holder
+from benchmark.records import Store
+
+Launcher = Literal["slurm", "local", "debug"]
+
+
+class SubmittedJob(BaseModel):
+    """A job and the runs that it was given."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str = Field(
+        description="as squeue shows it: 17_3 is job 3 of array 17; the process's number with --launcher local"
+    )
+    runs: tuple[str, ...] = Field(description="identity and repetition, such as 0123456789abcdef-r0")
+    process: Holder | None = Field(None, description="with --launcher local: the process that minds the job")
+
+
+class Submission(BaseModel):
+    """One call of `run --launcher`. The file is written again after every array, so it never misses a job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    launcher: Launcher
+    submitted: float = Field(description="seconds since 1970")
+    command: tuple[str, ...] = Field(description="as it was typed")
+    code: str = Field(description="the snapshot's folder")
+    revision: dict[str, str | bool | None] = {}
+    jobs: tuple[SubmittedJob, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A submission's folder: its file, its jobs' logs and pickles."""
+
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        """What was submitted."""
+        return self.folder / "submission.json"
+
+    @property
+    def cancelled(self) -> Path:
+        """Is there once the submission is cancelled: no job of it is queued again."""
+        return self.folder / "cancelled"
+
+    def log(self, job: str) -> Path:
+        """What a job printed, errors included."""
+        return self.folder / f"{job}_0_log.out"
+
+    def result(self, job: str) -> Path:
+        """Is there once a job has ended by itself."""
+        return self.folder / f"{job}_0_result.pkl"
+
+    def killed(self, job: str) -> Path:
+        """One line for each time the job's process was killed."""
+        return self.folder / f"{job}.killed"
+
+    def read(self) -> Submission | None:
+        """The submission, None where there is none or it was cut off."""
+        try:
+            return Submission.model_validate_json(self.file.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def write(self, submission: Submission) -> None:
+        """Put the file in place, whole."""
+        write_text(self.file, submission.model_dump_json(indent=1, exclude_defaults=True) + "\n")
+
+
+def jobs_folder(store: Store) -> Path:
+    """Where submissions lie."""
+    return store.runs / "jobs"
+
+
+def code_folder(store: Store) -> Path:
+    """Where snapshots of code lie."""
+    return store.runs / "code"
+
+
+def key_of(run: Run) -> str:
+    """A run's name in submissions, the same as its working folder's."""
+    return f"{run.experiment.identity}-r{run.repetition}"
+
+
+def submissions(store: Store) -> list[tuple[Place, Submission]]:
+    """Every submission of these runs, the oldest first."""
+    folder = jobs_folder(store)
+    places = [Place(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    found = [(place, place.read()) for place in places]
+    return sorted(
+        ((place, submission) for place, submission in found if submission is not None),
+        key=lambda pair: (pair[1].submitted, pair[1].name),
+    )
+
+
+def logs_of(place: Place, job: str) -> Iterable[Path]:
+    """The logs of every process of a job that exist."""
+    return sorted(place.folder.glob(f"{job}_*_log.out"))

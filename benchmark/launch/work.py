@@ -1,0 +1,139 @@
+"""What a job does: its runs, through the same path as `run`; asked to stop, it checkpoints and is queued again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.experiment import Plan, Run
+from benchmark.launch.jobs import teacher_of
+from benchmark.launch.stopping import Flag, noting
+from benchmark.launch.submissions import Place, key_of
+from benchmark.records import Store
+
+if TYPE_CHECKING:
+    from submitit.core.utils import DelayedSubmission
+
+    from benchmark.launch.local import Outcome
+
+SECONDS = 30.0  # what a busy controller may take to answer
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job. submitit pickles it, calls it where the job runs, and queues what `checkpoint` returns.
+
+    submitit's own handler would queue the job again at once, in the middle of a step. Here a signal only sets a flag;
+    the loop finishes its step and writes its checkpoint, and then submitit's handler is called. So it does not matter
+    which signal a cluster sends, nor that submitit takes every signal to a job of less than ten minutes for a time-out:
+    `requeues` bounds both kinds.
+    """
+
+    runs: tuple[Run, ...]
+    needs: tuple[Run, ...]
+    store: Store
+    settings: dict[str, Any]
+    place: Path
+    submitted: float
+    requeues: int
+
+    def __call__(self) -> dict[str, Any]:
+        """Carry out the runs; counts, and why runs failed."""
+        again = _requeue_of_submitit()
+        flag = Flag()
+        with noting(flag, _time_signal(), signal.SIGTERM):
+            outcome = self._carry_out(flag)
+            for run, reason in outcome.failed:
+                print(f"FAILED {run.label}: {reason}", flush=True)
+            if outcome.stopped and again is not None and self._may_go_on(flag):
+                print(f"stopped: queued again ({self.requeues} times at most)", flush=True)
+                again()
+        return {
+            "done": len(outcome.done) + len(outcome.already),
+            "failed": [(run.label, reason) for run, reason in outcome.failed],
+            "stopped": outcome.stopped,
+        }
+
+    def checkpoint(self) -> DelayedSubmission | None:
+        """What to queue: the same with one time less; None ends it."""
+        from submitit.core.utils import DelayedSubmission
+
+        return DelayedSubmission(replace(self, requeues=self.requeues - 1)) if self.requeues > 0 else None
+
+    def _carry_out(self, flag: Flag) -> Outcome:
+        from benchmark.commands.run import pick_device
+        from benchmark.engine.training import Settings
+        from benchmark.launch.local import Local
+        from benchmark.launch.progress import reporting
+
+        _join_ranks()
+        every = (*self.needs, *self.runs)
+        broken = [run for run in every if self._teacher_failed(run)]
+        device = pick_device(self.settings["device"])
+        settings = Settings(store=self.store, stop=flag, **{**self.settings, "device": device})
+        with reporting(settings, len(every) - len(broken)) as reported:
+            outcome = Local(reported).carry_out(Plan(runs=[run for run in every if run not in broken]))
+        for run in broken:
+            outcome.fail(run, f"its teacher failed: see {self.store.paths(teacher_of(run) or run).failure}")
+        return outcome
+
+    def _teacher_failed(self, run: Run) -> bool:
+        """Whether the job that was to train a run's teacher has tried and failed: nobody tries again by himself."""
+        needed = teacher_of(run) or run
+        if key_of(needed) not in map(key_of, self.needs) or self.store.read(needed) is not None:
+            return False
+        failure = self.store.paths(needed).failure
+        return failure.exists() and failure.stat().st_mtime > self.submitted
+
+    def _may_go_on(self, flag: Flag) -> bool:
+        """Whether the job was stopped for another one's sake or for its time, not because somebody cancelled it."""
+        if Place(self.place).cancelled.exists():
+            return False
+        if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+            return flag.number == _time_signal()  # on this machine, whoever sends SIGTERM means it
+        return not _cancelled()
+
+
+def _cancelled() -> bool:
+    """Whether Slurm ends the job although it has time left. A preempted one still counts as running."""
+    from submitit import JobEnvironment
+
+    try:
+        command = ["squeue", "--noheader", f"--jobs={JobEnvironment().job_id}", "--format=%T %L"]
+        state, left = subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS, check=True
+        ).stdout.split()
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return False
+    return state in ("COMPLETING", "CANCELLED") and left not in ("INVALID", "0:00")
+
+
+def _time_signal() -> signal.Signals:
+    from submitit.core.job_environment import JobEnvironment
+
+    return signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
+
+
+def _requeue_of_submitit() -> Callable[[], None] | None:
+    """Its handler: pickles what `checkpoint` returns, asks the cluster to queue the job again, and leaves."""
+    number = _time_signal()
+    handler = signal.getsignal(number)
+    return (lambda: handler(number, None)) if callable(handler) else None
+
+
+def _join_ranks() -> None:
+    """Tell the processes of a run of each other, in the words that torch.distributed reads."""
+    from submitit import JobEnvironment
+    from submitit.helpers import TorchDistributedEnvironment
+
+    try:
+        several = JobEnvironment().num_tasks > 1
+    except RuntimeError:  # in no job: --launcher debug
+        return
+    if several:
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)

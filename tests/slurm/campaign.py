@@ -1,0 +1,192 @@
+"""Faults, put into jobs of a real Slurm while they train, and what must be there after all of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster import Cluster
+from small import command, environment, store_in
+
+from benchmark.experiment import Run
+from benchmark.launch.submissions import key_of
+from benchmark.lease import holder_of
+
+SECONDS = 240.0  # what anything here may take
+
+
+def until(holds: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
+    """Look every now and then; fail after a while."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s until {what}"
+        time.sleep(0.05)
+
+
+@dataclass
+class Laboratory:
+    """A folder that is submitted from, the cluster, and the faults so far."""
+
+    folder: Path
+    cluster: Cluster
+    faults: list[str] = field(default_factory=list)
+    _watched: dict[str, Run] = field(default_factory=dict)
+    _asleep: dict[str, int] = field(default_factory=dict)  # processes by run
+    _watcher: threading.Thread | None = None
+
+    def call(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """The project's command line, in the folder."""
+        environ = environment(SLURM_CONF=str(self.cluster.configuration), **more)
+        return subprocess.run(
+            command(*arguments), capture_output=True, text=True, env=environ, cwd=self.folder, timeout=SECONDS
+        )
+
+    def submit(self, suite: Path, *more: str) -> subprocess.CompletedProcess[str]:
+        """`run --launcher slurm` with what suits tiny runs."""
+        given = ("--device", "cpu", "--threads", "1", "--checkpoint-seconds", "0.3")
+        return self.call("run", str(suite), "--launcher", "slurm", *given, *more)
+
+    def done(self, runs: list[Run]) -> bool:
+        """Whether every run has a record."""
+        return all(store_in(self.folder).read(run) is not None for run in runs)
+
+    def wait_for(self, runs: list[Run]) -> None:
+        """Until every run has a record; the logs, where that takes too long."""
+        try:
+            until(lambda: self.done(runs), f"{len(runs)} runs are done")
+        except AssertionError as error:
+            logs = [path.read_text()[-1500:] for path in sorted(self.folder.glob("runs/jobs/*/*.out"))]
+            queue = self.cluster.control("squeue", "--array").stdout
+            raise AssertionError("\n".join([str(error), queue, *logs])) from error
+
+    def frozen(self, run: Run) -> int:
+        """The process that trains a run, stopped by SIGSTOP in the middle of an epoch as soon as it was watched."""
+        self.watch([run])
+        until(lambda: key_of(run) in self._asleep, f"{run.label} has a checkpoint")
+        assert store_in(self.folder).read(run) is None, f"{run.label} was too fast: give it more epochs"
+        return self._asleep.pop(key_of(run))
+
+    def watch(self, runs: list[Run]) -> None:
+        """Have runs stopped once each, in the middle of an epoch, whenever they come to it."""
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._put_to_sleep, daemon=True)
+            self._watcher.start()
+        self._watched.update({key_of(run): run for run in runs if key_of(run) not in self._asleep})
+
+    def _put_to_sleep(self) -> None:
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            for key, run in list(self._watched.items()):
+                paths = store_in(self.folder).paths(run)
+                holder = holder_of(paths.lease)
+                if paths.checkpoint.exists() and holder is not None:
+                    os.kill(holder.pid, signal.SIGSTOP)
+                    self._asleep[key] = holder.pid
+                    del self._watched[key]
+            time.sleep(0.02)
+
+    def job_of(self, pid: int) -> str:
+        """The Slurm job of a process, as Slurm's commands take it."""
+        environ = dict(
+            pair.split("=", 1) for pair in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in pair
+        )
+        if "SLURM_ARRAY_JOB_ID" in environ:
+            return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+        return environ["SLURM_JOB_ID"]
+
+    def log_of(self, job: str) -> str:
+        """What a job printed, over all its starts."""
+        (path,) = self.folder.glob(f"runs/jobs/*/{job}_0_log.out")
+        return path.read_text()
+
+    def signalled(self, run: Run, name: str) -> str:
+        """Fault: a signal by way of Slurm, as a site's own preemption sends it."""
+        pid = self.frozen(run)
+        job = self.job_of(pid)
+        assert self.cluster.control("scancel", f"--signal={name}", job).returncode == 0
+        until(lambda: _pending(pid, signal.Signals[f"SIG{name}"]), f"{name} has reached {run.label}")
+        os.kill(pid, signal.SIGCONT)
+        self.faults.append(f"SIG{name} to {run.label}")
+        return job
+
+    def timed_out(self, run: Run, pid: int) -> str:
+        """Fault: Slurm's own warning that the time is nearly up, for a frozen process."""
+        job = self.job_of(pid)
+        until(lambda: not _lives(pid), f"the time of {run.label} is up")  # Slurm sends SIGCONT before its warning
+        self.faults.append(f"time-out of {run.label}")
+        return job
+
+    def preempted(self, run: Run) -> str:
+        """Fault: a job of a better partition takes the node. Slurm sends SIGTERM, and SIGKILL 20 seconds later."""
+        pid = self.frozen(run)
+        job = self.job_of(pid)
+        urgent = ("sbatch", "--wait", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true")
+        assert self.cluster.control(*urgent).returncode == 0
+        assert not _lives(pid)  # Slurm has sent SIGCONT first
+        self.faults.append(f"preemption of {run.label}")
+        return job
+
+    def killed(self, run: Run) -> str:
+        """Fault: kill -9 of the worker."""
+        pid = self.frozen(run)
+        job = self.job_of(pid)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not _lives(pid), "the worker is dead")
+        self.faults.append(f"kill -9 of {run.label}")
+        return job
+
+    def node_restarted(self, run: Run) -> None:
+        """Fault: slurmd ends and comes back while a job trains."""
+        pid = self.frozen(run)
+        self.cluster.stop_node()
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(1)
+        self.cluster.start_node()
+        self.faults.append(f"slurmd stopped and started under {run.label}")
+
+    def node_lost(self, run: Run) -> str:
+        """Fault: everything on the node dies at once, slurmd, its step managers and the worker; then it boots."""
+        pid = self.frozen(run)
+        job = self.job_of(pid)
+        self.cluster.crash_node()
+        until(lambda: not _lives(pid), "the worker is dead")
+        self.cluster.start_node()
+        self.faults.append(f"node lost under {run.label}")
+        return job
+
+
+def _pending(pid: int, number: int) -> bool:
+    """Whether a signal waits for a stopped process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def lost(runs: list[Run], folder: Path, undisturbed: Path) -> list[str]:
+    """Runs without a record, with several, or with another outcome than the undisturbed one's."""
+    bad = []
+    for run in runs:
+        found, wanted = store_in(folder).read(run), store_in(undisturbed).read(run)
+        assert wanted is not None, f"the undisturbed {run.label} has no record"
+        if found is None or found.outcome() != wanted.outcome() or found.weights_sha256 is None:
+            bad.append(run.label)
+    return bad
+
+
+def half_written(folder: Path) -> list[Path]:
+    """What an atomic writer, a lease or submitit leaves behind when it is cut off."""
+    names = ("*.partial", "*.save_tmp", "lease.json", "*.unreadable-*", "*checkpoint.pt")
+    return [path for name in names for root in ("runs", "results") for path in (folder / root).rglob(name)]

@@ -1,0 +1,32 @@
+"""One Slurm for all tests of this folder, and a place to submit from."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from campaign import Laboratory
+from cluster import Cluster, Impossible
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A real Slurm; skips where there can be none."""
+    with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder:
+        made = Cluster(Path(folder), cpus=6)
+        try:
+            made.up()
+        except Impossible as reason:
+            made.down()
+            pytest.skip(f"no Slurm: {reason}")
+        yield made
+        made.down()
+
+
+@pytest.fixture
+def laboratory(workplace: Path, cluster: Cluster) -> Laboratory:
+    """An empty folder to submit from; the queue holds no job of another test."""
+    cluster.empty()
+    return Laboratory(workplace, cluster)
