@@ -27,11 +27,12 @@ ASK_ABOVE_HOURS = 8.0
 
 def main(arguments: argparse.Namespace) -> int:
     """Run suites; the exit code. Of several processes that torchrun started, one speaks for all."""
-    from benchmark.engine.ranks import joined, local_device
-
     suites = suites_of(arguments)
     if arguments.launcher is not None:
         return _launched(arguments, suites)
+
+    from benchmark.engine.ranks import joined, local_device
+
     device = local_device(pick_device(arguments.device))
     with joined(device) as ranks:
         if ranks.leads:
