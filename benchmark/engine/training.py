@@ -129,7 +129,8 @@ class Training:
         self.optimizer = make_optimizer(self.recipe, modules)
         self.generator = generator("method-noise", run.repetition, experiment.identity, device=self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=experiment.precision == "fp16")
-        self.moment = Moment(torch.zeros((), device=self.device), torch.zeros((), device=self.device), self.generator)
+        start = [torch.zeros((), device=self.device) for _ in range(3)]
+        self.moment = Moment(start[0], start[1], self.generator, step=start[2])
 
     def _pair(self, student: Network, teacher: Network) -> Pair:
         example = self.data.example().cpu()
@@ -184,6 +185,8 @@ class Training:
         set_learning_rate(self.optimizer, learning_rate(self.recipe, done))
         self.moment.epoch.fill_(self.epoch)
         self.moment.progress.fill_(done / self.recipe.epochs)
+        assert self.moment.step is not None
+        self.moment.step.fill_(self.epoch * self.steps + self.step)
         batch = self.data.batch(plan, self.step * self.recipe.batch, self.recipe.batch)
         with precision.autocast(self.run_id.experiment.precision, self.device):
             seen = {}
