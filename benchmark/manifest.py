@@ -65,7 +65,7 @@ class Setting(_Strict):
     group: str | None = None
     note: str | None = None
     unstated: str | None = Field(None, description="what of the protocol the source leaves open")
-    pending: list[str] | None = Field(None, description="what is not available yet: `method fgd`, `task detection`")
+    pending: list[str] | None = Field(None, description="what is not available yet: `method maskd`, `task detection`")
     not_verifiable: str | None = Field(None, description="why nobody outside can verify the number")
 
 
