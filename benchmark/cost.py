@@ -231,7 +231,7 @@ def method_cost(method: Method, pair: Pair, batch: int) -> MethodCost:
         for tensor in student.values():
             tensor.requires_grad_()
         labels = torch.empty(batch, dtype=torch.int64)
-        moment = Moment(torch.zeros(()), torch.zeros(()), torch.Generator())
+        moment = Moment(torch.zeros(()), torch.zeros(()), torch.Generator(), step=torch.zeros(()))
         with FlopCounterMode(display=False) as counter:
             losses = method.losses(student, teacher, Batch(torch.empty(batch), labels, labels), moment)
             forward = int(counter.get_total_flops())

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from benchmark.data.locate import (
+    DENSE_STAND_INS,
     GENERATED,
     GENERATED_FOLDER,
     GENERATED_FOLDER_VERSION,
@@ -135,8 +136,8 @@ def experiment_of(
 ) -> Experiment | None:
     """The experiment behind a cell; None where something it needs is pending or not said.
 
-    `stand_in` takes the generated data set in place of a CIFAR-100 that is not at hand. In profile smoke, the generated
-    image folder is taken in place of the data sets that are `absent`.
+    `stand_in` takes the generated data set in place of a CIFAR-100 that is not at hand. In profile smoke, generated
+    sets of files are taken in place of the data sets that are `absent`.
     """
     setting = cell.setting
     if setting.pending or setting.student is None or setting.recipe is None or setting.data is None:
@@ -163,7 +164,8 @@ def experiment_of(
     elif setting.teacher is not None:
         teacher = setting.teacher
     if setting.subject == "teacher":
-        return evaluation(teacher, data, profile_name) if isinstance(teacher, TeacherSpec) else teacher
+        task = setting.task or "classification"
+        return evaluation(teacher, data, profile_name, task) if isinstance(teacher, TeacherSpec) else teacher
     if setting.method is None:
         return None
     method = cell.method()
@@ -179,7 +181,9 @@ def experiment_of(
 
 def _data(name: str, holdout: int | None, profile: Profile, stand_in: bool, absent: Collection[str]) -> Data:
     in_folder = name in IMAGE_FOLDERS
-    if in_folder and name in absent:
+    if name in DENSE_STAND_INS:
+        name = DENSE_STAND_INS[name] if name in absent else name
+    elif in_folder and name in absent:
         name = GENERATED_FOLDER
     elif not in_folder and stand_in:
         name = GENERATED
@@ -192,10 +196,10 @@ def plain() -> MethodSpec:
     return MethodSpec.parse("none")
 
 
-def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName) -> Experiment:
+def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName, task: str = "classification") -> Experiment:
     """Given weights on a data set, without training."""
     return Experiment(
-        task="classification",
+        task=task,
         data=data,
         student=teacher.model,
         method=plain(),
@@ -207,6 +211,8 @@ def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName) -> Experi
 
 def _profiled(settings: Recipe, profile: Profile) -> Recipe:
     changed = settings.scaled_to(profile.epochs) if profile.epochs else settings
+    if profile.short_side and settings.augmentation == "detection":
+        changed = changed.model_copy(update={"short_sides": (profile.short_side,)})
     if not profile.batch:
         return changed
     whole, part = settings.batch, settings.per_device_batch
@@ -251,7 +257,7 @@ class Selection:
     profile: ProfileName | None = None
     all_rows: bool = False
     stand_in: bool = False
-    absent: frozenset[str] = frozenset()  # image folders that are not at hand
+    absent: frozenset[str] = frozenset()  # data sets of files that are not at hand
 
     def takes(self, cell: Cell) -> bool:
         """Whether a cell's row, column, method or pair matches a pattern, if any is given."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NoReturn
+from typing import ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.errors import CannotServe
-from benchmark.models.taps import Network, Tap
+from benchmark.models.taps import Network, Tap, resolve_roles
 from methods.options import MethodOptions
 
 # Taps are roles, the same words for every network family.
@@ -20,6 +20,12 @@ PREACTS = "stage[0-9].preact"
 PRE_POOL = "pre_pool"
 EMBEDDING = "embedding"
 LOGITS = "logits"
+# Dense networks. Levels count from the finest; a second head has roles of its own.
+FPN = "fpn.[0-9]"  # what the neck gives to the heads, B,C,H,W
+CLS_SCORES = "cls_scores.[0-9]"  # class logits of a dense head (a two-stage detector's RPN), B,anchors*classes,H,W
+BBOX_PREDS = "bbox_preds.[0-9]"  # its box regressions, B,anchors*4,H,W; RepPoints: the refined points
+ROI_CLS_SCORES = "roi.cls_scores"  # class logits of the (first) RoI head, R,classes+1, on the same proposals in both
+ROI_BBOX_PREDS = "roi.bbox_preds"  # its box regressions, R,4*classes, or R,4 where all classes share one box
 
 Outputs = Mapping[str, Tensor]  # role -> tensor: maps B,C,H,W, vectors B,C
 
@@ -42,14 +48,36 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Annotation:
+    """The ground truth of one image, in pixels of the network's input: as resized and augmented, not as stored."""
+
+    boxes: Tensor  # N,4: x1, y1, x2, y2; N may be 0
+    labels: Tensor  # N: classes as integers
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """Height and width of one image of a batch, in pixels of the network's input."""
+
+    real: tuple[int, int]  # without padding: `img_shape` in mmdet
+    padded: tuple[int, int]  # of the batch's tensor, the same for all its images: `batch_input_shape` in mmdet
+
+
+@dataclass(frozen=True)
 class Batch:
-    """One mini-batch. `indices` are positions in the training set; annotations and sizes serve detection."""
+    """One mini-batch. `indices` are positions in the training set; annotations and sizes are one an image."""
 
     inputs: Tensor
     targets: Tensor
     indices: Tensor
-    annotations: Any = None
-    sizes: Any = None
+    annotations: tuple[Annotation, ...] | None = None
+    sizes: tuple[ImageSize, ...] | None = None
+
+    def boxes(self) -> tuple[tuple[Tensor, ImageSize], ...]:
+        """Each image's ground-truth boxes N,4 and its size, or `CannotServe` where this batch has none."""
+        if self.annotations is None or self.sizes is None:
+            raise CannotServe("the batch has no ground-truth boxes", "detection data sets have them")
+        return tuple((a.boxes, size) for a, size in zip(self.annotations, self.sizes, strict=True))
 
 
 def _alone(tensor: Tensor) -> Tensor:
@@ -60,9 +88,10 @@ def _alone(tensor: Tensor) -> Tensor:
 class Moment:
     """When a step happens, and the randomness and the other ranks it may use.
 
-    `epoch` counts completed epochs and `progress` the completed fraction of the whole training; both are scalar
-    tensors on the device, so that a captured step reads fresh values without touching the host. Where several ranks
-    share a batch, `part` is this one's place and their number: all draw the whole batch's noise and keep their own.
+    `epoch` counts completed epochs, `step` completed optimiser steps, and `progress` is the completed fraction of the
+    whole training; all are scalar tensors on the device, so that a captured step reads fresh values without touching
+    the host. Where several ranks share a batch, `part` is this one's place and their number: all draw the whole
+    batch's noise and keep their own.
     """
 
     epoch: Tensor
@@ -70,6 +99,15 @@ class Moment:
     generator: torch.Generator
     gather: Callable[[Tensor], Tensor] = _alone
     part: tuple[int, int] = (0, 1)
+    step: Tensor | None = None  # none where a loop does not count: what needs it then fails, by `ramp`
+
+    def ramp(self, steps: int) -> Tensor:
+        """A linear warm-up: the share of `steps` that is done, at most 1."""
+        if steps == 0:
+            return torch.ones_like(self.progress)
+        if self.step is None:
+            raise CannotServe("a warm-up counts steps, and this training loop does not", "set the warm-up to 0")
+        return (self.step / steps).clamp(max=1.0)
 
     def normal_like(self, tensor: Tensor) -> Tensor:
         """Standard normal noise of a tensor's shape B,..., type and device, from this run's own stream."""
@@ -158,6 +196,22 @@ class Method(nn.Module):
     def merge(self, student: nn.Module) -> nn.Module:
         """Undo `wrap_student` at export: the plain network, equal in outputs."""
         return student
+
+    def shared_roles(self, pair: Pair, *patterns: str) -> tuple[str, ...]:
+        """The roles that names or patterns match, in the student's order; a pair that differs in them is skipped."""
+        roles = resolve_roles(patterns, pair.student_shapes)
+        if set(roles) != set(resolve_roles(patterns, pair.teacher_shapes)):
+            self.skip(f"student and teacher have different taps {', '.join(map(repr, patterns))}")
+        return roles
+
+    def pyramid_roles(self, pair: Pair, pattern: str) -> tuple[str, ...]:
+        """Shared roles of a pyramid: maps of one H x W in both networks, or the pair is skipped."""
+        roles = self.shared_roles(pair, pattern)
+        for role in roles:
+            student, teacher = pair.student_shapes[role], pair.teacher_shapes[role]
+            if len(student) != 3 or student[1:] != teacher[1:]:
+                self.skip(f"{role} is {student} in the student and {teacher} in the teacher, not two maps of one size")
+        return roles
 
     def skip(self, reason: str) -> NoReturn:
         """Say that this pair cannot be served, and why."""

@@ -66,6 +66,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
             compile=arguments.compile,
             asked={"device": arguments.device},
             source=source,
+            data_dir=arguments.data_dir,
             checkpoint_seconds=arguments.checkpoint_seconds,
             workers=arguments.workers,
             ranks=ranks,

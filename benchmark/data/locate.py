@@ -34,6 +34,8 @@ GENERATED_VERSION = "generated-v1"  # raised when its images change
 GENERATED_FOLDER = "generated-imagefolder"  # the same for ImageNet: JPEG files in its layout
 GENERATED_FOLDER_VERSION = "generated-imagefolder-v1"
 IMAGE_FOLDERS = frozenset({"imagenet", "imagenet100", GENERATED_FOLDER})
+# What stands in for the data sets of detection and segmentation in smoke runs; the version is part of the name.
+DENSE_STAND_INS = {"coco2017": "generated-coco-v1", "cityscapes": "generated-cityscapes-v1"}
 
 FOLDER = "cifar-100-python"
 FILES = {  # md5 sums as torchvision.datasets.CIFAR100 has them

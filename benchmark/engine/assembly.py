@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.engine.average import Average
@@ -94,12 +94,16 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
         teacher_metrics=teacher_metrics,
         optimizer=make_optimizer(recipe, modules),
         scaler=torch.amp.GradScaler(device.type, enabled=experiment.precision == "fp16"),
-        moment=Moment(torch.zeros((), device=device), torch.zeros((), device=device), noise, ranks.gather, part),
+        moment=Moment(*_scalars(2, device), noise, ranks.gather, part, *_scalars(1, device)),
         trained=_exchanging(distiller, ranks),
         shards=shards,
         average=Average(student, recipe.ema) if recipe.ema else None,
         not_in_student=tuple(wish for wish in ("dropout", "drop_path") if wishes[wish] and not entry.takes(wish)),
     )
+
+
+def _scalars(count: int, device: torch.device) -> list[Tensor]:
+    return [torch.zeros((), device=device) for _ in range(count)]
 
 
 def _exchanging(distiller: Distiller, ranks: Ranks) -> nn.Module:

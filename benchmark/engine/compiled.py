@@ -111,7 +111,7 @@ class Compiled:
         moment = self.parts.moment
         with self._undone(), precision():
             seen = self._taught_eagerly(batch.inputs)
-            recording = Recording(moment.epoch, moment.progress, moment.generator, moment.gather)
+            recording = Recording(moment.epoch, moment.progress, moment.generator, moment.gather, step=moment.step)
             expected = float(self.parts.distiller(batch, seen, recording).total.detach())
         self._draws = recording.draws
         try:
@@ -143,7 +143,7 @@ class Compiled:
             return step
         draws = [draw(moment) for draw in self._draws]
         total, terms, tracked = self._losses(
-            batch.inputs, batch.targets, batch.indices, dict(seen), moment.epoch, moment.progress, draws
+            batch.inputs, batch.targets, batch.indices, dict(seen), moment.epoch, moment.progress, moment.step, draws
         )
         return Step(total, terms, tracked)
 
@@ -155,9 +155,10 @@ class Compiled:
         seen: dict[str, Tensor],
         epoch: Tensor,
         progress: Tensor,
+        step: Tensor | None,
         draws: list[Tensor],
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        moment = Drawn(epoch, progress, None, draws=list(draws))  # type: ignore[arg-type]
+        moment = Drawn(epoch, progress, None, step=step, draws=list(draws))  # type: ignore[arg-type]
         found = self.parts.distiller(Batch(inputs, targets, indices), seen, moment)
         return found.total, dict(found.terms), dict(found.tracked)
 

@@ -34,6 +34,8 @@ class Stepper:
         set_learning_rate(parts.optimizer, learning_rate(self.recipe, epochs_done))
         moment.epoch.fill_(int(epochs_done))
         moment.progress.fill_(epochs_done / self.recipe.epochs)
+        if moment.step is not None:
+            moment.step.fill_(number)
         parts.optimizer.zero_grad(set_to_none=True)
         for index, shard in enumerate(parts.shards.cut(batch)):
             with parts.shards.around(parts.trained, index, number):

@@ -67,6 +67,7 @@ class Settings:
     source: DataSource | None = None
     workers: int | None = None  # processes that decode image files; None: a share of the cores
     ranks: Ranks = ALONE
+    data_dir: Path | None = None  # where the user says that data sets of files lie
     checkpoint_seconds: float = 60.0
     stop: Event = field(default_factory=Event)
     say: Callable[[str], None] = print

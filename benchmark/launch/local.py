@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from benchmark.files import storage, sweep_partials, write_text
 from benchmark.lease import Held, lease
 from benchmark.recipe import Recipe
 from benchmark.records import Record, Unreadable, read_record
+from benchmark.tasks import dense
 from benchmark.tasks.classification import load_data
 from benchmark.tasks.data import ClassificationData
 
@@ -207,11 +209,21 @@ class Local:
         self.settings.say(summary(run, record))
 
     def _one(self, run: Run) -> Record:
+        if run.experiment.task in dense.TASKS:
+            return self._dense(run)
         data = self.settings.ranks.leader_first(lambda: self._data_of(run))
         if run.experiment.recipe is None:
             return evaluated(run, data, self.settings)
         try:
             return Training(run, data, self.settings).run()
+        except CannotServe as reason:
+            return skipped(run, reason, self.settings)
+
+    def _dense(self, run: Run) -> Record:
+        from benchmark.dense.training import carried_out
+
+        try:
+            return carried_out(run, self.settings)
         except CannotServe as reason:
             return skipped(run, reason, self.settings)
 
@@ -241,8 +253,11 @@ def summary(run: Run, record: Record) -> str:
     """One line on a finished run."""
     if record.status != "done":
         return f"{run.label}: {record.status}: {record.reason}"
-    accuracy = f"top-1 {record.last['top1']:.2f} (best {record.best['top1']:.2f})"
-    return f"{run.label}: {accuracy} in {record.seconds:.0f} s, {record.images_per_second or 0:,.0f} images/s"
+    main = dense.MAIN_METRICS.get(run.experiment.task, "top1")
+    shown = {"top1": "top-1", "ap": "AP", "miou": "mIoU"}[main]
+    accuracy = f"{shown} {record.last.get(main, math.nan):.2f} (best {record.best.get(main, math.nan):.2f})"
+    pace = f"{record.images_per_second:,.4g} images/s" if record.images_per_second else "evaluated"
+    return f"{run.label}: {accuracy} in {record.seconds:.0f} s, {pace}"
 
 
 @contextmanager

@@ -99,7 +99,8 @@ def batch_of(size: int, targets: Tensor | None = None, indices: Tensor | None = 
 
 def moment_at(epoch: int = 100) -> Moment:
     """Late enough for every warm-up to be over, unless said otherwise."""
-    return Moment(torch.tensor(epoch), torch.tensor(epoch / 240), torch.Generator().manual_seed(0))
+    when = (torch.tensor(epoch), torch.tensor(epoch / 240), torch.Generator().manual_seed(0))
+    return Moment(*when, step=torch.tensor(1000 * epoch))
 
 
 def total(losses: Losses) -> Tensor:
