@@ -63,8 +63,10 @@ class DiffKD(Method):
             ge=0,
             le=500,
         )
-        predictor: Literal["light"] = option(
-            "light", "the noise predictor (Table 12)", source="paper, section 3.2: two bottlenecks"
+        predictor: Literal["light", "unet"] = option(
+            "light",
+            "the noise predictor (Table 12): the paper's efficient one, or for maps DDPM's UNet",
+            source="paper, section 3.2: two bottlenecks",
         )
         feature_distance: MethodReference = option(
             {"mse": {}}, "compares denoised feature and teacher latent", source="paper, section 4.1: MSE"
