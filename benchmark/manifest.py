@@ -103,6 +103,7 @@ class Profile(_Strict):
     train: int | None = Field(None, gt=0, description="balanced subset of the training images")
     test: int | None = Field(None, gt=0, description="balanced subset of the test images")
     subset_seed: int | None = None
+    short_side: int | None = Field(None, gt=0, description="of images in detection, in place of the recipe's")
     repetitions: int | None = Field(None, gt=0)
 
 

@@ -1,0 +1,1 @@
+"""Detection and segmentation by MMEngine's Runner: the parts that both tasks share."""
