@@ -23,10 +23,11 @@ NAME = "mmcv._ext"
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Indices of the boxes N,4 that are kept, best first. `offset` 1 counts pixels, so a box is one wider and higher."""
+    """Indices of the boxes N,4 that are kept, best first. With `offset` 1 a box is one wider and higher."""
     if offset:
         boxes = boxes + boxes.new_tensor([0.0, 0.0, offset, offset])
-    return ops.nms(boxes, scores.to(boxes.dtype), iou_threshold)
+    kept: Tensor = ops.nms(boxes, scores.to(boxes.dtype), iou_threshold)
+    return kept
 
 
 def roi_align_forward(
@@ -226,5 +227,5 @@ def install() -> str:
 def in_use() -> str:
     """Which operators mmcv has, or would get from `install`."""
     found = sys.modules.get(NAME)
-    compiled = found is not None and hasattr(found, "__file__") or (found is None and find_spec(NAME) is not None)
+    compiled = find_spec(NAME) is not None if found is None else hasattr(found, "__file__")
     return "compiled" if compiled else "stand-in (torchvision)"

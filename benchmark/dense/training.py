@@ -48,7 +48,9 @@ def carried_out(run: Run, settings: Settings) -> Record:
         MissingInput: packages, data or weights are not there.
         Stopped: asked to stop, the checkpoint is written.
     """
-    with stack.scope(run.experiment.task):
+    if settings.stop.is_set():  # building networks takes its time
+        raise Stopped
+    with stack.scope(run.experiment.task), _own_process(run.experiment.precision, torch.device(settings.device)):
         if run.experiment.recipe is None:
             return evaluated(run, settings)
         return DenseTraining(run, settings).run()
@@ -101,7 +103,7 @@ class DenseTraining:
         self.best_row: int | None = None
         self.seconds = self.training_seconds = 0.0
         self.teacher_metrics: dict[str, float] = {}
-        self._since = self._saved = self._began = time.monotonic()
+        self._since = self._saved = time.monotonic()
 
     def run(self) -> Record:
         """Train to the end, or to a request to stop.
@@ -112,14 +114,13 @@ class DenseTraining:
         for note in filter(None, (self.data.note, *self.parts.notes)):
             self.settings.say(f"NOTE: {self.run_id.label}: {note}")
         sweep_partials(self.paths.work)
-        with _own_process(self.run_id.experiment.precision, self.device):
-            runner = self._runner()
-            self._measure_teacher(runner)
-            try:
-                self._since = self._saved = self._began = time.monotonic()
-                runner.train()
-            except Diverged as error:
-                return self._record("diverged", error.message)
+        runner = self._runner()
+        self._measure_teacher()
+        try:
+            self._since = self._saved = time.monotonic()
+            runner.train()
+        except Diverged as error:
+            return self._record("diverged", error.message)
         return self._record("done")
 
     def _runner(self) -> Any:
@@ -149,7 +150,7 @@ class DenseTraining:
             experiment_name=f"{self.run_id.experiment.identity}-{self.run_id.repetition}",
         )
 
-    def _measure_teacher(self, runner: Any) -> None:
+    def _measure_teacher(self) -> None:
         from benchmark.dense.parts import cached_metrics
 
         if self.parts.teacher is None:
@@ -200,7 +201,7 @@ class DenseTraining:
         if step % CHECK_EVERY == 0 or step % self.every == 0 or step == self.steps:
             self._check_finite()
             self._report(step)
-        stopping = self.settings.stop.is_set() and step < self.steps
+        stopping = self.settings.stop.is_set()
         due = time.monotonic() - self._saved > self.settings.checkpoint_seconds
         if stopping or due or step == self.steps:
             self._save(runner, step)
@@ -390,14 +391,11 @@ def evaluated(run: Run, settings: Settings) -> Record:
     found = task(run.experiment.task)
     data = found.data(run.experiment, settings.data_dir, settings.store.runs)
     notes: list[str] = []
-    with _own_process("fp32", torch.device(settings.device)):
-        network, facts = loaded_teacher(run.experiment, data.classes, settings, notes)
-        metrics = cached_metrics(
-            settings,
-            facts["weights_sha256"],
-            data,
-            lambda: found.metrics(evaluate(network, data, torch.device(settings.device))),
-        )
+    network, facts = loaded_teacher(run.experiment, data.classes, settings, notes)
+    device = torch.device(settings.device)
+    metrics = cached_metrics(
+        settings, facts["weights_sha256"], data, lambda: found.metrics(evaluate(network, data, device))
+    )
     for note in filter(None, (data.note, *notes)):
         settings.say(f"NOTE: {run.label}: {note}")
     effective = {"device": settings.device, "threads": torch.get_num_threads(), "precision": "fp32"}
@@ -410,7 +408,7 @@ def evaluated(run: Run, settings: Settings) -> Record:
         asked=_asked(run, settings),
         effective=effective | ({"stand_ins": notes} if notes else {}),
         seconds=round(time.monotonic() - began, 2),
-        **_described(run, torch.device(settings.device)),
+        **_described(run, device),
     )
     settings.store.write(run, record)
     return record
@@ -433,11 +431,11 @@ def _peak_memory(device: torch.device) -> float:
 def _own_process(precision_name: str, device: torch.device) -> Iterator[None]:
     """Arithmetic as recorded, and the global generators, which MMEngine seeds, given back as they were."""
     before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]), precision.arithmetic(precision_name, device.type == "cpu"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # OpenMMLab's own calls of what newer versions deprecate
-            try:
-                yield
-            finally:
-                random.setstate(before[0])
-                np.random.set_state(before[1])
+    arithmetic = precision.arithmetic(precision_name, device.type == "cpu")
+    with torch.random.fork_rng(devices=[]), arithmetic, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # OpenMMLab's own calls of what newer versions deprecate
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
