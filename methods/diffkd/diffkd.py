@@ -119,7 +119,7 @@ class DiffKD(Method):
         """Terms `<branch>.distillation`, `.diffusion` and `.autoencoder`; tracks `<branch>.gamma`, one a sample."""
         terms: dict[str, Tensor] = {}
         tracked: dict[str, Tensor] = {}
-        for name, branch in self._each_branch():
+        for name, branch in self.each_branch():
             latents = branch(student[branch.role], teacher[branch.role], moment)
             found = {"distillation": branch.compare(latents, batch), **latents.losses}
             terms |= {f"{name}.{term}": branch.weights[term] * value for term, value in found.items()}
@@ -127,7 +127,8 @@ class DiffKD(Method):
                 tracked[f"{name}.gamma"] = latents.gamma.detach()
         return Losses(terms, tracked)
 
-    def _each_branch(self) -> list[tuple[str, Branch]]:
+    def each_branch(self) -> list[tuple[str, Branch]]:
+        """Branches by name, in the order in which they draw noise."""
         return [(name, branch) for name, branch in self.branches.items() if isinstance(branch, Branch)]
 
     @property
