@@ -46,8 +46,9 @@ def roi_align_forward(
 ) -> None:
     """Averages of the regions R,5 (image, x1, y1, x2, y2) of maps B,C,H,W into `output` R,C,h,w."""
     _only_averages(pool_mode)
-    size = (aligned_height, aligned_width)
-    output.copy_(ops.roi_align(input, rois.to(input.dtype), size, spatial_scale, sampling_ratio, aligned))
+    rois, known = _within_memory(rois.to(input.dtype))
+    found = ops.roi_align(input, rois, (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned)
+    output.copy_(torch.where(known, found, torch.nan))
 
 
 def roi_align_backward(
@@ -66,12 +67,21 @@ def roi_align_backward(
 ) -> None:
     """The gradient R,C,h,w of the regions back to the maps, B,C,H,W."""
     _only_averages(pool_mode)
-    rois = rois.to(grad_output.dtype)
-    shape = grad_input.shape
+    rois, known = _within_memory(rois.to(grad_output.dtype))
+    grad_output, shape = torch.where(known, grad_output, 0.0), grad_input.shape
     backward = torch.ops.torchvision._roi_align_backward
     grad_input += backward(
         grad_output, rois, spatial_scale, aligned_height, aligned_width, *shape, sampling_ratio, aligned
     )
+
+
+def _within_memory(rois: Tensor) -> tuple[Tensor, Tensor]:
+    """Regions R,5 that torchvision can take, and which of them, R,1,1,1, are those given.
+
+    A training that diverges has regions that are no numbers; torchvision would read and write anywhere.
+    """
+    known = rois.isfinite().all(dim=1)
+    return torch.where(known[:, None], rois, 0.0), known[:, None, None, None]
 
 
 def _only_averages(pool_mode: int) -> None:

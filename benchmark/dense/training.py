@@ -356,7 +356,7 @@ def optim_wrapper(own: Mapping[str, Any], recipe: Recipe, precision_name: str) -
 def schedulers(own: Mapping[str, Any], recipe: Recipe, steps_an_epoch: int, steps: int) -> list[dict[str, Any]]:
     """MMEngine's configuration of the recipe's schedule; the warm-up has the form of the network's own."""
     found: list[dict[str, Any]] = []
-    warm = round(recipe.warmup_epochs * steps_an_epoch)
+    warm = math.ceil(recipe.warmup_epochs * steps_an_epoch)
     if warm:
         constant = any(entry["type"] == "ConstantLR" for entry in own.get("param_scheduler", ()))
         factor = recipe.warmup_lr / recipe.lr

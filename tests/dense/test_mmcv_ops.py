@@ -62,6 +62,20 @@ def test_roi_align_and_its_gradient(samples: int, aligned: bool) -> None:
     torch.testing.assert_close(gradient, torch.autograd.grad((expected * weights).sum(), maps)[0])
 
 
+def test_regions_that_are_no_numbers_give_none_and_harm_nothing() -> None:
+    settings: dict[str, Any] = {
+        **{"aligned_height": 2, "aligned_width": 2, "spatial_scale": 1.0},
+        **{"sampling_ratio": 0, "pool_mode": 1, "aligned": True},
+    }
+    maps, unused = torch.ones(1, 1, 8, 8), torch.empty(0)
+    rois = torch.tensor([[0.0, 1, 1, 5, 5], [0, torch.nan, 1, 5, 5], [0, 1, 1, torch.inf, 5]])
+    found, gradient = torch.zeros(3, 1, 2, 2), torch.zeros_like(maps)
+    ops.roi_align_forward(maps, rois, found, unused, unused, **settings)
+    assert found[0].eq(1).all() and found[1:].isnan().all()
+    ops.roi_align_backward(torch.ones_like(found), rois, unused, unused, gradient, **settings)
+    torch.testing.assert_close(gradient.sum(), torch.tensor(4.0))
+
+
 def test_roi_align_by_maxima_is_refused() -> None:
     empty = torch.empty(0)
     with pytest.raises(NotImplementedError, match="pool_mode 'max'"):
