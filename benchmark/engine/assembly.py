@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.engine.average import Average
@@ -94,7 +94,7 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
         teacher_metrics=teacher_metrics,
         optimizer=make_optimizer(recipe, modules),
         scaler=torch.amp.GradScaler(device.type, enabled=experiment.precision == "fp16"),
-        moment=Moment(*_scalars(2, device), noise, ranks.gather, part, *_scalars(1, device)),
+        moment=_moment(noise, ranks, part, device),
         trained=_exchanging(distiller, ranks),
         shards=shards,
         average=Average(student, recipe.ema) if recipe.ema else None,
@@ -102,8 +102,9 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
     )
 
 
-def _scalars(count: int, device: torch.device) -> list[Tensor]:
-    return [torch.zeros((), device=device) for _ in range(count)]
+def _moment(noise: torch.Generator, ranks: Ranks, part: tuple[int, int], device: torch.device) -> Moment:
+    epoch, progress, step = (torch.zeros((), device=device) for _ in range(3))
+    return Moment(epoch, progress, noise, ranks.gather, part, step)
 
 
 def _exchanging(distiller: Distiller, ranks: Ranks) -> nn.Module:
