@@ -51,6 +51,13 @@ def _running(commands: Commands[argparse.ArgumentParser]) -> None:
         default="auto",
         help="compile the step: where a run is long enough to earn it back, always, or never (default: auto)",
     )
+    run.add_argument(
+        "--pack",
+        type=_pack,
+        default=1,
+        metavar="N|auto",
+        help="runs that take turns in one process; auto: as many as are fastest together within memory (default: 1)",
+    )
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="time between checkpoints")
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--yes", action="store_true", help="do not ask before more than 8 hours of computing")
@@ -173,6 +180,15 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
+
+
+def _pack(text: str) -> int | None:
+    """None stands for `auto`."""
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a positive number nor auto")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

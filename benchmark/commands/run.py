@@ -44,6 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
             device=device,
             threads=arguments.threads,
             compile=arguments.compile,
+            pack=arguments.pack,
             asked={"device": arguments.device},
             source=source,
             checkpoint_seconds=arguments.checkpoint_seconds,
