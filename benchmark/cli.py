@@ -51,6 +51,13 @@ def _running(commands: Commands[argparse.ArgumentParser]) -> None:
         default="auto",
         help="compile the step: where a run is long enough to earn it back, always, or never (default: auto)",
     )
+    run.add_argument(
+        "--pack",
+        type=_pack,
+        default=1,
+        metavar="N|auto",
+        help="runs that take turns in one process; auto: as many as are fastest together within memory (default: 1)",
+    )
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="time between checkpoints")
     run.add_argument(
         "--workers", type=_counted, metavar="N", help="processes that decode image files (default: this run's cores)"
@@ -235,6 +242,15 @@ def _assignment(text: str) -> tuple[str, str]:
     if not found or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, such as account=vision")
     return key, value
+
+
+def _pack(text: str) -> int | None:
+    """None stands for `auto`."""
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a positive number nor auto")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -64,6 +64,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
             device=device,
             threads=arguments.threads,
             compile=arguments.compile,
+            pack=arguments.pack,
             asked={"device": arguments.device},
             source=source,
             data_dir=arguments.data_dir,

@@ -63,6 +63,7 @@ class Settings:
     device: str = "cpu"
     threads: int | None = None
     compile: Compile = "auto"
+    pack: int | None = 1  # runs that take turns in this process; None: as many as are fastest together
     asked: dict[str, Any] = field(default_factory=dict)  # the same as the user said them, `auto` for instance
     source: DataSource | None = None
     workers: int | None = None  # processes that decode image files; None: a share of the cores
@@ -181,7 +182,10 @@ class Training:
                 began = time.monotonic()
             if stopping:
                 raise Stopped
+            left = time.monotonic()
             yield
+            if self.device.type == "cpu":  # the turns of others are not this run's time; a GPU's overlap
+                began += time.monotonic() - left
         self.training_seconds += time.monotonic() - began
 
     def one_step(self, plan: Any) -> None:
@@ -418,7 +422,8 @@ def evaluated(run: Run, data: ClassificationData, settings: Settings) -> Record:
 
 
 def _asked(run: Run, settings: Settings) -> dict[str, Any]:
-    said = {"device": settings.device, "threads": settings.threads, "compile": settings.compile} | settings.asked
+    said = {"device": settings.device, "threads": settings.threads, "compile": settings.compile}
+    said |= {"pack": settings.pack or "auto"} | settings.asked
     return {**said, "precision": run.experiment.precision}
 
 

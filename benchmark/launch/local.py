@@ -1,24 +1,27 @@
-"""Carries out a plan in this process: each run once, one process a run, nothing lost."""
+"""Carries out a plan in this process: each run once, several in turns where asked for, nothing lost."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
 import torch
 
+from benchmark.data.locate import IMAGE_FOLDERS
 from benchmark.engine.training import Settings, Stopped, Training, evaluated, skipped
 from benchmark.errors import BenchmarkError, CannotServe, StorageError
 from benchmark.experiment import Data, Experiment, Plan, Run
 from benchmark.files import storage, sweep_partials, write_text
+from benchmark.launch.packed import Turns, Work
 from benchmark.lease import Held, lease
 from benchmark.recipe import Recipe
 from benchmark.records import Record, Unreadable, read_record
@@ -54,6 +57,8 @@ class Local:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._data: dict[tuple[Data, Recipe | None], ClassificationData] = {}
+        self._turns = Turns(settings.pack, torch.device(settings.device), settings.say)
+        self._looked = (0, 0.0)  # how many were at work when runs to start were last looked for, and when to look again
         self._teachers: set[str] = set()  # identities whose weights other runs of the plan need
 
     def carry_out(self, plan: Plan) -> Outcome:
@@ -70,7 +75,8 @@ class Local:
             if index == WAITING:
                 continue
             try:
-                self._one(plan.runs[index])
+                for _ in self._one(plan.runs[index]):
+                    pass
             except Stopped:
                 outcome.stopped = True
             except BenchmarkError as error:  # every rank has it, and the leader tells it
@@ -89,22 +95,44 @@ class Local:
         found = (run.experiment.teacher for run in plan.runs)
         self._teachers = {teacher.identity for teacher in found if isinstance(teacher, Experiment)}
         waiting, told = list(plan.runs), list[Run]()
-        while waiting and not outcome.stopped:
-            held = [run for run in waiting if not outcome.stopped and not self._attend(run, outcome)]
-            if held and held != told:
-                names = ", ".join(run.label for run in held[:3])
-                self.settings.say(f"waiting for another process to finish {names}")
-                told = held
-            if held:
-                self.settings.ranks.told(WAITING)
-                self.settings.stop.wait(WAIT_SECONDS)
-            outcome.stopped = outcome.stopped or self.settings.stop.is_set()
-            waiting = held
+        with contextlib.closing(self._turns):
+            while self._turns or (waiting and not outcome.stopped):
+                waiting = self._started(waiting, outcome)
+                if self._turns:
+                    waiting = self._turns.advance() + waiting
+                elif waiting and not self.settings.stop.is_set():
+                    if waiting != told:
+                        names = ", ".join(run.label for run in waiting[:3])
+                        self.settings.say(f"waiting for another process to finish {names}")
+                        told = waiting
+                    self.settings.ranks.told(WAITING)
+                    self.settings.stop.wait(WAIT_SECONDS)
+                outcome.stopped = outcome.stopped or self.settings.stop.is_set()
         return outcome
 
+    def _started(self, waiting: list[Run], outcome: Outcome) -> list[Run]:
+        """Start what can be started and has room; the others, in their order."""
+        now = time.monotonic()
+        if not self._turns.room or (self._turns and len(self._turns) == self._looked[0] and now < self._looked[1]):
+            return waiting
+        held = []
+        for run in waiting:
+            room = self._has_room(run) and not outcome.stopped and not self.settings.stop.is_set()
+            if not room or not self._attend(run, outcome):
+                held.append(run)
+        # Others finish and free runs too: look again at times, but not before each step.
+        self._looked = len(self._turns), time.monotonic() + WAIT_SECONDS
+        return held
+
+    def _has_room(self, run: Run) -> bool:
+        """Runs whose images come from files, or that several processes share, do not take turns with others."""
+        together = (*self._turns.runs, run)
+        if len(together) > 1 and (self.settings.ranks.world > 1 or any(map(_from_files, together))):
+            return False
+        return self._turns.room
+
     def _attend(self, run: Run, outcome: Outcome) -> bool:
-        """Carry out one run unless it is done. False if it must wait for another process."""
-        paths = self.settings.store.paths(run)
+        """Start a run unless it is done. False if it must wait for another, here or in another process."""
         if self._is_done(run):
             outcome.already.append(run)
             return True
@@ -114,14 +142,17 @@ class Local:
                 outcome.fail(run, reason)
             return bool(reason)
         try:
-            with lease(paths.lease):
-                if self._recorded(run):  # finished by another process while we asked for the lease, or mended
-                    outcome.already.append(run)
-                else:
-                    self._guarded(run, outcome)
+            self._turns.add(run, self._leased(run, outcome))
         except Held:
             return False
         return True
+
+    def _leased(self, run: Run, outcome: Outcome) -> Work:
+        with lease(self.settings.store.paths(run).lease):
+            if self._recorded(run):  # finished by another process while we asked for the lease, or mended
+                outcome.already.append(run)
+                return True
+            return (yield from self._guarded(run, outcome))
 
     def _is_done(self, run: Run) -> bool:
         """Whether a record says so and all that other runs of the plan need is there."""
@@ -178,46 +209,52 @@ class Local:
         broken = any(failed.experiment.identity == teacher.identity for failed, _ in outcome.failed)
         return f"its teacher {teacher.label} failed" if broken else ""
 
-    def _guarded(self, run: Run, outcome: Outcome) -> None:
+    def _guarded(self, run: Run, outcome: Outcome) -> Work:
         paths = self.settings.store.paths(run)
         with storage(paths.attempts), paths.attempts.open("a") as file:
             file.write(f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n")
         self.settings.ranks.told(self._plan.runs.index(run))
         try:
-            record = self._one(run)
+            record = yield from self._one(run)
         except Stopped:
             outcome.stopped = True
             self.settings.say(f"{run.label}: stopped, checkpoint written")
-            return
+            return True
         except StorageError:
             raise  # the same for every run: nothing is gained by trying the next
         except BenchmarkError as error:
             write_text(paths.failure, str(error))
             outcome.fail(run, str(error), error.exit_code)
             self.settings.say(f"{run.label}: FAILED: {error}")
-            return
+            return True
         except Exception as error:
+            if isinstance(error, torch.OutOfMemoryError) and len(self._turns) > 1:
+                self._turns.shrink()
+                self.settings.say(f"{run.label}: too little memory beside the others: it goes on when one has ended")
+                return False
             write_text(paths.failure, "".join(traceback.format_exception(error)))
             if self.settings.ranks.world > 1:
                 raise  # the other ranks are left in the middle of it: whoever started them ends them
             outcome.fail(run, f"{type(error).__name__}: {error} (traceback in {paths.failure})")
             self.settings.say(f"{run.label}: FAILED: {outcome.failed[-1][1]}")
-            return
+            return True
         paths.failure.unlink(missing_ok=True)
         write_text(paths.work / "record.json", paths.record.read_text())
         {"done": outcome.done, "diverged": outcome.diverged, "skipped": outcome.skipped}[record.status].append(run)
         self.settings.say(summary(run, record))
+        return True
 
-    def _one(self, run: Run) -> Record:
+    def _one(self, run: Run) -> Generator[None, None, Record]:
         if run.experiment.task in dense.TASKS:
             return self._dense(run)
         data = self.settings.ranks.leader_first(lambda: self._data_of(run))
         if run.experiment.recipe is None:
             return evaluated(run, data, self.settings)
         try:
-            return Training(run, data, self.settings).run()
+            training = Training(run, data, self.settings)
         except CannotServe as reason:
             return skipped(run, reason, self.settings)
+        return (yield from training.advancing())
 
     def _dense(self, run: Run) -> Record:
         from benchmark.dense.training import carried_out
@@ -247,6 +284,10 @@ class Local:
         for data in self._data.values():
             data.close()
         self._data = {}
+
+
+def _from_files(run: Run) -> bool:
+    return run.experiment.data.name in IMAGE_FOLDERS or run.experiment.task in dense.TASKS
 
 
 def summary(run: Run, record: Record) -> str:

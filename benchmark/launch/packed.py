@@ -1,0 +1,170 @@
+"""Several runs in one process, a step each in turn: networks this small leave most of a GPU idle.
+
+On a GPU each run has a stream of its own, and a turn only queues work. A run owns its random streams and its state, so
+the turns of others change none of its numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmark.experiment import Run
+
+Work = Generator[None, None, bool]  # hands back after each step; at its end: whether the run is attended to
+WARM_UP, PROBE = 3, 10  # steps before and during a measurement of `auto`
+WORTH = 1.03  # what one run more must gain in total throughput, to be kept
+SPARE = 0.1  # of the memory, left free by `auto`
+
+
+@dataclass(eq=False)
+class Turn:
+    """A run at work."""
+
+    run: Run
+    work: Work
+    stream: Callable[[], AbstractContextManager[object]]
+    alone: float = 0.0  # seconds a step while no other worked, measured by `auto`
+
+
+class Turns:
+    """The runs at work in this process. `pack` is how many take turns, None to find the fastest number."""
+
+    def __init__(self, pack: int | None, device: torch.device, say: Callable[[str], None]) -> None:
+        self.device, self.say = device, say
+        self.width = pack or 1
+        self.settled = pack is not None
+        self._at_work: list[Turn] = []
+        self._again: list[Run] = []
+        self._best = 1.0
+        self._need = 0  # bytes, of the largest run so far
+
+    def __len__(self) -> int:
+        return len(self._at_work)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Those at work."""
+        return tuple(turn.run for turn in self._at_work)
+
+    @property
+    def room(self) -> bool:
+        """Whether another run may start."""
+        if len(self) < self.width:
+            return True
+        return not self.settled and len(self) == self.width and self._fits()
+
+    def add(self, run: Run, work: Work) -> None:
+        """Start a run: it is built and makes its first step. What building raises comes out."""
+        free = free_memory(self.device)[0]
+        turn = Turn(run, work, _stream(self.device))
+        self._at_work.append(turn)
+        try:
+            self._advance(turn)
+        except BaseException:
+            self._drop(turn)
+            raise
+        if not self.settled and turn in self._at_work:
+            self._measure(turn)
+            self._need = max(self._need, free - free_memory(self.device)[0])
+
+    def advance(self) -> list[Run]:
+        """A step of each; the runs that ended unattended and should be taken up again."""
+        for turn in self._at_work[: self.width]:
+            self._advance(turn)
+        again, self._again = self._again, []
+        return again
+
+    def shrink(self) -> None:
+        """One run less from now on: memory was short."""
+        self.width, self.settled = max(1, len(self) - 1), True
+
+    def close(self) -> None:
+        """End all work where it stands; leases are given back."""
+        for turn in self._at_work:
+            turn.work.close()
+        self._at_work = []
+
+    def _advance(self, turn: Turn) -> bool:
+        """One step; whether there are more."""
+        try:
+            with turn.stream():
+                next(turn.work)
+        except StopIteration as end:
+            self._drop(turn)
+            if not end.value:
+                self._again.append(turn.run)
+            return False
+        return True
+
+    def _drop(self, turn: Turn) -> None:
+        if turn in self._at_work:
+            self._at_work.remove(turn)
+
+    def _fits(self) -> bool:
+        free, total = free_memory(self.device)
+        return free - self._need > SPARE * total
+
+    def _measure(self, newest: Turn) -> None:
+        """How much faster all at work are together than each after the other; the newest waits if it gains nothing."""
+        newest.alone = self._seconds([newest])
+        together = list(self._at_work)
+        if len(together) == 1 or newest not in together:
+            return
+        seconds = self._seconds(together)
+        if any(turn not in self._at_work for turn in together):
+            return  # one ended meanwhile: nothing was learned
+        gain = sum(turn.alone for turn in together) / seconds
+        if gain > WORTH * self._best:
+            self._best, self.width = gain, len(together)
+            return
+        self.settled = True
+        self.say(
+            f"packing: {self.width} at a time do {self._best:.2f} times the work of one; "
+            f"{len(together)} would do {gain:.2f} times"
+        )
+
+    def _seconds(self, turns: list[Turn]) -> float:
+        for _ in range(WARM_UP):
+            for turn in turns:
+                if turn in self._at_work:
+                    self._advance(turn)
+        self._wait()
+        began = time.perf_counter()
+        for _ in range(PROBE):
+            for turn in turns:
+                if turn in self._at_work:
+                    self._advance(turn)
+        self._wait()
+        return (time.perf_counter() - began) / PROBE
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _stream(device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    if device.type != "cuda":
+        return contextlib.nullcontext
+    torch.cuda.synchronize(device)  # the data set was put there on another stream
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return lambda: torch.cuda.stream(stream)
+
+
+def free_memory(device: torch.device) -> tuple[int, int]:
+    """Free and total bytes on a device; of a CPU that does not say, a terabyte."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + cached, total
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        return 1024 * int(lines["MemAvailable"].split()[0]), 1024 * int(lines["MemTotal"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return 10**12, 10**12
