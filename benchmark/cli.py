@@ -71,6 +71,9 @@ def _running(commands: Commands[argparse.ArgumentParser]) -> None:
     _selection(plan)
     _places(plan)
     plan.add_argument("--device", default="auto", help=argparse.SUPPRESS)
+    plan.add_argument(
+        "--gpus", type=_positive, action="append", metavar="N", help="how long on N GPUs, here or not; may be repeated"
+    )
     _json(plan)
 
     status = commands.add_parser("status", help="what is done, running, queued, failed and missing")

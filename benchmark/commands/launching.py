@@ -16,7 +16,7 @@ from benchmark.errors import UsageError
 from benchmark.experiment import Plan, Run
 from benchmark.launch.jobs import Array, Job, Wishes, arrays_of, shared_out, to_do
 from benchmark.launch.states import State, States
-from benchmark.launch.submissions import Submission, key_of
+from benchmark.launch.submissions import Submission, run_key
 from benchmark.records import Store
 
 LOOK_SECONDS = 5.0
@@ -31,8 +31,8 @@ def launched(arguments: argparse.Namespace, plan: Plan, source: DataSource | Non
     store = store_of(arguments)
     states = States(store)
     missing = to_do(plan, store)
-    queued = {key_of(run): job for run in missing if (job := states.job_of(run)) is not None}
-    runs = [run for run in missing if key_of(run) not in queued]
+    queued = {run_key(run): job for run in missing if (job := states.job_of(run)) is not None}
+    runs = [run for run in missing if run_key(run) not in queued]
     done = len(plan.runs) - len(runs) - len(queued)
     estimate = partial(seconds, device=device.split(":")[0])
     spent = sum(estimate(run.experiment) for run in runs)

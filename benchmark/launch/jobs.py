@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from benchmark.errors import UsageError
 from benchmark.experiment import Experiment, Plan, Run
-from benchmark.launch.submissions import key_of
+from benchmark.launch.submissions import run_key
 from benchmark.records import Store
 
 ARRAY_SIZE = 1000  # Slurm's MaxArraySize is 1001 unless a site changed it
@@ -49,10 +49,10 @@ class Wishes:
 
 def to_do(plan: Plan, store: Store) -> list[Run]:
     """Runs without a record, and teachers of such runs whose weights are not here."""
-    missing = {key_of(run) for run in plan.runs if store.read(run) is None}
-    needed = _teachers(run for run in plan.runs if key_of(run) in missing)
+    missing = {run_key(run) for run in plan.runs if store.read(run) is None}
+    needed = _teachers(run for run in plan.runs if run_key(run) in missing)
     gone = {key for key, run in needed.items() if key not in missing and _weights_are_gone(run, store)}
-    return [run for run in plan.runs if key_of(run) in missing | gone]
+    return [run for run in plan.runs if run_key(run) in missing | gone]
 
 
 def _weights_are_gone(run: Run, store: Store) -> bool:
@@ -67,7 +67,7 @@ def teacher_of(run: Run) -> Run | None:
 
 
 def _teachers(runs: Iterable[Run]) -> dict[str, Run]:
-    return {key_of(teacher): teacher for run in runs if (teacher := teacher_of(run)) is not None}
+    return {run_key(teacher): teacher for run in runs if (teacher := teacher_of(run)) is not None}
 
 
 def ranks_of(experiment: Experiment) -> int:
@@ -89,14 +89,14 @@ def arrays_of(
     With a limit on jobs at a time, arrays follow one another: Slurm limits each array by itself.
     """
     teachers = _teachers(runs)
-    arrays = _packed([run for run in runs if key_of(run) in teachers], Array((), 0, 0), seconds, wishes)
+    arrays = _packed([run for run in runs if run_key(run) in teachers], Array((), 0, 0), seconds, wishes)
     place = {
-        key_of(run): (a, j) for a, array in enumerate(arrays) for j, job in enumerate(array.jobs) for run in job.runs
+        run_key(run): (a, j) for a, array in enumerate(arrays) for j, job in enumerate(array.jobs) for run in job.runs
     }
     groups: dict[Array, list[Run]] = {}  # by what they wait for
     for run in runs:
-        if key_of(run) not in teachers:
-            needed = [key_of(teacher) for teacher in [teacher_of(run)] if teacher is not None]
+        if run_key(run) not in teachers:
+            needed = [run_key(teacher) for teacher in [teacher_of(run)] if teacher is not None]
             after = tuple(place[key] for key in needed if key in place)
             after_jobs = tuple((submitted or {})[key] for key in needed if key in (submitted or {}))
             groups.setdefault(Array((), 0, 0, after, after_jobs), []).append(run)
@@ -138,7 +138,7 @@ def _batched(runs: Sequence[Run], ranks: int, seconds: Seconds, limit: float) ->
 
 
 def _job(runs: Sequence[Run], ranks: int, seconds: float) -> Job:
-    own = {key_of(run) for run in runs}
+    own = {run_key(run) for run in runs}
     needs = tuple(run for key, run in _teachers(runs).items() if key not in own)
     return Job(tuple(runs), needs, ranks, seconds)
 
@@ -155,8 +155,8 @@ def shared_out(runs: Sequence[Run], places: int, seconds: Seconds, wishes: Wishe
     if wishes.ranks not in (None, 1) and places > 1:
         raise UsageError("runs of several processes take all devices", "--max-parallel 1")
     teachers = _teachers(runs)
-    first = [run for run in runs if key_of(run) in teachers]
-    rest = [run for run in runs if key_of(run) not in teachers]
+    first = [run for run in runs if run_key(run) in teachers]
+    rest = [run for run in runs if run_key(run) not in teachers]
     spent = sum(seconds(run.experiment) for run in runs)
     ranks = wishes.ranks or 1
     rotated = [(_turned(first, n, places), _turned(rest, n, places)) for n in range(min(places, len(runs)))]

@@ -29,7 +29,7 @@ from benchmark.launch.submissions import (
     SubmittedJob,
     code_folder,
     jobs_folder,
-    key_of,
+    run_key,
 )
 from benchmark.launch.work import Work
 from benchmark.lease import Holder
@@ -136,7 +136,7 @@ class Submitting:
         added = [
             SubmittedJob(
                 id=one.job_id,
-                runs=tuple(key_of(run) for run in job.runs),
+                runs=tuple(run_key(run) for run in job.runs),
                 process=Holder.process(int(one.job_id)) if local else None,
             )
             for one, job in zip(submitted, jobs, strict=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark.experiment import Run
 from benchmark.launch.queue import Queue, Queued
-from benchmark.launch.submissions import Place, Submission, key_of, submissions
+from benchmark.launch.submissions import Place, Submission, run_key, submissions
 from benchmark.lease import holder_of
 from benchmark.records import Record, RunPaths, Store, Unreadable, read_record
 
@@ -61,7 +61,7 @@ class States:
 
     def job_of(self, run: Run) -> str | None:
         """The job that has the run to do and has not ended; a run that failed in it is not to be done."""
-        given = self._given.get(key_of(run))
+        given = self._given.get(run_key(run))
         if given is None or given.queued is None or _failed_since(given, self.store.paths(run)):
             return None
         return given.job
@@ -74,7 +74,7 @@ class States:
             return State(record.status, record.reason)
         if isinstance(record, Unreadable):
             return State("unreadable", f"{record.path}: {record.reason}")
-        given = self._given.get(key_of(run))
+        given = self._given.get(run_key(run))
         holder = holder_of(paths.lease)
         if holder is not None:
             job = f", job {given.job}, {given.log}" if given is not None and given.queued is not None else ""

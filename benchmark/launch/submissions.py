@@ -93,7 +93,7 @@ def code_folder(store: Store) -> Path:
     return store.runs / "code"
 
 
-def key_of(run: Run) -> str:
+def run_key(run: Run) -> str:
     """A run's name in submissions, the same as its working folder's."""
     return f"{run.experiment.identity}-r{run.repetition}"
 

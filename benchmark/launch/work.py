@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.experiment import Plan, Run
 from benchmark.launch.jobs import teacher_of
 from benchmark.launch.stopping import Flag, noting
-from benchmark.launch.submissions import Place, key_of
+from benchmark.launch.submissions import Place, run_key
 from benchmark.records import Store
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Work:
     def _teacher_failed(self, run: Run) -> bool:
         """Whether the job that was to train a run's teacher has tried and failed: nobody tries again by himself."""
         needed = teacher_of(run) or run
-        if key_of(needed) not in map(key_of, self.needs) or self.store.read(needed) is not None:
+        if run_key(needed) not in map(run_key, self.needs) or self.store.read(needed) is not None:
             return False
         failure = self.store.paths(needed).failure
         return failure.exists() and failure.stat().st_mtime > self.submitted

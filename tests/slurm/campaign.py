@@ -15,7 +15,7 @@ from cluster import Cluster
 from small import command, environment, store_in
 
 from benchmark.experiment import Run
-from benchmark.launch.submissions import key_of
+from benchmark.launch.submissions import run_key
 from benchmark.lease import holder_of
 
 SECONDS = 240.0  # what anything here may take
@@ -68,16 +68,16 @@ class Laboratory:
     def frozen(self, run: Run) -> int:
         """The process that trains a run, stopped by SIGSTOP in the middle of an epoch as soon as it was watched."""
         self.watch([run])
-        until(lambda: key_of(run) in self._asleep, f"{run.label} has a checkpoint")
+        until(lambda: run_key(run) in self._asleep, f"{run.label} has a checkpoint")
         assert store_in(self.folder).read(run) is None, f"{run.label} was too fast: give it more epochs"
-        return self._asleep.pop(key_of(run))
+        return self._asleep.pop(run_key(run))
 
     def watch(self, runs: list[Run]) -> None:
         """Have runs stopped once each, in the middle of an epoch, whenever they come to it."""
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._put_to_sleep, daemon=True)
             self._watcher.start()
-        self._watched.update({key_of(run): run for run in runs if key_of(run) not in self._asleep})
+        self._watched.update({run_key(run): run for run in runs if run_key(run) not in self._asleep})
 
     def _put_to_sleep(self) -> None:
         deadline = time.monotonic() + SECONDS
@@ -120,6 +120,7 @@ class Laboratory:
         job = self.job_of(pid)
         until(lambda: not _lives(pid), f"the time of {run.label} is up")  # Slurm sends SIGCONT before its warning
         self.faults.append(f"time-out of {run.label}")
+        self.cluster.control("scontrol", "update", f"JobId={job}", "TimeLimit=15")  # once is enough on a slow machine
         return job
 
     def preempted(self, run: Run) -> str:

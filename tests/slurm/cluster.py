@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
-SECONDS = 30.0  # what a daemon may take to answer
+SECONDS = 60.0  # what a daemon may take to answer
 
 # linuxproc and task/none: no cgroups, which a container does not lend. Partitions for whoever must be preempted:
 # what waits in `urgent` requeues what runs in `batch`.
@@ -59,7 +59,7 @@ PreemptMode=REQUEUE
 ReturnToService=2
 KillWait=15
 MinJobAge=300
-SlurmdTimeout=20
+SlurmdTimeout=10
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
 PartitionName=batch Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=20
 PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=9 PreemptMode=OFF
@@ -133,13 +133,13 @@ class Cluster:
         self._end("slurmd", signal.SIGTERM)
 
     def crash_node(self) -> None:
-        """slurmd and whatever it started die at once."""
+        """slurmd and whatever it started die at once, and slurmctld finds out."""
         daemon = int((self.folder / "slurmd.pid").read_text())
         for pid in (daemon, *self._steps()):
             for child in (*_children(pid), pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
-        self._until(lambda: not Path(f"/proc/{daemon}").exists(), "slurmd is dead")
+        self._until(lambda: self._node() == "down", "slurmctld misses the node")
 
     def _steps(self) -> list[int]:
         """The step managers: they outlive slurmd. Those of another Slurm on this machine have another spool."""
