@@ -30,10 +30,20 @@ class Stepper:
 
     def step(self, batch: Batch, epochs_done: float, meter: Meter, number: int) -> None:
         """One batch. `epochs_done` is fractional, `number` counts steps from the start of the run."""
-        parts, moment = self.parts, self.parts.moment
-        set_learning_rate(parts.optimizer, learning_rate(self.recipe, epochs_done))
+        self.set_moment(epochs_done, meter, number)
+        self.update(batch, meter)
+
+    def set_moment(self, epochs_done: float, meter: Meter, number: int) -> None:
+        """Say when the next update happens: everything about it that the host knows."""
+        moment = self.parts.moment
+        set_learning_rate(self.parts.optimizer, learning_rate(self.recipe, epochs_done))
         moment.epoch.fill_(int(epochs_done))
         moment.progress.fill_(epochs_done / self.recipe.epochs)
+        meter.number.fill_(number)
+
+    def update(self, batch: Batch, meter: Meter) -> None:
+        """Losses, gradients and the new weights, from tensors on the device alone: this can be captured."""
+        parts = self.parts
         found = self._forward(batch)
         parts.optimizer.zero_grad(set_to_none=True)
         parts.scaler.scale(found.total).backward()  # type: ignore[no-untyped-call]
@@ -42,7 +52,7 @@ class Stepper:
             torch.nn.utils.clip_grad_norm_(parts.distiller.parameters(), self.recipe.clip_grad)
         parts.scaler.step(parts.optimizer)
         parts.scaler.update()
-        meter.add({**found.terms, "total": found.total}, found.tracked, number)
+        meter.add({**found.terms, "total": found.total}, found.tracked)
 
     @property
     def kind(self) -> str:

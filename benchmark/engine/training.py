@@ -21,6 +21,7 @@ from benchmark.data.locate import DataSource
 from benchmark.engine import checkpoint, precision
 from benchmark.engine.assembly import assembled
 from benchmark.engine.compiled import Compile, NotCompiled, worth_it
+from benchmark.engine.graphs import Graphs, why_not
 from benchmark.engine.meter import Meter
 from benchmark.engine.step import Stepper
 from benchmark.engine.teacher import load_teacher, measured
@@ -91,6 +92,9 @@ class Training:
         self.epoch = 0
         self.step = 0  # within the epoch
         self.meter = Meter(self.device)
+        self.graphs: Graphs | None = None
+        # Looking makes the host wait, which a GPU cannot make up for: there, once an epoch.
+        self._check_every = CHECK_EVERY if self.device.type == "cpu" else self.steps
         self.rows: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
         self.best_epoch: int | None = None
@@ -147,6 +151,12 @@ class Training:
                 say(f"{label}: compiled in {took:.0f} s")
             except NotCompiled as reason:
                 say(f"{label}: the step runs eagerly, because compiling it failed: {reason}")
+        if self.device.type == "cuda" and asked != "never":
+            obstacle = why_not(self.stepper)
+            if obstacle:
+                say(f"{label}: each step is launched from the host, because {obstacle}")
+            else:
+                self.graphs = Graphs(self.stepper, self.data, self.meter)
         if self.began not in (None, self.stepper.kind):
             say(
                 f"{label}: began {self.began} and goes on {self.stepper.kind}: "
@@ -165,7 +175,7 @@ class Training:
             with self._arithmetic():
                 self.one_step(plan)
             self.step += 1
-            if self.step % CHECK_EVERY == 0 or self.step == self.steps:
+            if self.step % self._check_every == 0 or self.step == self.steps:
                 self._check_finite()
                 self._report(began)
             stopping = self.settings.stop.is_set()
@@ -184,8 +194,11 @@ class Training:
     def one_step(self, plan: Any) -> None:
         """The step that is due, on its batch of the epoch's plan; the count is the caller's."""
         done = self.epoch + self.step / self.steps
-        batch = self.data.batch(plan, self.step * self.recipe.batch, self.recipe.batch)
-        self.stepper.step(batch, done, self.meter, self.epoch * self.steps + self.step)
+        start, number = self.step * self.recipe.batch, self.epoch * self.steps + self.step
+        if self.graphs is not None:
+            self.graphs.step(plan[start : start + self.recipe.batch], done, number)
+        else:
+            self.stepper.step(self.data.batch(plan, start, self.recipe.batch), done, self.meter, number)
 
     def _check_finite(self) -> None:
         broken = self.meter.first_broken()
@@ -208,7 +221,7 @@ class Training:
         self.rows.append(row)
         if not self.best or metrics[MAIN_METRIC] > self.best[MAIN_METRIC]:
             self.best, self.best_epoch = metrics, self.epoch
-        self.meter = Meter(self.device)
+        self.meter.reset()
         if self.epoch == self.recipe.epochs:
             self._save()
 
@@ -327,6 +340,7 @@ class Training:
             "precision": self.run_id.experiment.precision,
             "deterministic": self.device.type == "cpu",
             "step": self.stepper.kind,
+            "cuda_graphs": self.graphs is not None,
             "batch": self.recipe.batch,
             "per_device_batch": self.recipe.per_device_batch or self.recipe.batch,
         }

@@ -72,7 +72,10 @@ class DeviceData:
 
     def batch(self, plan: EpochPlan, start: int, size: int) -> Batch:
         """Augmented inputs B,3,32,32, channels last in memory."""
-        part = plan[start : start + size]
+        return self.augmented(plan[start : start + size])
+
+    def augmented(self, part: EpochPlan) -> Batch:
+        """The same, of a part of a plan."""
         inputs, targets = augmented(self.train, part, self.mean, self.std)
         return Batch(inputs.contiguous(memory_format=torch.channels_last), targets, part.order)
 
