@@ -156,7 +156,7 @@ class Method(nn.Module):
 
     taps: tuple[str, ...] = ()  # a class attribute; an instance may narrow it when its options say so
     revision: ClassVar[int] = 1  # raised when a change alters results
-    capturable: ClassVar[bool] = True  # False: cannot live in a CUDA graph
+    capturable: bool = True  # False: cannot live in a CUDA graph
 
     class Options(MethodOptions):
         """No options."""

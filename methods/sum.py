@@ -19,6 +19,7 @@ class SumOfMethods(base.Method):
         self.parts = nn.ModuleDict({type(part).__name__.lower(): part for part in parts})
         if len(self.parts) < len(parts):
             raise UsageError("a sum names one method twice", "give each method once, with the weight it should have")
+        self.capturable = all(part.capturable for part in parts)
         self._bind()
 
     def _each(self) -> list[tuple[str, base.Method]]:

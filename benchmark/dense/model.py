@@ -94,7 +94,8 @@ class Distilling(BaseModel):  # type: ignore[misc]
             found = self.method.losses(seen, taught, self.task.batch(inputs, samples), self.moment)
             terms, tracked = found.terms, tracked | dict(found.tracked)
             total = sum(terms.values(), task * found.task_weight)
-        self.meter.add({"task": task, **terms, "total": total}, tracked, self.step)
+        self.meter.number.fill_(self.step)
+        self.meter.add({"task": task, **terms, "total": total}, tracked)
         return total
 
 

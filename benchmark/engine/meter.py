@@ -18,13 +18,20 @@ class Meter:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self.number = torch.zeros((), device=device, dtype=torch.int64)  # of the step that is added next
         self._names: list[str] = []
         self._sums = torch.zeros(0, device=device, dtype=torch.float64)
         self._first_bad = torch.zeros(0, device=device, dtype=torch.int64)
-        self._count = 0
+        self._count = torch.zeros((), device=device, dtype=torch.int64)
         self._histograms: dict[str, Tensor] = {}
 
-    def add(self, values: Mapping[str, Tensor], tracked: Mapping[str, Tensor], step: int) -> None:
+    def reset(self) -> None:
+        """Begin anew, in the same tensors: a captured step goes on adding to them."""
+        for tensor in (self._sums, self._count, *self._histograms.values()):
+            tensor.zero_()
+        self._first_bad.fill_(-1)
+
+    def add(self, values: Mapping[str, Tensor], tracked: Mapping[str, Tensor]) -> None:
         """One step's terms (scalars) and tracked quantities (scalars or vectors)."""
         if not self._names:
             self._names = [*values, *tracked]
@@ -35,12 +42,13 @@ class Meter:
         self._sums += row
         self._count += 1
         broken = ~torch.isfinite(row) & (self._first_bad < 0)
-        self._first_bad = torch.where(broken, step, self._first_bad)
+        self._first_bad.copy_(torch.where(broken, self.number, self._first_bad))
         for name, value in tracked.items():
             if value.ndim == 1 and value.numel() > 1:
                 bins = (value.detach().float() * HISTOGRAM_BINS).long().clamp(0, HISTOGRAM_BINS - 1)
-                counts = torch.nn.functional.one_hot(bins, HISTOGRAM_BINS).sum(0)
-                self._histograms[name] = self._histograms.get(name, torch.zeros_like(counts)) + counts
+                # Not one_hot, which reads the smallest and the largest on some devices.
+                counts = (bins[:, None] == torch.arange(HISTOGRAM_BINS, device=bins.device)).sum(0)
+                self._histograms.setdefault(name, torch.zeros_like(counts)).add_(counts)
 
     def first_broken(self) -> tuple[int, str] | None:
         """The first step with a value that is not finite, and which one. Waits for the device."""
@@ -53,7 +61,7 @@ class Meter:
 
     def means(self) -> dict[str, float]:
         """Mean over the epoch so far, by name."""
-        return dict(zip(self._names, (self._sums / max(1, self._count)).tolist(), strict=True))
+        return dict(zip(self._names, (self._sums / self._count.clamp(min=1)).tolist(), strict=True))
 
     def histograms(self) -> dict[str, float]:
         """Shares by bin, as `<name>.bin07`."""
@@ -89,14 +97,25 @@ class Meter:
             "names": self._names,
             "sums": self._sums,
             "first_bad": self._first_bad,
-            "count": self._count,
+            "count": int(self._count),
             "histograms": self._histograms,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint, in the tensors at hand where they fit."""
+        if not state["names"]:  # saved before its first step
+            self.reset()
+            return
         self._names = list(state["names"])
-        self._sums = state["sums"].to(self._device)
-        self._first_bad = state["first_bad"].to(self._device)
-        self._count = state["count"]
-        self._histograms = {name: counts.to(self._device) for name, counts in state["histograms"].items()}
+        self._sums = self._held(self._sums, state["sums"])
+        self._first_bad = self._held(self._first_bad, state["first_bad"])
+        self._count.fill_(state["count"])
+        for name in self._histograms.keys() - state["histograms"].keys():
+            self._histograms[name].zero_()
+        for name, counts in state["histograms"].items():
+            self._histograms[name] = self._held(self._histograms.get(name), counts)
+
+    def _held(self, mine: Tensor | None, given: Tensor) -> Tensor:
+        if mine is None or mine.shape != given.shape:
+            return given.to(self._device, copy=True)
+        return mine.copy_(given)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmark.recipe import Recipe
 
@@ -28,7 +28,10 @@ def make_optimizer(recipe: Recipe, modules: Iterable[nn.Module]) -> torch.optim.
         case "sgd":
             return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=recipe.lr, eps=recipe.optimizer_eps or 1e-8, fused=True)
+            on_gpu = any(p.is_cuda for group in groups for p in group["params"])
+            return torch.optim.AdamW(
+                groups, lr=recipe.lr, eps=recipe.optimizer_eps or 1e-8, fused=True, capturable=on_gpu
+            )
         case "rmsproptf":
             from timm.optim.rmsprop_tf import RMSpropTF
 
@@ -41,4 +44,13 @@ def make_optimizer(recipe: Recipe, modules: Iterable[nn.Module]) -> torch.optim.
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the rate of every group."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def hold_rates_in_tensors(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Keep each group's rate on the device, where a captured step reads it."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32).to(device)

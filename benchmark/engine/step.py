@@ -30,16 +30,29 @@ class Stepper:
 
     def step(self, batch: Batch, epochs_done: float, meter: Meter, number: int) -> None:
         """One batch. `epochs_done` is fractional, `number` counts steps from the start of the run."""
-        parts, moment = self.parts, self.parts.moment
-        set_learning_rate(parts.optimizer, learning_rate(self.recipe, epochs_done))
+        self.set_moment(epochs_done, meter, number)
+        self.update(batch, meter, number)
+
+    def set_moment(self, epochs_done: float, meter: Meter, number: int) -> None:
+        """Say when the next update happens: everything about it that the host knows."""
+        moment = self.parts.moment
+        set_learning_rate(self.parts.optimizer, learning_rate(self.recipe, epochs_done))
         moment.epoch.fill_(int(epochs_done))
         moment.progress.fill_(epochs_done / self.recipe.epochs)
         if moment.step is not None:
             moment.step.fill_(number)
+        meter.number.fill_(number)
+
+    def update(self, batch: Batch, meter: Meter, number: int = 0) -> None:
+        """Losses, gradients and the new weights, from tensors on the device: without shards this can be captured.
+
+        `number` seeds what shards draw.
+        """
+        parts = self.parts
         parts.optimizer.zero_grad(set_to_none=True)
         for index, shard in enumerate(parts.shards.cut(batch)):
             with parts.shards.around(parts.trained, index, number):
-                self._accumulate(shard, meter, number)
+                self._accumulate(shard, meter)
         if self.recipe.clip_grad is not None:
             parts.scaler.unscale_(parts.optimizer)
             torch.nn.utils.clip_grad_norm_(parts.distiller.parameters(), self.recipe.clip_grad)
@@ -48,13 +61,13 @@ class Stepper:
         if parts.average is not None:
             parts.average.update(parts.distiller.student)
 
-    def _accumulate(self, shard: Batch, meter: Meter, number: int) -> None:
+    def _accumulate(self, shard: Batch, meter: Meter) -> None:
         """Add one shard's gradients."""
         parts = self.parts
         found = self._forward(shard)
         total = found.total if parts.shards.count == 1 else found.total / parts.shards.count
         parts.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
-        meter.add({**found.terms, "total": found.total}, found.tracked, number)
+        meter.add({**found.terms, "total": found.total}, found.tracked)
 
     @property
     def kind(self) -> str:

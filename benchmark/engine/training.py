@@ -21,6 +21,7 @@ from benchmark.data.locate import DataSource
 from benchmark.engine import checkpoint, precision
 from benchmark.engine.assembly import assembled
 from benchmark.engine.compiled import Compile, NotCompiled, worth_it
+from benchmark.engine.graphs import Graphs, why_not
 from benchmark.engine.meter import Meter
 from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.step import Stepper
@@ -30,7 +31,7 @@ from benchmark.experiment import Run
 from benchmark.files import sweep_partials, write_atomically
 from benchmark.records import Record, RunPaths, Store, curves_csv
 from benchmark.tasks import classification
-from benchmark.tasks.classification import MAIN_METRIC
+from benchmark.tasks.classification import MAIN_METRIC, DeviceData
 from benchmark.tasks.data import ClassificationData
 
 CHECK_EVERY = 20  # steps between looks for losses that are not finite
@@ -96,6 +97,9 @@ class Training:
         self.epoch = 0
         self.step = 0  # within the epoch
         self.meter = Meter(self.device)
+        self.graphs: Graphs | None = None
+        # Looking makes the host wait, which a GPU cannot make up for: there, once an epoch.
+        self._check_every = CHECK_EVERY if self.device.type == "cpu" else self.steps
         self.rows: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
         self.best_epoch: int | None = None
@@ -152,6 +156,12 @@ class Training:
                 say(f"{label}: compiled in {took:.0f} s")
             except NotCompiled as reason:
                 say(f"{label}: the step runs eagerly, because compiling it failed: {reason}")
+        if self.device.type == "cuda" and asked != "never":
+            obstacle = why_not(self.stepper, self.data)
+            if isinstance(self.data, DeviceData) and not obstacle:
+                self.graphs = Graphs(self.stepper, self.data, self.meter)
+            else:
+                say(f"{label}: each step is launched from the host, because {obstacle}")
         if self.began not in (None, self.stepper.kind):
             say(
                 f"{label}: began {self.began} and goes on {self.stepper.kind}: "
@@ -170,7 +180,7 @@ class Training:
             with self._arithmetic():
                 self.one_step(plan)
             self.step += 1
-            if self.step % CHECK_EVERY == 0 or self.step == self.steps:
+            if self.step % self._check_every == 0 or self.step == self.steps:
                 self._check_finite()
                 self._report(began)
             # All ranks stop after the same step, and all write their part when the leader finds that it is time.
@@ -191,8 +201,11 @@ class Training:
     def one_step(self, plan: Any) -> None:
         """The step that is due, on its batch of the epoch's plan; the count is the caller's."""
         done = self.epoch + self.step / self.steps
-        batch = self.data.batch(plan, self.step * self.recipe.batch, self.recipe.batch)
-        self.stepper.step(batch, done, self.meter, self.epoch * self.steps + self.step)
+        start, number = self.step * self.recipe.batch, self.epoch * self.steps + self.step
+        if self.graphs is not None:
+            self.graphs.step(plan[start : start + self.recipe.batch], done, number)
+        else:
+            self.stepper.step(self.data.batch(plan, start, self.recipe.batch), done, self.meter, number)
 
     def _check_finite(self) -> None:
         broken = [found for found in self.ranks.all(self.meter.first_broken()) if found is not None]
@@ -216,7 +229,7 @@ class Training:
         self.rows.append(row)
         if not self.best or metrics[MAIN_METRIC] > self.best[MAIN_METRIC]:
             self.best, self.best_epoch = metrics, self.epoch
-        self.meter = Meter(self.device)
+        self.meter.reset()
         if self.epoch == self.recipe.epochs:
             self._save()
 
@@ -367,6 +380,7 @@ class Training:
             "precision": self.run_id.experiment.precision,
             "deterministic": self.device.type == "cpu",
             "step": self.stepper.kind,
+            "cuda_graphs": self.graphs is not None,
             "batch": self.recipe.batch,
             "per_device_batch": self._seen_by_norms(),
             "processes": self.ranks.world,

@@ -103,7 +103,10 @@ class DeviceData:
         """Augmented inputs B,3,32,32, channels last in memory: this rank's part of the batch."""
         found = min(size, len(plan) - start) // self.shards * self.shards // self.ranks.world
         begin = start + self.ranks.rank * found
-        part = plan[begin : begin + found]
+        return self.augmented(plan[begin : begin + found])
+
+    def augmented(self, part: EpochPlan) -> Batch:
+        """The same, of a part of a plan."""
         inputs, targets = augmented(self.train, part, self.mean, self.std)
         return Batch(inputs.contiguous(memory_format=torch.channels_last), targets, part.order)
 

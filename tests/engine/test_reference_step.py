@@ -25,7 +25,7 @@ def test_the_losses_are_those_of_a_straightforward_step(workplace: Path) -> None
     plain = EagerStep(training)
     plan = data.epoch_plan(0, 0)
     seen: list[dict[str, torch.Tensor]] = []
-    training.meter.add = lambda values, tracked, number: seen.append({n: v.detach() for n, v in values.items()})  # type: ignore[assignment,misc]
+    training.meter.add = lambda values, tracked: seen.append({n: v.detach() for n, v in values.items()})  # type: ignore[assignment,misc]
     for step, (inputs, targets) in enumerate(loader(data.train, plan, BATCH, workers=0)):
         batch = data.batch(plan, step * BATCH, BATCH)
         assert torch.equal(inputs, batch.inputs) and torch.equal(targets, batch.targets)
