@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from benchmark.data import find_folder
 from benchmark.data.locate import GENERATED, DataSource, resolve
@@ -23,6 +27,16 @@ def suites_of(arguments: argparse.Namespace) -> list[Suite]:
 def store_of(arguments: argparse.Namespace) -> Store:
     """Where records and working states lie, as asked for."""
     return Store(arguments.results_dir.resolve(), arguments.runs_dir.resolve())
+
+
+@contextlib.contextmanager
+def without_output(quiet: bool) -> Iterator[None]:
+    """Print nothing on standard output: of several processes that train together, one speaks."""
+    if not quiet:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selection:
