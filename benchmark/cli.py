@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _running(commands)
+    _using(commands)
     _judging(commands)
     _looking(commands)
     return root
@@ -116,6 +117,59 @@ def _launching(run: argparse.ArgumentParser) -> None:
         help="any option of sbatch, such as account=vision or qos=preemptable; may be repeated",
     )
     jobs.add_argument("--wait", action="store_true", help="wait for the jobs, then print the tables")
+
+
+def _using(commands: Commands[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser("eval", help="a checkpoint on a data set, against its published accuracy")
+    evaluate.add_argument("model", metavar="MODEL", help="as `list models` names it, torchvision:NAME or timm:NAME")
+    evaluate.add_argument("--data", required=True, metavar="SET", help="cifar100, imagenet, imagenet100, or a folder")
+    evaluate.add_argument(
+        "--weights", metavar="W", help="a file, a URL, torchvision:NAME or timm:NAME (default: a timm name's tag)"
+    )
+    evaluate.add_argument("--sha256", metavar="HEX", help="of the file; its first eight digits at least")
+    evaluate.add_argument("--published", type=float, metavar="TOP1", help="what the weights' source states")
+    _machine(evaluate)
+    _places(evaluate)
+    _json(evaluate)
+
+    distill = commands.add_parser("distill", help="any teacher and student on your own folder of images")
+    distill.add_argument(
+        "--teacher", required=True, metavar="T", help="timm:NAME, torchvision:NAME, or of `list models`"
+    )
+    distill.add_argument("--student", required=True, metavar="S", help="the same")
+    distill.add_argument("--data", required=True, type=Path, metavar="FOLDER", help="holds train/CLASS/ and val/CLASS/")
+    distill.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="the student: X.pt, and X.pt2 beside it"
+    )
+    distill.add_argument("--method", default="diffkd", help="a method, or 'diffkd: {latent: 256}' (default: diffkd)")
+    distill.add_argument("--recipe", default="B1", help="of `list recipes`, for ImageNet (default: B1)")
+    distill.add_argument("--epochs", type=_positive, metavar="N", help="instead of the recipe's; its schedule scales")
+    distill.add_argument("--batch", type=_positive, metavar="N", help="instead of the recipe's")
+    distill.add_argument("--lr", type=float, metavar="X", help="instead of the recipe's; a smaller batch wants less")
+    distill.add_argument("--image-size", type=_positive, metavar="N", help="side of the images shown (default: 224)")
+    distill.add_argument(
+        "--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32", help="(default: fp32)"
+    )
+    distill.add_argument(
+        "--teacher-weights", metavar="W", help="a file, a URL, torchvision:NAME or timm:NAME (default: trained first)"
+    )
+    distill.add_argument("--student-weights", metavar="FILE", help="what the student starts from (default: fresh)")
+    for who in ("teacher", "student"):
+        distill.add_argument(f"--{who}-taps", metavar="ROLE=MODULE,...", help="instead of those found by shape")
+    distill.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="time between checkpoints")
+    _machine(distill)
+
+    export = commands.add_parser("export", help="a finished run's student as a state dict and a torch.export program")
+    export.add_argument("run", metavar="RUN", help="its identity's beginning (#1: repetition 1), or its record's path")
+    export.add_argument("--kind", choices=("student",), default="student", help="what is written (default: student)")
+    export.add_argument("--out", type=Path, metavar="FILE", help="(default: named after student and identity)")
+    _places(export)
+
+
+def _machine(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    command.add_argument("--threads", type=_positive, help="CPU threads (default: all cores)")
+    command.add_argument("--workers", type=_counted, metavar="N", help="processes that decode image files")
 
 
 def _judging(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -33,7 +33,8 @@ STATIC_METRICS = frozenset({"params_m", "macs_g", "side_params_m", "side_macs_m"
 class Data:
     """A data set and which part of it. `holdout` images of the training set take the place of the test set.
 
-    `image_size` is that of images from files, 224 unless given; a profile may shrink them.
+    `image_size` is that of images from files, 224 unless given; a profile may shrink them. `files` tells a folder of
+    the user's own from any other.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Data:
     subset_seed: int = 0
     holdout: int | None = None
     image_size: int | None = None
+    files: str | None = None
 
     def canonical(self) -> dict[str, Any]:
         """What differs from the whole data set."""
@@ -151,7 +153,7 @@ def experiment_of(
             data=data,
             student=model,
             method=method,
-            recipe=_profiled(recipe(recipe_name).settings, profile),
+            recipe=profiled(recipe(recipe_name).settings, profile),
             recipe_name=recipe_name,
             profile=profile_name,
             precision=setting.precision or "fp32",
@@ -209,14 +211,15 @@ def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName, task: str
     )
 
 
-def _profiled(settings: Recipe, profile: Profile) -> Recipe:
+def profiled(settings: Recipe, profile: Profile) -> Recipe:
+    """A recipe over a profile's epochs and with its batch; batch norm sees the same share of it."""
     changed = settings.scaled_to(profile.epochs) if profile.epochs else settings
     if profile.short_side and settings.augmentation == "detection":
         changed = changed.model_copy(update={"short_sides": (profile.short_side,)})
     if not profile.batch:
         return changed
     whole, part = settings.batch, settings.per_device_batch
-    shrunk = max(1, profile.batch * part // whole) if part else None  # batch norm sees the same share of a batch
+    shrunk = max(1, profile.batch * part // whole) if part else None
     return changed.model_copy(update={"batch": profile.batch, "per_device_batch": shrunk})
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +36,16 @@ def store_of(arguments: argparse.Namespace) -> Store:
 def absent_sets(data_dir: Path | None) -> frozenset[str]:
     """Data sets of dense tasks that no usual place has; generated ones stand in for them in smoke runs."""
     return frozenset(name for name in DENSE_STAND_INS if name not in FINDERS or FINDERS[name](data_dir) is None)
+
+
+@contextlib.contextmanager
+def without_output(quiet: bool) -> Iterator[None]:
+    """Print nothing on standard output: of several processes that train together, one speaks."""
+    if not quiet:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selection:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.commands.planning import planned, selection_of, source_for, store_of, suites_of
+from benchmark.commands.planning import planned, selection_of, source_for, store_of, suites_of, without_output
 from benchmark.data.locate import GENERATED, DataSource
 from benchmark.errors import UsageError
 from benchmark.experiment import Plan
@@ -34,11 +32,8 @@ def main(arguments: argparse.Namespace) -> int:
     from benchmark.engine.ranks import joined, local_device
 
     device = local_device(pick_device(arguments.device))
-    with joined(device) as ranks:
-        if ranks.leads:
-            return _run(arguments, suites, device, ranks)
-        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-            return _run(arguments, suites, device, ranks)
+    with joined(device) as ranks, without_output(not ranks.leads):
+        return _run(arguments, suites, device, ranks)
 
 
 def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks: Ranks) -> int:

@@ -62,6 +62,8 @@ class ImageFolderData:
         rank: this process among `world`.
         world: how many processes train together.
         shards: into how many parts a batch is cut over all ranks, each mixed and erased by itself; one a rank if None.
+        mean: of the colours, taken off; ImageNet's unless weights were trained with another.
+        std: the same for what they are divided by.
         drop_last: leave out an epoch's short last batch, as image_classification_sota at 6f7a70a does.
     """
 
@@ -78,6 +80,8 @@ class ImageFolderData:
         world: int = 1,
         shards: int | None = None,
         drop_last: bool = False,
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
     ) -> None:
         if not 0 <= rank < world:
             raise UsageError(f"rank {rank} of {world}", f"ranks count from 0 to {world - 1}")
@@ -90,7 +94,7 @@ class ImageFolderData:
         self._rank, self._world = rank, world
         self._shards = world if shards is None else shards
         self._drop_last = drop_last
-        self._mean, self._std = (torch.tensor(values, device=device) for values in (MEAN, STD))
+        self._mean, self._std = (torch.tensor(values, device=device) for values in (mean, std))
         workers = cores() if workers is None else workers
         self._workers = _Workers(augmentation, workers, pinned=device.type == "cuda")
         self._open: _OpenEpoch | None = None

@@ -33,7 +33,8 @@ GENERATED = "generated"  # the name of the set that stands in
 GENERATED_VERSION = "generated-v1"  # raised when its images change
 GENERATED_FOLDER = "generated-imagefolder"  # the same for ImageNet: JPEG files in its layout
 GENERATED_FOLDER_VERSION = "generated-imagefolder-v1"
-IMAGE_FOLDERS = frozenset({"imagenet", "imagenet100", GENERATED_FOLDER})
+USER_FOLDER: Literal["folder"] = "folder"  # any other in ImageNet's layout; the identity is of its files
+IMAGE_FOLDERS = frozenset({"imagenet", "imagenet100", GENERATED_FOLDER, USER_FOLDER})
 # What stands in for the data sets of detection and segmentation in smoke runs; the version is part of the name.
 DENSE_STAND_INS = {"coco2017": "generated-coco-v1", "cityscapes": "generated-cityscapes-v1"}
 
@@ -62,7 +63,7 @@ class DataSource:
     """Where a run's images come from."""
 
     kind: Literal["cifar100", "generated", "folder"]
-    folder: Path | None = None  # None: generated
+    folder: Path | None = None  # None: generated, or looked for
     md5s: Mapping[str, str] = field(default_factory=dict)
     note: str = ""  # one line that every output must carry; empty where the data are what was asked for
     data_dir: Path | None = None  # where folders of images are looked for, as the user said

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.data.locate import GENERATED_FOLDER
 from benchmark.engine.checkpoint import tensors_sha256
@@ -55,7 +56,25 @@ def teacher_of(experiment: Experiment, data: ClassificationData, store: Store) -
     if isinstance(given, TeacherSpec) and experiment.profile == "smoke" and is_named(given.weights):
         # Weights for ImageNet's thousand classes say nothing about the classes of generated images.
         stands_in = "always" if experiment.data.name == GENERATED_FOLDER else "if absent"
-    return load_teacher(given, data.classes, store, stands_in, data.example().shape[-1])
+    example = data.example().cpu()
+    teacher = load_teacher(given, data.classes, store, stands_in, example.shape[-1])
+    if not teacher.stands_in:
+        return teacher
+    _settle(teacher.network.network, example)
+    return replace(teacher, weights_sha256=tensors_sha256(teacher.network.network.state_dict()))
+
+
+def _settle(network: nn.Module, images: Tensor) -> None:
+    """Give batch norms of fresh weights the statistics of some images: with those of none, deep maps overflow."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad(), initialising("teacher", 0):
+        network.train()(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
 
 
 def load_teacher(

@@ -12,9 +12,9 @@ from benchmark.data.locate import OFFLINE
 from benchmark.discovery import ROOT
 from benchmark.errors import MissingInput, UsageError, nearest
 from benchmark.manifest import TeacherSpec
+from benchmark.models.registry import LIBRARIES
 from benchmark.records import Store
 
-LIBRARIES = ("torchvision", "timm")
 # Both libraries, and torch.hub, end names so: name-<first digits of the file's sha256>.pth
 _HASHED = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import ast
 import inspect
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.discovery import EXTRA, literal, load, source_files, syntax
+from benchmark.discovery import EXTRA, ROOT, literal, load, source_files, syntax
 from benchmark.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from benchmark.models.taps import Adapter
+
+
+LIBRARIES = ("torchvision", "timm")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class ModelEntry:
     family: str  # the first line of the file's docstring
     path: Path
     arguments: dict[str, Any]
+    by_hand: tuple[tuple[str, str], ...] = ()  # roles and the modules that a user names for them
 
     def build(self, classes: int, **wishes: float) -> nn.Module:
         """The network with fresh weights. Imports torch; draws from torch's global generator.
@@ -50,7 +54,7 @@ class ModelEntry:
     def adapter(self, network: nn.Module) -> Adapter:
         """Which module of this network plays which role."""
         adapter: Adapter = load(self.path).adapter(network)
-        return adapter
+        return _with(adapter, self, network) if self.by_hand else adapter
 
 
 def models() -> dict[str, ModelEntry]:
@@ -76,8 +80,46 @@ def _registry(extra: str) -> dict[str, ModelEntry]:
     return found
 
 
+def _with(adapter: Adapter, entry: ModelEntry, network: nn.Module) -> Adapter:
+    """An adapter with taps that a user has named: `stage3=layer3`, or `embedding=fc:input` for what enters a module."""
+    from benchmark.models.taps import Tap
+
+    modules = dict(network.named_modules())
+    found = dict(adapter.taps)
+    for role, place in entry.by_hand:
+        path, _, at = place.partition(":")
+        if path not in modules or at not in ("", "input"):
+            raise UsageError(
+                f"{entry.name} has no module {place!r} for {role}", nearest(path, [name for name in modules if name])
+            )
+        found[role] = Tap(path, at="input" if at else "output")
+    order = sorted(found, key=lambda role: list(adapter.taps).index(role) if role in adapter.taps else -1)
+    return replace(adapter, taps={role: found[role] for role in order})
+
+
+def _parsed(name: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """`NAME[stage3=layer3,...]` as the name and its taps by hand."""
+    bare, bracket, rest = name.partition("[")
+    if not bracket:
+        return name, ()
+    pairs = [tuple(pair.split("=", 1)) for pair in rest.removesuffix("]").split(",")]
+    if not rest.endswith("]") or any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise UsageError(f"cannot read the taps in {name!r}", "write NAME[stage3=layer3,pre_pool=layer4]")
+    return bare, tuple((role.strip(), place.strip()) for role, place in pairs)
+
+
 def model(name: str) -> ModelEntry:
-    """One network, or an error that names the nearest."""
+    """One network, or an error that names the nearest.
+
+    Besides the families' names: `torchvision:NAME` and `timm:NAME` for any network of theirs, and `NAME[ROLE=MODULE]`
+    for one whose taps are set by hand.
+    """
+    bare, by_hand = _parsed(name)
+    if bare.partition(":")[0] in LIBRARIES:
+        family = "any network of torchvision or timm, taps found by shape"
+        return ModelEntry(bare, family, ROOT / "benchmark" / "models" / "library.py", {}, by_hand)
+    if by_hand:
+        return replace(model(bare), by_hand=by_hand)
     known = models()
     if name not in known:
         raise UsageError(f"unknown model {name!r}", nearest(name, known))

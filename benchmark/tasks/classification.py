@@ -15,7 +15,7 @@ from benchmark.data import cifar, find_folder, image_index
 from benchmark.data.augment import MEAN, STD, EpochPlan, augmented, normalise, plan_epoch
 from benchmark.data.generated_folder import Request, generate
 from benchmark.data.imagefolder import ImageFolderData
-from benchmark.data.locate import GENERATED_FOLDER, IMAGE_FOLDERS, DataSource, resolve
+from benchmark.data.locate import GENERATED_FOLDER, IMAGE_FOLDERS, USER_FOLDER, DataSource, resolve
 from benchmark.engine.distiller import TaskLoss
 from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.shards import shards_of
@@ -162,7 +162,7 @@ def load_data(
         check_recipe(recipe, data)
     shards = shards_of(recipe, ranks) if recipe is not None else ranks.world
     if data.name in IMAGE_FOLDERS:
-        dataset = _folder(data, source.data_dir if source is not None else None, generated_dir)
+        dataset = _folder(data, source, generated_dir)
         return ImageFolderData.for_recipe(
             dataset,
             recipe,
@@ -181,11 +181,14 @@ def load_data(
     return DeviceData(cifar_data, train, test, mean, std, ranks, shards)
 
 
-def _folder(data: Data, data_dir: Path | None, generated_dir: Path) -> image_index.ImageFolder:
+def _folder(data: Data, source: DataSource | None, generated_dir: Path) -> image_index.ImageFolder:
     if data.name == GENERATED_FOLDER:
         root = generate(generated_dir / GENERATED_FOLDER, STAND_IN)
+    elif data.name == USER_FOLDER:
+        assert source is not None and source.folder is not None, "who plans a run on a folder knows where it is"
+        root = source.folder
     else:
-        root = find_folder.find(data.name, data_dir)
+        root = find_folder.find(data.name, source.data_dir if source is not None else None)
     return image_index.load(
         data.name,
         root,

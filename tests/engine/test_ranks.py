@@ -144,7 +144,7 @@ def test_a_broken_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_torchrun_leaves_one_record_and_a_killed_job_goes_on(workplace: Path) -> None:
-    """The leader is killed in mid-run, torchrun ends the other; the same command gives an undisturbed job's record."""
+    """The leader is killed in mid-run, and torchrun ends the other. The same command ends as undisturbed."""
     suite = workplace / "two.yaml"
     suite.write_text(SUITE)
 

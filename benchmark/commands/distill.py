@@ -1,0 +1,175 @@
+"""`distill`: any two networks of torchvision, timm or this project, on any folder of images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from benchmark.commands.planning import without_output
+from benchmark.commands.run import pick_device
+from benchmark.data.locate import USER_FOLDER, DataSource
+from benchmark.errors import UsageError
+from benchmark.experiment import Data, Experiment, Plan, Run, plain, profiled
+from benchmark.manifest import Profile, TeacherSpec
+from benchmark.models.registry import model
+from benchmark.recipe import recipe
+from benchmark.records import Store
+from methods.spec import MethodSpec
+
+if TYPE_CHECKING:
+    from benchmark.engine.ranks import Ranks
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Show the taps, train the teacher if it has no weights, distil, export; the exit code."""
+    from benchmark.engine.ranks import joined, local_device
+
+    device = local_device(pick_device(arguments.device))
+    with joined(device) as ranks, without_output(not ranks.leads):
+        return _distill(arguments, device, ranks)
+
+
+def _distill(arguments: argparse.Namespace, device: str, ranks: Ranks) -> int:
+    from benchmark.engine.training import Settings
+    from benchmark.launch.local import Local
+    from benchmark.launch.progress import reporting
+
+    wanted = asked(arguments)
+    plan = plan_of(wanted)
+    _show_taps(wanted)
+    work = arguments.out.parent / f"{arguments.out.stem}.work"
+    settings = Settings(
+        store=Store(work / "results", work / "runs"),
+        device=device,
+        threads=arguments.threads,
+        asked={"device": arguments.device},
+        source=DataSource(USER_FOLDER, arguments.data),
+        checkpoint_seconds=arguments.checkpoint_seconds,
+        workers=arguments.workers,
+        ranks=ranks,
+    )
+    with reporting(settings, len(plan.runs)) as reported:
+        outcome = Local(reported).carry_out(plan)
+    if not ranks.leads:
+        return outcome.exit_code
+    for run, reason in outcome.failed:
+        print(f"FAILED {run.label}: {reason}", file=sys.stderr)
+    if outcome.stopped:
+        print("stopped; the same command goes on from the checkpoint", file=sys.stderr)
+        return 130
+    return outcome.exit_code or _finish(plan.runs[-1], settings.store, arguments.out)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The pair and how it is trained."""
+
+    student: str
+    teacher: str
+    teacher_weights: str | None
+    experiment: Experiment
+
+
+def asked(arguments: argparse.Namespace) -> Asked:
+    """What the command line means.
+
+    Raises:
+        UsageError: a name, an option or a recipe is wrong.
+    """
+    student = _named(arguments.student, arguments.student_taps)
+    teacher = _named(arguments.teacher, arguments.teacher_taps)
+    weights = arguments.teacher_weights
+    if weights is None and arguments.teacher.startswith("timm:") and "." in arguments.teacher:
+        weights = arguments.teacher  # the name has a tag, which is that of weights
+    changes = Profile(epochs=arguments.epochs, batch=arguments.batch)
+    settings = profiled(recipe(arguments.recipe).settings, changes)
+    if arguments.lr is not None:
+        settings = settings.model_copy(update={"lr": arguments.lr})
+    data = Data(USER_FOLDER, image_size=arguments.image_size, files=_files(arguments.data))
+    given: Experiment | TeacherSpec
+    if weights is not None:
+        given = TeacherSpec(model=teacher, weights=weights)
+    else:
+        given = Experiment("classification", data, teacher, plain(), settings, arguments.recipe, profile="mini")
+    experiment = Experiment(
+        task="classification",
+        data=data,
+        student=student,
+        method=MethodSpec.parse(_method(arguments.method)),
+        recipe=settings,
+        recipe_name=arguments.recipe,
+        teacher=given,
+        student_weights=arguments.student_weights,
+        profile="mini",
+        precision=arguments.precision,
+    )
+    return Asked(student, teacher, weights, experiment)
+
+
+def plan_of(wanted: Asked) -> Plan:
+    """The teacher, where it must be trained, then the student."""
+    given = wanted.experiment.teacher
+    runs = [Run(given, 0)] if isinstance(given, Experiment) else []
+    return Plan(runs=[*runs, Run(wanted.experiment, 0)])
+
+
+def _named(name: str, taps: str | None) -> str:
+    whole = f"{name}[{taps}]" if taps else name
+    model(whole)  # a wrong name is told before anything else happens
+    return whole
+
+
+def _method(text: str) -> object:
+    """`diffkd`, or with options `diffkd: {latent: 256}`."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"cannot read the method {text!r}", "write diffkd, or 'diffkd: {latent: 256}'") from error
+
+
+def _files(folder: Path) -> str:
+    from benchmark.data.image_index import load
+
+    found = load(USER_FOLDER, folder).identity
+    return f"{str(found['train_files_sha256'])[:16]}-{str(found['val_files_sha256'])[:16]}"
+
+
+def _show_taps(wanted: Asked) -> None:
+    import torch
+
+    from benchmark.engine.streams import initialising
+    from benchmark.models.taps import Network
+
+    side = wanted.experiment.data.image_size or 224
+    for who, name in (("student", wanted.student), ("teacher", wanted.teacher)):
+        entry = model(name)
+        with initialising("shown", 0):
+            network = entry.build(2, image_size=side)
+        adapter = entry.adapter(network)
+        shapes = Network(network, adapter, tuple(adapter.taps)).shapes(torch.zeros(2, 3, side, side))
+        print(f"taps of the {who} {name}; others by --{who}-taps ROLE=MODULE,...")
+        for role, shape in shapes.items():
+            tap = adapter.taps[role]
+            module = f"{tap.module or 'the network'}{' (input)' if tap.at == 'input' else ''}"
+            size = "classes" if role == "logits" else "x".join(map(str, shape))
+            print(f"  {role:16} {size:16} {module}")
+
+
+def _finish(run: Run, store: Store, out: Path) -> int:
+    from benchmark.exports import student_of, write_student
+
+    record = store.read(run)
+    assert record is not None
+    if record.status != "done":
+        print(f"{run.label}: {record.status}: {record.reason}", file=sys.stderr)
+        return 1
+    teacher = f", its teacher {record.teacher['top1']:.2f}" if record.teacher and "top1" in record.teacher else ""
+    print(f"top-1 {record.last['top1']:.2f} (best {record.best['top1']:.2f}){teacher}")
+    for path in write_student(student_of(record, store.paths(run).student), out):
+        print(f"written to {path}")
+    return 0
