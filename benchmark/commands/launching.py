@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -100,18 +101,14 @@ def _named(job: Job) -> str:
 def _submit(
     arguments: argparse.Namespace, arrays: Sequence[Array], store: Store, source: DataSource | None, device: str
 ) -> Submission | None:
+    from benchmark.engine.training import Settings
     from benchmark.launch.launcher import Resources, Submitting, devices_of
 
     store.prepare()
-    settings = {
-        "device": device,
-        "threads": arguments.threads,
-        "compile": arguments.compile,
-        "workers": arguments.workers,
-        "asked": {"device": arguments.device},
-        "source": source,
-        "checkpoint_seconds": arguments.checkpoint_seconds,
-    }
+    # Whatever of the command line a run's settings name, as `run` itself would take it.
+    names = {field.name for field in fields(Settings)}
+    settings = {name: value for name, value in vars(arguments).items() if name in names}
+    settings |= {"device": device, "asked": {"device": arguments.device}, "source": source}
     resources = Resources(
         device=device,
         partition=arguments.partition,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -50,7 +51,7 @@ class Work:
             outcome = self._carry_out(flag)
             for run, reason in outcome.failed:
                 print(f"FAILED {run.label}: {reason}", flush=True)
-            if outcome.stopped and again is not None and self._may_go_on(flag):
+            if outcome.stopped and again is not None and _leads() and self._may_go_on(flag):
                 print(f"stopped: queued again ({self.requeues} times at most)", flush=True)
                 again()
         return {
@@ -67,18 +68,32 @@ class Work:
 
     def _carry_out(self, flag: Flag) -> Outcome:
         from benchmark.commands.run import pick_device
+
+        device = pick_device(self.settings["device"])
+        if not _has_several_processes():
+            return self._attended(flag, device)
+        # Imported by name: who trains alone needs none of it.
+        ranks = importlib.import_module("benchmark.engine.ranks")
+        device = ranks.local_device(device)
+        with ranks.joined(device) as joined:
+            return self._attended(flag, device, joined)
+
+    def _attended(self, flag: Flag, device: str, ranks: Any = None) -> Outcome:
         from benchmark.engine.training import Settings
         from benchmark.launch.local import Local
         from benchmark.launch.progress import reporting
 
-        _join_ranks()
         every = (*self.needs, *self.runs)
-        broken = [run for run in every if self._teacher_failed(run)]
-        device = pick_device(self.settings["device"])
-        settings = Settings(store=self.store, stop=flag, **{**self.settings, "device": device})
+        broken = [index for index, run in enumerate(every) if self._teacher_failed(run)]
+        together = {}
+        if ranks is not None:
+            broken = ranks.told(broken)  # a file may appear between two looks
+            together = {"ranks": ranks}
+        settings = Settings(store=self.store, stop=flag, **{**self.settings, "device": device, **together})
         with reporting(settings, len(every) - len(broken)) as reported:
-            outcome = Local(reported).carry_out(Plan(runs=[run for run in every if run not in broken]))
-        for run in broken:
+            wanted = [run for index, run in enumerate(every) if index not in broken]
+            outcome = Local(reported).carry_out(Plan(runs=wanted))
+        for run in (every[index] for index in broken):
             outcome.fail(run, f"its teacher failed: see {self.store.paths(teacher_of(run) or run).failure}")
         return outcome
 
@@ -97,6 +112,11 @@ class Work:
         if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
             return flag.number == _time_signal()  # on this machine, whoever sends SIGTERM means it
         return not _cancelled()
+
+
+def _leads() -> bool:
+    """Whether this process speaks for the job: one of several is enough to queue it again."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _cancelled() -> bool:
@@ -126,14 +146,15 @@ def _requeue_of_submitit() -> Callable[[], None] | None:
     return (lambda: handler(number, None)) if callable(handler) else None
 
 
-def _join_ranks() -> None:
-    """Tell the processes of a run of each other, in the words that torch.distributed reads."""
+def _has_several_processes() -> bool:
+    """Whether a run is trained by several; they are then told of each other in the words of torch.distributed."""
     from submitit import JobEnvironment
     from submitit.helpers import TorchDistributedEnvironment
 
     try:
         several = JobEnvironment().num_tasks > 1
     except RuntimeError:  # in no job: --launcher debug
-        return
+        return False
     if several:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    return several

@@ -15,7 +15,7 @@ from cluster import Cluster
 from small import command, environment, store_in
 
 from benchmark.experiment import Run
-from benchmark.launch.submissions import run_key
+from benchmark.launch.submissions import Submission, run_key, submissions
 from benchmark.lease import holder_of
 
 SECONDS = 240.0  # what anything here may take
@@ -51,6 +51,10 @@ class Laboratory:
         """`run --launcher slurm` with what suits tiny runs."""
         given = ("--device", "cpu", "--threads", "1", "--checkpoint-seconds", "0.3")
         return self.call("run", str(suite), "--launcher", "slurm", *given, *more)
+
+    def submissions(self) -> list[Submission]:
+        """What was submitted from the folder."""
+        return [submission for _, submission in submissions(store_in(self.folder))]
 
     def done(self, runs: list[Run]) -> bool:
         """Whether every run has a record."""

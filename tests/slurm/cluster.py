@@ -121,7 +121,11 @@ class Cluster:
     def empty(self) -> None:
         """Cancel every job of this cluster."""
         self.control("scancel", "--user=root", "--quiet")
-        self._until(lambda: not self.control("squeue", "--noheader").stdout.strip(), "the queue is empty", False)
+        self._until(lambda: not self.queue(), "the queue is empty", False)
+
+    def queue(self) -> list[str]:
+        """Jobs that wait or run."""
+        return self.control("squeue", "--noheader", "--array", "--format=%i").stdout.split()
 
     def start_node(self) -> None:
         """slurmd, and wait until it is idle or at work."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from campaign import Laboratory, half_written, lost, until
-from small import plan_of, run_suite, runs_of, write_suite
+from small import ROOT, plan_of, record_of, run_suite, runs_of, store_in, write_suite
+
+from benchmark import provenance
+from benchmark.launch.submissions import run_key
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -53,7 +58,7 @@ def test_every_fault_is_survived_bit_for_bit(
     jobs["node lost"] = laboratory.node_lost(named["DKD", 1])
     runs = [*runs, timed_out]
     laboratory.wait_for(runs)
-    until(lambda: not laboratory.cluster.control("squeue", "--noheader").stdout.strip(), "the queue is empty")
+    until(lambda: not laboratory.cluster.queue(), "the queue is empty")
     for fault in ("preempted", "time-out", "USR2", "TERM"):
         assert "stopped: queued again" in laboratory.log_of(jobs[fault]), fault
     reference = undisturbed([suite, short], tmp_path / "undisturbed", monkeypatch)
@@ -64,3 +69,113 @@ def test_every_fault_is_survived_bit_for_bit(
         print("  " + "\n  ".join(laboratory.faults))
     assert not missing
     assert not half_written(laboratory.folder)
+
+
+def test_edits_after_the_submission_do_not_reach_the_jobs_and_the_record_names_the_revision(
+    laboratory: Laboratory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a copy of the project, which is broken as soon as the jobs are submitted."""
+    copy = tmp_path / "project"
+    for name in ("benchmark", "methods", "suites"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    suite = write_suite(laboratory.folder / "edited.yaml", {"KD": {"method": "kd"}}, profile={"epochs": 1, "train": 32})
+    submitted = laboratory.submit(suite, "--slurm", "begin=now+4", PYTHONPATH=str(copy))
+    assert submitted.returncode == 0, submitted.stderr
+    (found,) = laboratory.submissions()
+    for path in (*(copy / "benchmark").rglob("*.py"), *(copy / "methods").rglob("*.py")):
+        path.write_text("raise RuntimeError('edited after the submission')\n")
+    laboratory.wait_for(plan_of(suite).runs)
+    reference = undisturbed([suite], tmp_path / "undisturbed", monkeypatch)
+    assert not lost(plan_of(suite).runs, laboratory.folder, reference)
+    record = record_of(runs_of(suite)["KD"], laboratory.folder)
+    assert record.code["source_sha256"] == found.revision["source_sha256"] == provenance.source_hash()
+
+
+def test_a_wrong_partition_is_told_and_leaves_nothing_behind(laboratory: Laboratory) -> None:
+    suite = write_suite(laboratory.folder / "wrong.yaml", {"Student": {"method": "none"}})
+    refused = laboratory.submit(suite, "--partition", "gpu")
+    assert refused.returncode == 2
+    assert "invalid partition specified: gpu" in refused.stderr
+    assert "sinfo" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert laboratory.submissions() == []
+    assert laboratory.cluster.queue() == []
+
+
+def test_cancelling_ends_what_was_submitted_here_and_nothing_else(laboratory: Laboratory) -> None:
+    suite = write_suite(laboratory.folder / "cancelled.yaml", {"Student": {"method": "none"}}, profile={"epochs": 4000})
+    other = laboratory.cluster.control("sbatch", "--output=/dev/null", "--wrap=sleep 300")
+    assert laboratory.submit(suite).returncode == 0
+    (found,) = laboratory.submissions()
+    paths = store_in(laboratory.folder).paths(runs_of(suite)["Student"])
+    until(paths.checkpoint.exists, "the run trains")
+    running = laboratory.call("status", str(suite))
+    assert f"job {found.jobs[0].id}, log " in running.stdout
+    again = laboratory.submit(suite)
+    assert "1 submitted before, 0 to submit" in again.stdout
+    cancelled = laboratory.call("cancel")
+    assert "1 jobs cancelled" in cancelled.stdout
+    until(lambda: not paths.lease.exists(), "the run has stopped")
+    until(lambda: len(laboratory.cluster.queue()) == 1, "the job has ended and is not queued again")
+    assert laboratory.cluster.queue() == [other.stdout.split()[-1]]
+    assert "stopped" in laboratory.call("status", str(suite)).stdout
+
+
+def test_two_hundred_runs_in_arrays_submitted_twice_at_once_with_one_that_fails(
+    laboratory: Laboratory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiny = {"epochs": 1, "train": 16, "test": 10, "batch": 16}
+    suite = write_suite(
+        laboratory.folder / "many.yaml", {"Student": {"method": "none"}}, profile=tiny | {"repetitions": 200}
+    )
+    absent = {"model": "resnet14", "weights": "nowhere.pt"}
+    rows = {"Broken": {"method": "kd", "teacher": absent}}
+    broken = write_suite(laboratory.folder / "broken.yaml", rows, profile=tiny)
+    assert laboratory.submit(broken).returncode == 0
+    given = ("--batch-minutes", "0.03", "--max-parallel", "2")
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: laboratory.submit(suite, *given), range(2)))
+    assert [done.returncode for done in both] == [0, 0], both
+    jobs = [job for submission in laboratory.submissions() for job in submission.jobs]
+    runs = plan_of(suite).runs
+    laboratory.wait_for(runs)
+    until(lambda: not laboratory.cluster.queue(), "the queue is empty")
+    reference = undisturbed([suite], tmp_path / "undisturbed", monkeypatch)
+    missing = lost(runs, laboratory.folder, reference)
+    work = laboratory.folder / "runs" / "work"
+    attempts = [len((work / run_key(run) / "attempts.txt").read_text().splitlines()) for run in runs]
+    with capsys.disabled():
+        print(f"\n{len(runs)} runs in {len(jobs)} jobs of two submissions, records lost {len(missing)}")
+    assert not missing
+    assert set(attempts) == {1}
+    assert not half_written(laboratory.folder)
+    shown = laboratory.call("status", str(broken)).stdout
+    assert "failed" in shown
+    assert "no weights at nowhere.pt" in shown
+    assert "_log.out" in shown
+
+
+def test_two_processes_train_one_run_through_preemption(
+    laboratory: Laboratory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ranks stop at the same step and go on from one checkpoint: the run ends as an undisturbed one does."""
+    pytest.importorskip("benchmark.engine.ranks", reason="training by several processes")
+    suite = write_suite(
+        laboratory.folder / "ranks.yaml", {"Student": {"method": "none"}}, profile=TRAINED | {"repetitions": 1}
+    )
+    run = runs_of(suite)["Student"]
+    laboratory.watch([run])
+    assert laboratory.submit(suite, "--ranks", "2").returncode == 0
+    job = laboratory.preempted(run)
+    laboratory.wait_for([run])
+    assert "stopped: queued again" in laboratory.log_of(job)
+    calm = Laboratory(tmp_path / "calm", laboratory.cluster)
+    calm.folder.mkdir()
+    assert calm.submit(suite, "--ranks", "2").returncode == 0
+    calm.wait_for([run])
+    assert not lost([run], laboratory.folder, calm.folder)
+    assert record_of(run, laboratory.folder).interruptions > 0 == record_of(run, calm.folder).interruptions
