@@ -260,7 +260,7 @@ def test_unknown_options_list_the_right_ones(workplace: Path, capsys: pytest.Cap
     assert run_suite(suite) == 2
     shown = capsys.readouterr().err
     assert "kd.temp: no such option" in shown
-    assert "valid: task_weight, temperature, weight" in shown
+    assert "task_weight, temperature, weight" in shown
 
 
 EXPLODE = "return Losses({'boom': torch.where(moment.progress >= 0.5, float('nan'), 0.0) * student[LOGITS].sum()})"
