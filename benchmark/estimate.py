@@ -1,11 +1,16 @@
-"""How long a plan may take: arithmetic over multiply-adds, rough until it is measured."""
+"""How long a plan may take: from the rates that `bench` measured here, else from multiply-adds, which is rough."""
 
 from __future__ import annotations
 
+import json
+import statistics
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 
+from benchmark import provenance
 from benchmark.cost import macs
 from benchmark.experiment import Experiment, Plan
 from benchmark.models.registry import model
@@ -24,21 +29,81 @@ def _macs(name: str) -> int:
     return macs(network, (1, 3, 32, 32))
 
 
-def seconds(experiment: Experiment, device: str) -> float:
-    """Estimated seconds of one run: three passes' worth for the student, one for the teacher, and the evaluations."""
+def hardware_of(device: str, threads: int) -> str:
+    """What rates were measured on: others do not hold for it."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{provenance.hardware()['cpu']}, {threads} threads"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Images a second that `bench --speed` measured, as `runs/speed.json` keeps them."""
+
+    hardware: str
+    rates: dict[str, float]  # by `pair/method/batch`
+
+    @classmethod
+    def read(cls, runs: Path) -> Measured | None:
+        """What is kept; None where nothing is, or nothing that can be read."""
+        try:
+            content = json.loads((runs / "speed.json").read_text())
+            return cls(str(content["hardware"]), {str(k): float(v) for k, v in content["rates"].items() if v > 0})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    @classmethod
+    def here(cls, runs: Path, device: str, threads: int | None = None) -> Measured | None:
+        """What is kept, if it was measured on this hardware."""
+        found = cls.read(runs)
+        here = hardware_of(device, threads or torch.get_num_threads())
+        return found if found is not None and found.hardware == here else None
+
+    def rate(self, experiment: Experiment) -> float | None:
+        """Of this pair, method and batch."""
+        if experiment.recipe is None:
+            return None
+        return self.rates.get(f"{experiment.pair}/{experiment.method.name}/{experiment.recipe.batch}")
+
+    def scale(self, experiments: list[Experiment], device: str) -> float:
+        """Measured over computed seconds, the median of those measured."""
+        ratios = []
+        for experiment in experiments:
+            rate, images = self.rate(experiment), experiment.data.train or TRAINING_SIZE
+            if rate is not None and experiment.recipe is not None:
+                ratios.append(experiment.recipe.epochs * images / rate / _training_seconds(experiment, device))
+        return statistics.median(ratios) if ratios else 1.0
+
+
+def seconds(experiment: Experiment, device: str, measured: Measured | None = None, scale: float = 1.0) -> float:
+    """Estimated seconds of one run, its evaluations included. `scale` is for what was not measured."""
     recipe = experiment.recipe
-    images = experiment.data.train or TRAINING_SIZE
     if recipe is None:
         return 0.0
-    a_step_image = 3 * _macs(experiment.student)
+    tests = recipe.epochs * (experiment.data.test or TEST_SIZE) * _macs(experiment.student) / _rate(device)
+    images = recipe.epochs * (experiment.data.train or TRAINING_SIZE)
+    rate = measured.rate(experiment) if measured is not None else None
+    if rate is not None:
+        return images / rate + scale * tests
+    return scale * (_training_seconds(experiment, device) + tests)
+
+
+def _training_seconds(experiment: Experiment, device: str) -> float:
+    """Three passes' worth for the student, one for the teacher."""
+    recipe = experiment.recipe
+    assert recipe is not None
+    images = recipe.epochs * (experiment.data.train or TRAINING_SIZE)
+    an_image = float(3 * _macs(experiment.student))
     if experiment.teacher is not None:
-        a_step_image = int(SIDE_NETWORKS * (a_step_image + _macs(experiment.teacher_name)))
-    tested = (experiment.data.test or TEST_SIZE) * _macs(experiment.student)
-    rate = MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1)
-    steps = recipe.epochs * images / recipe.batch
-    return float(recipe.epochs * (images * a_step_image + tested) / rate + steps * SECONDS_PER_STEP[device])
+        an_image = SIDE_NETWORKS * (an_image + _macs(experiment.teacher_name))
+    return images * an_image / _rate(device) + images / recipe.batch * SECONDS_PER_STEP[device]
 
 
-def plan_seconds(plan: Plan, device: str) -> float:
+def _rate(device: str) -> float:
+    return MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1)
+
+
+def plan_seconds(plan: Plan, device: str, measured: Measured | None = None) -> float:
     """Estimated seconds of a whole plan, one run after the other."""
-    return sum(seconds(run.experiment, device) for run in plan.runs)
+    scale = measured.scale([run.experiment for run in plan.runs], device) if measured is not None else 1.0
+    return sum(seconds(run.experiment, device, measured, scale) for run in plan.runs)

@@ -14,18 +14,20 @@ def main(arguments: argparse.Namespace) -> int:
     suites = suites_of(arguments)
     source = source_for(suites, arguments, only_planning=True)
     plan = planned(suites, arguments, source)
-    device = pick_device(arguments.device).split(":")[0]
-    if not arguments.json:
-        print_plan(plan, plan, device)
-        return 0
-    from benchmark.estimate import seconds
+    from benchmark.estimate import Measured, seconds
 
+    picked = pick_device(arguments.device)
+    device, measured = picked.split(":")[0], Measured.here(arguments.runs_dir, picked)
+    if not arguments.json:
+        print_plan(plan, plan, device, measured)
+        return 0
+    scale = measured.scale([run.experiment for run in plan.runs], device) if measured is not None else 1.0
     rows = [
         {
             "run": run.label,
             "experiment": run.experiment.identity,
             "repetition": run.repetition,
-            "estimated_seconds": round(seconds(run.experiment, device), 1),
+            "estimated_seconds": round(seconds(run.experiment, device, measured, scale), 1),
             "cells": [cell.id for cell in plan.cells.get(run.experiment.identity, ())],
         }
         for run in plan.runs

@@ -6,6 +6,7 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmark.commands.planning import planned, selection_of, source_for, store_of, suites_of
 from benchmark.data.locate import GENERATED
@@ -13,6 +14,9 @@ from benchmark.errors import UsageError
 from benchmark.experiment import Plan
 from benchmark.files import write_text
 from benchmark.report.table import suite_table
+
+if TYPE_CHECKING:
+    from benchmark.estimate import Measured
 
 ASK_ABOVE_HOURS = 8.0
 
@@ -26,13 +30,15 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"NOTE: {source.note}")
 
     from benchmark.engine.training import Settings
+    from benchmark.estimate import Measured
     from benchmark.launch.local import Local, Outcome
     from benchmark.launch.progress import reporting
 
     device = pick_device(arguments.device)
     store = store_of(arguments)
     missing = [run for run in plan.runs if store.read(run) is None]
-    hours = print_plan(plan, replace(plan, runs=missing), device)
+    measured = Measured.here(arguments.runs_dir, device, arguments.threads)
+    hours = print_plan(plan, replace(plan, runs=missing), device, measured)
     if arguments.dry_run:
         return 0
     if hours > ASK_ABOVE_HOURS and not arguments.yes:
@@ -93,15 +99,16 @@ def pick_device(name: str) -> str:
     return str(device)
 
 
-def print_plan(plan: Plan, missing: Plan, device: str) -> float:
+def print_plan(plan: Plan, missing: Plan, device: str, measured: Measured | None = None) -> float:
     """What is to be done and how long it may take; the hours."""
     from benchmark.estimate import plan_seconds
     from benchmark.launch.progress import duration
 
-    seconds = plan_seconds(missing, device.split(":")[0])
+    seconds = plan_seconds(missing, device.split(":")[0], measured)
+    how = " by speeds measured here" if measured is not None else ""
     print(
         f"{len(plan.runs)} runs of {len(plan.experiments)} experiments, {len(plan.runs) - len(missing.runs)} done, "
-        f"{len(missing.runs)} to do on {device}: roughly {duration(seconds)}"
+        f"{len(missing.runs)} to do on {device}: roughly {duration(seconds)}{how}"
     )
     for run in missing.runs:
         print(f"  {run.label}  {run.experiment.identity}")
