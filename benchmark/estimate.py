@@ -36,12 +36,18 @@ def hardware_of(device: str, threads: int) -> str:
     return f"{provenance.hardware()['cpu']}, {threads} threads"
 
 
+def key_of(experiment: Experiment) -> str:
+    """What experiments of one speed share: networks, method and batch."""
+    batch = experiment.recipe.batch if experiment.recipe is not None else 0
+    return f"{experiment.pair}/{experiment.method.name}/{batch}"
+
+
 @dataclass(frozen=True)
 class Measured:
     """Images a second that `bench --speed` measured, as `runs/speed.json` keeps them."""
 
     hardware: str
-    rates: dict[str, float]  # by `pair/method/batch`
+    rates: dict[str, float]  # by `key_of` an experiment
 
     @classmethod
     def read(cls, runs: Path) -> Measured | None:
@@ -61,9 +67,7 @@ class Measured:
 
     def rate(self, experiment: Experiment) -> float | None:
         """Of this pair, method and batch."""
-        if experiment.recipe is None:
-            return None
-        return self.rates.get(f"{experiment.pair}/{experiment.method.name}/{experiment.recipe.batch}")
+        return self.rates.get(key_of(experiment))
 
     def scale(self, experiments: list[Experiment], device: str) -> float:
         """Measured over computed seconds, the median of those measured."""

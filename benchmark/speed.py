@@ -19,7 +19,7 @@ from benchmark.engine import precision
 from benchmark.engine.compiled import Compile
 from benchmark.engine.training import Settings
 from benchmark.errors import CannotServe
-from benchmark.estimate import Measured, hardware_of, plan_seconds
+from benchmark.estimate import Measured, hardware_of, key_of, plan_seconds
 from benchmark.experiment import Selection, make_plan
 from benchmark.files import write_text
 from benchmark.launch.packed import Turns, Work
@@ -42,6 +42,7 @@ class Speed:
     pair: str
     method: str
     batch: int
+    key: str  # by which estimates find it
     step: str  # eager, compiled, with CUDA graphs
     alone: float
     packed: float  # of all runs together
@@ -71,8 +72,7 @@ class Speeds:
 
     def measured(self) -> Measured:
         """What estimates need of it."""
-        rates = {f"{s.pair}/{s.method}/{s.batch}": s.alone for s in self.speeds}
-        return Measured(hardware_of(self.device, self.threads), rates)
+        return Measured(hardware_of(self.device, self.threads), {s.key: s.alone for s in self.speeds})
 
 
 def measure(
@@ -117,6 +117,7 @@ def _speed(pair: str, method: str, batch: int, steps: int, pack: int, settings: 
         pair=pair,
         method=method,
         batch=batch,
+        key=key_of(first.run_id.experiment),
         step=first.stepper.kind + (", CUDA graphs" if first.graphs is not None else ""),
         alone=round(alone, 1),
         packed=round(packed, 1),
@@ -224,16 +225,18 @@ def cases_of(suites: Sequence[Suite]) -> list[Case]:
 
 
 def suite_hours(suites: Sequence[Suite], found: Speeds) -> dict[str, dict[str, float]]:
-    """Hours of each suite on this device: runs one after the other, packed, and how much of it was measured."""
+    """Hours of each suite that can be run: one run after the other, packed, and the share of runs that was measured."""
     measured = found.measured()
     gains = [speed.packed / speed.alone for speed in found.speeds]
     gain = statistics.median(gains) if gains else 1.0
     hours: dict[str, dict[str, float]] = {}
     for suite in suites:
         plan = make_plan([suite], Selection())
+        if not plan.runs:
+            continue  # nothing of it can be run yet
         alone = plan_seconds(plan, found.device.split(":")[0], measured) / 3600
         known = sum(measured.rate(run.experiment) is not None for run in plan.runs)
-        share = known / len(plan.runs) if plan.runs else 0.0
+        share = known / len(plan.runs)
         hours[suite.name] = {"alone": round(alone, 2), "packed": round(alone / gain, 2), "measured": round(share, 2)}
     return hours
 

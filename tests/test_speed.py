@@ -38,6 +38,7 @@ def test_the_command_measures_and_plan_uses_it(workplace: Path, capsys: pytest.C
         assert all(share >= 0 for share in measured["shares"].values())
     assert found["copy_gb_per_second"] > 0 and found["matrix_gflops"] > 0
     assert "table9" in found["suite_hours"] and "| table9 |" in shown
+    assert all(hours["alone"] > 0 for hours in found["suite_hours"].values())
     kept = Measured.here(Path("runs"), "cpu", 1)
     assert kept is not None
     assert kept.rates["resnet14-resnet8/kd/4"] == found["speeds"][0]["alone"]
@@ -69,6 +70,13 @@ def test_other_hardware_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "speed.json").write_text(json.dumps({"hardware": hardware_of("cpu", 1), "rates": {"a/b/64": 5.0}}))
     assert Measured.here(tmp_path, "cpu", 1) is not None
     assert Measured.here(tmp_path, "cpu", 2) is None
+
+
+def test_a_rate_is_found_by_the_experiment_of_a_suite(tmp_path: Path) -> None:
+    """The student alone has no teacher in its experiment, whatever pair it was measured for."""
+    plan = make_plan([load(suite_path("table9"))], Selection(only=("resnet56-resnet20",)))
+    keys = {estimate.key_of(run.experiment) for run in plan.runs}
+    assert {"resnet56-resnet20/diffkd/64", "resnet20/none/64", "resnet56/none/64"} <= keys
 
 
 def test_a_suite_asks_for_each_pair_and_method_once() -> None:
