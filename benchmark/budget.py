@@ -9,7 +9,7 @@ from functools import cache
 
 import torch
 
-from benchmark.estimate import SIDE_NETWORKS, seconds
+from benchmark.estimate import SIDE_NETWORKS, Measured, seconds
 from benchmark.experiment import Experiment, Run
 from benchmark.launch.jobs import teacher_of
 from benchmark.launch.submissions import run_key
@@ -46,9 +46,9 @@ class Budget:
         return "\n".join(f"  {line}" for line in lines)
 
 
-def budget(runs: Sequence[Run], device: str) -> Budget:
+def budget(runs: Sequence[Run], device: str, measured: Measured | None = None) -> Budget:
     """Sums over the runs of a plan."""
-    spent = _spender(device)
+    spent = _spender(runs, device, measured)
     chains = [
         spent(run.experiment) + (spent(teacher.experiment) if (teacher := teacher_of(run)) else 0.0) for run in runs
     ]
@@ -62,9 +62,9 @@ def budget(runs: Sequence[Run], device: str) -> Budget:
     )
 
 
-def lasts(runs: Sequence[Run], device: str, devices: int) -> float:
+def lasts(runs: Sequence[Run], device: str, devices: int, measured: Measured | None = None) -> float:
     """Hours on so many devices, one run on each, in the order of the plan; students start after their teacher."""
-    spent = _spender(device)
+    spent = _spender(runs, device, measured)
     free = [0.0] * devices
     ended: dict[str, float] = {}
     teachers = {run_key(teacher) for run in runs if (teacher := teacher_of(run)) is not None}
@@ -78,12 +78,13 @@ def lasts(runs: Sequence[Run], device: str, devices: int) -> float:
     return max(free) / 3600
 
 
-def _spender(device: str) -> Callable[[Experiment], float]:
+def _spender(runs: Sequence[Run], device: str, measured: Measured | None) -> Callable[[Experiment], float]:
     known: dict[str, float] = {}
+    scale = measured.scale([run.experiment for run in runs], device) if measured is not None else 1.0
 
     def spent(experiment: Experiment) -> float:
         if experiment.identity not in known:
-            known[experiment.identity] = seconds(experiment, device)
+            known[experiment.identity] = seconds(experiment, device, measured, scale)
         return known[experiment.identity]
 
     return spent

@@ -217,7 +217,9 @@ def _judging(commands: Commands[argparse.ArgumentParser]) -> None:
     _places(verify)
     _json(verify)
 
-    bench = commands.add_parser("bench", help="step time and memory of every method beside the plain student's")
+    bench = commands.add_parser(
+        "bench", help="what training costs here: time and memory of every method, --speed for rates and hours"
+    )
     bench.add_argument("methods", nargs="*", metavar="METHOD", help="names (default: all that can serve the pair)")
     bench.add_argument(
         "--pair", default="resnet56-resnet20", metavar="TEACHER-STUDENT", help="CIFAR networks (resnet56-resnet20)"
@@ -226,6 +228,17 @@ def _judging(commands: Commands[argparse.ArgumentParser]) -> None:
     bench.add_argument("--rounds", type=_positive, default=20, help="timed steps of each method, in turn (20)")
     bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     bench.add_argument("--threads", type=_positive, help="CPU threads (default: all cores)")
+    bench.add_argument("--speed", action="store_true", help="images/s, alone and packed, shares of time, suites' hours")
+    bench.add_argument(
+        "--suite", action="append", default=[], metavar="SUITE", help="with --speed: its pairs and methods; repeatable"
+    )
+    bench.add_argument("--pack", type=_positive, default=2, metavar="N", help="with --speed: runs packed (2)")
+    bench.add_argument(
+        "--compile", choices=("auto", "always", "never"), default="auto", help="with --speed: as of run (auto)"
+    )
+    bench.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where plan looks for speeds (runs/)"
+    )
     bench.add_argument("--output", type=Path, default=Path("reports"), metavar="DIR", help="bench.json, .md, .svg")
     _json(bench)
 

@@ -1,11 +1,16 @@
-"""How long a plan may take: arithmetic over multiply-adds, rough until it is measured."""
+"""How long a plan may take: from the rates that `bench` measured here, else from multiply-adds, which is rough."""
 
 from __future__ import annotations
 
+import json
+import statistics
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 
+from benchmark import provenance
 from benchmark.cost import macs
 from benchmark.data.locate import IMAGE_FOLDERS
 from benchmark.experiment import Experiment, Plan
@@ -31,24 +36,90 @@ def _macs(name: str, size: int) -> int:
     return macs(network, (1, 3, size, size))
 
 
-def seconds(experiment: Experiment, device: str) -> float:
-    """Estimated seconds of one run: three passes' worth for the student, one for the teacher, and the evaluations."""
+def hardware_of(device: str, threads: int) -> str:
+    """What rates were measured on: others do not hold for it."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{provenance.hardware()['cpu']}, {threads} threads"
+
+
+def key_of(experiment: Experiment) -> str:
+    """What experiments of one speed share: networks, method and batch."""
+    batch = experiment.recipe.batch if experiment.recipe is not None else 0
+    return f"{experiment.pair}/{experiment.method.name}/{batch}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Images a second that `bench --speed` measured, as `runs/speed.json` keeps them."""
+
+    hardware: str
+    rates: dict[str, float]  # by `key_of` an experiment
+
+    @classmethod
+    def read(cls, runs: Path) -> Measured | None:
+        """What is kept; None where nothing is, or nothing that can be read."""
+        try:
+            content = json.loads((runs / "speed.json").read_text())
+            return cls(str(content["hardware"]), {str(k): float(v) for k, v in content["rates"].items() if v > 0})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    @classmethod
+    def here(cls, runs: Path, device: str, threads: int | None = None) -> Measured | None:
+        """What is kept, if it was measured on this hardware."""
+        found = cls.read(runs)
+        here = hardware_of(device, threads or torch.get_num_threads())
+        return found if found is not None and found.hardware == here else None
+
+    def rate(self, experiment: Experiment) -> float | None:
+        """Of this pair, method and batch."""
+        return self.rates.get(key_of(experiment))
+
+    def scale(self, experiments: list[Experiment], device: str) -> float:
+        """Measured over computed seconds, the median of those measured."""
+        ratios = []
+        for experiment in experiments:
+            rate = self.rate(experiment)
+            if rate is not None and experiment.recipe is not None:
+                images = _extent(experiment)[0]
+                ratios.append(experiment.recipe.epochs * images / rate / _training_seconds(experiment, device))
+        return statistics.median(ratios) if ratios else 1.0
+
+
+def seconds(experiment: Experiment, device: str, measured: Measured | None = None, scale: float = 1.0) -> float:
+    """Estimated seconds of one run, its evaluations included. `scale` is for what was not measured."""
     recipe = experiment.recipe
-    data = experiment.data
-    size = (data.image_size or 224) if data.name in IMAGE_FOLDERS else 32
-    training, test = SIZES.get(data.name, CIFAR100_SIZES)
-    images = data.train or training
     if recipe is None:
         return 0.0
     if experiment.task in TASKS:
-        return _dense_seconds(experiment, recipe, device)
-    a_step_image = 3 * _macs(experiment.student, size)
+        return scale * _dense_seconds(experiment, recipe, device)
+    images, tests, size = _extent(experiment)
+    testing = recipe.epochs * tests * _macs(experiment.student, size) / _rate(device)
+    rate = measured.rate(experiment) if measured is not None else None
+    if rate is not None:
+        return recipe.epochs * images / rate + scale * testing
+    return scale * (_training_seconds(experiment, device) + testing)
+
+
+def _extent(experiment: Experiment) -> tuple[int, int, int]:
+    """Training images, test images, and the side of an image."""
+    data = experiment.data
+    training, test = SIZES.get(data.name, CIFAR100_SIZES)
+    side = (data.image_size or 224) if data.name in IMAGE_FOLDERS else 32
+    return data.train or training, data.test or test, side
+
+
+def _training_seconds(experiment: Experiment, device: str) -> float:
+    """Three passes' worth for the student, one for the teacher."""
+    recipe = experiment.recipe
+    assert recipe is not None
+    images, _, size = _extent(experiment)
+    an_image = float(3 * _macs(experiment.student, size))
     if experiment.teacher is not None:
-        a_step_image = int(SIDE_NETWORKS * (a_step_image + _macs(experiment.teacher_name, size)))
-    tested = (data.test or test) * _macs(experiment.student, size)
-    rate = MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1)
-    steps = recipe.epochs * images / recipe.batch
-    return float(recipe.epochs * (images * a_step_image + tested) / rate + steps * SECONDS_PER_STEP[device])
+        an_image = SIDE_NETWORKS * (an_image + _macs(experiment.teacher_name, size))
+    done = recipe.epochs * images
+    return done * an_image / _rate(device) + done / recipe.batch * SECONDS_PER_STEP[device]
 
 
 def _dense_seconds(experiment: Experiment, recipe: Recipe, device: str) -> float:
@@ -57,9 +128,14 @@ def _dense_seconds(experiment: Experiment, recipe: Recipe, device: str) -> float
     seen = recipe.iterations * recipe.batch if recipe.iterations else recipe.epochs * images
     passes = 3.0 if experiment.teacher is None else SIDE_NETWORKS * 4
     work = (seen * passes + recipe.epochs * (experiment.data.test or DENSE_TEST)) * DENSE_MACS * share
-    return work / (DENSE_RATE * MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1))
+    return work / (DENSE_RATE * _rate(device))
 
 
-def plan_seconds(plan: Plan, device: str) -> float:
+def _rate(device: str) -> float:
+    return MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1)
+
+
+def plan_seconds(plan: Plan, device: str, measured: Measured | None = None) -> float:
     """Estimated seconds of a whole plan, one run after the other."""
-    return sum(seconds(run.experiment, device) for run in plan.runs)
+    scale = measured.scale([run.experiment for run in plan.runs], device) if measured is not None else 1.0
+    return sum(seconds(run.experiment, device, measured, scale) for run in plan.runs)

@@ -1,13 +1,18 @@
-"""`bench`: what each method costs to train, measured beside the plain student."""
+"""`bench`: what each method costs to train, measured beside the plain student; with `--speed`, how fast training is."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from benchmark.commands.run import pick_device
+
+if TYPE_CHECKING:
+    from benchmark.engine.training import Settings
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -31,6 +36,8 @@ def main(arguments: argparse.Namespace) -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    if arguments.speed:
+        return speed(arguments, names, settings, say)
     bench = run(names, arguments.pair, arguments.batch, arguments.rounds, settings, say)
     gains = published_gains(lint(Findings()), arguments.pair)  # a manifest with a mistake costs its own gains only
     bench.costs = [
@@ -43,4 +50,25 @@ def main(arguments: argparse.Namespace) -> int:
             write_text(arguments.output / f"bench.{suffix}", content)
     print(written["json"] if arguments.json else written["md"])
     print(f"written to {arguments.output}/bench.json, .md{', .svg' if written['svg'] else ''}", file=sys.stderr)
+    return 0
+
+
+def speed(arguments: argparse.Namespace, names: Sequence[str], settings: Settings, say: Callable[[str], None]) -> int:
+    """Rates of pairs and methods, and the hours of suites: speed.json and speed.md, and what `plan` reads."""
+    from benchmark.files import write_text
+    from benchmark.manifest import load, load_all, suite_path
+    from benchmark.speed import cases_of, keep, markdown, measure, suite_hours
+
+    asked = [load(suite_path(name)) for name in arguments.suite]
+    cases = cases_of(asked) or [(arguments.pair, name) for name in names]
+    if arguments.methods:
+        cases = [case for case in cases if case[1] in names]
+    found = measure(cases, arguments.batch, arguments.rounds, arguments.pack, arguments.compile, settings, say)
+    found.suite_hours = suite_hours(asked or load_all(), found)
+    kept = keep(found, arguments.runs_dir)
+    written = {"json": json.dumps(found.as_json(), indent=1) + "\n", "md": markdown(found)}
+    for suffix, content in written.items():
+        write_text(arguments.output / f"speed.{suffix}", content)
+    print(written["json"] if arguments.json else written["md"])
+    print(f"written to {arguments.output}/speed.json, .md; plan and run use {kept}", file=sys.stderr)
     return 0

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from benchmark.commands.planning import planned, source_for, suites_of
 from benchmark.commands.run import pick_device, print_plan
 from benchmark.experiment import Plan
+
+if TYPE_CHECKING:
+    from benchmark.estimate import Measured
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -16,19 +20,22 @@ def main(arguments: argparse.Namespace) -> int:
     suites = suites_of(arguments)
     source = source_for(suites, arguments, only_planning=True)
     plan = planned(suites, arguments, source)
-    device = "cuda" if arguments.gpus else pick_device(arguments.device).split(":")[0]
-    if not arguments.json:
-        print_plan(plan, plan, device)
-        print_budget(plan, device, arguments.gpus or [1])
-        return 0
-    from benchmark.estimate import seconds
+    from benchmark.estimate import Measured, seconds
 
+    elsewhere = bool(arguments.gpus)  # so many GPUs are asked about, whatever is here
+    picked = "cuda" if elsewhere else pick_device(arguments.device)
+    device, measured = picked.split(":")[0], None if elsewhere else Measured.here(arguments.runs_dir, picked)
+    if not arguments.json:
+        print_plan(plan, plan, device, measured)
+        print_budget(plan, device, arguments.gpus or [1], measured)
+        return 0
+    scale = measured.scale([run.experiment for run in plan.runs], device) if measured is not None else 1.0
     rows = [
         {
             "run": run.label,
             "experiment": run.experiment.identity,
             "repetition": run.repetition,
-            "estimated_seconds": round(seconds(run.experiment, device), 1),
+            "estimated_seconds": round(seconds(run.experiment, device, measured, scale), 1),
             "cells": [cell.id for cell in plan.cells.get(run.experiment.identity, ())],
         }
         for run in plan.runs
@@ -37,9 +44,10 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def print_budget(plan: Plan, device: str, counts: Sequence[int]) -> None:
+def print_budget(plan: Plan, device: str, counts: Sequence[int], measured: Measured | None = None) -> None:
     """What the whole plan costs, and how long it lasts on so many devices."""
     from benchmark.budget import budget, lasts
 
-    lasting = {count: lasts(plan.runs, device, count) for count in counts}
-    print(f"cost, by arithmetic over multiply-adds:\n{budget(plan.runs, device).table(lasting, device)}")
+    lasting = {count: lasts(plan.runs, device, count, measured) for count in counts}
+    how = "speeds measured here" if measured is not None else "arithmetic over multiply-adds"
+    print(f"cost, by {how}:\n{budget(plan.runs, device, measured).table(lasting, device)}")

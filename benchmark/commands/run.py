@@ -19,6 +19,7 @@ from benchmark.report.table import suite_table
 
 if TYPE_CHECKING:
     from benchmark.engine.ranks import Ranks
+    from benchmark.estimate import Measured
 
 ASK_ABOVE_HOURS = 8.0
 
@@ -43,12 +44,14 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
         print(f"NOTE: {source.note}")
 
     from benchmark.engine.training import Settings
+    from benchmark.estimate import Measured
     from benchmark.launch.local import Local, Outcome
     from benchmark.launch.progress import reporting
 
     store = store_of(arguments)
     missing = [run for run in plan.runs if store.read(run) is None]
-    hours = print_plan(plan, replace(plan, runs=missing), device)
+    measured = Measured.here(arguments.runs_dir, device, arguments.threads)
+    hours = print_plan(plan, replace(plan, runs=missing), device, measured)
     if arguments.dry_run:
         return 0
     ask(hours, arguments)
@@ -138,15 +141,16 @@ def pick_device(name: str) -> str:
     return str(device)
 
 
-def print_plan(plan: Plan, missing: Plan, device: str) -> float:
+def print_plan(plan: Plan, missing: Plan, device: str, measured: Measured | None = None) -> float:
     """What is to be done and how long it may take; the hours."""
     from benchmark.estimate import plan_seconds
     from benchmark.launch.progress import duration
 
-    seconds = plan_seconds(missing, device.split(":")[0])
+    seconds = plan_seconds(missing, device.split(":")[0], measured)
+    how = " by speeds measured here" if measured is not None else ""
     print(
         f"{len(plan.runs)} runs of {len(plan.experiments)} experiments, {len(plan.runs) - len(missing.runs)} done, "
-        f"{len(missing.runs)} to do on {device}: roughly {duration(seconds)}"
+        f"{len(missing.runs)} to do on {device}: roughly {duration(seconds)}{how}"
     )
     for run in missing.runs:
         print(f"  {run.label}  {run.experiment.identity}")

@@ -29,12 +29,12 @@ class Distiller(nn.Module):
         super().__init__()
         self.student = student
         self.method = method
-        self._task_loss = task_loss
+        self.task_loss = task_loss
 
     def forward(self, batch: Batch, teacher: Mapping[str, Tensor], moment: Moment) -> Step:
         """All losses of one batch, given the teacher's outputs by role."""
         outputs = self.student(batch.inputs)
-        task = self._task_loss(outputs, batch)
+        task = self.task_loss(outputs, batch)
         losses = self.method.losses(outputs, teacher, batch, moment)
         total = task * losses.task_weight
         for term in losses.terms.values():

@@ -129,7 +129,7 @@ class Training:
             Stopped: asked to stop, the checkpoint is written.
         """
         self._resume()
-        self._compile()
+        self.choose_step()
         try:
             while self.epoch < self.recipe.epochs:
                 yield from self._train_epoch()
@@ -139,8 +139,8 @@ class Training:
             return self._record("diverged", error.message)
         return self._record("done")
 
-    def _compile(self) -> None:
-        """Compile the step where that was asked for or pays; a run that began compiled goes on compiled."""
+    def choose_step(self) -> None:
+        """Compile and capture the step where asked for or worth it; a run that began compiled goes on compiled."""
         label, say = self.run_id.label, self.settings.say
         asked, device = self.settings.compile, self.device.type
         wanted, why = (asked == "always", "") if asked != "auto" else worth_it(self.run_id.experiment, device)
