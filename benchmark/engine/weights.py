@@ -56,7 +56,7 @@ def address(weights: str) -> str:
 
         try:
             return str(models.get_weight(name).url)
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, KeyError) as error:
             known = [str(entry) for model in models.list_models() for entry in models.get_model_weights(model)]
             raise UsageError(f"torchvision has no weights {name!r}", nearest(name, known)) from error
     import timm
