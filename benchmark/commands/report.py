@@ -1,4 +1,4 @@
-"""`report`: records against published numbers, as a page, Markdown, CSV, JSON and LaTeX. Only a figure imports torch."""
+"""`report`: records against published numbers, as a page, Markdown, CSV, JSON and LaTeX. Figures alone need torch."""
 
 from __future__ import annotations
 
