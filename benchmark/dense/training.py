@@ -286,6 +286,8 @@ class DenseTraining:
         weights = {name: tensor.detach().cpu() for name, tensor in student.state_dict().items()}
         if status == "done":
             write_atomically(self.paths.student, lambda file: torch.save(weights, file))
+            if side := {name: tensor.detach().cpu() for name, tensor in self.parts.method.state_dict().items()}:
+                write_atomically(self.paths.side_networks, lambda file: torch.save(side, file))
         self._tick()
         last = self.rows[-1] if self.rows else {}
         record = Record(
