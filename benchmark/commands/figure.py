@@ -27,7 +27,7 @@ def main(arguments: argparse.Namespace) -> int:
     store = Store(
         *(folder.resolve() for folder in ((arguments.results_dir or [Path("results")])[0], arguments.runs_dir))
     )
-    done = [run for run in _runs(suites, arguments) if store.read(run) is not None]
+    done = [run for run in _runs(suites, arguments) if (record := store.read(run)) and record.status == "done"]
     if not done:
         names = " ".join(suite.name for suite in suites)
         profile = f" --profile {arguments.profile}" if arguments.profile else ""

@@ -136,7 +136,8 @@ def _example(network: nn.Module, data: DenseData) -> tuple[torch.Tensor, Any]:
     with seeded_globals(0):
         item = data.train[data.positions[0]]
     plain: Any = network
-    found = plain.data_preprocessor({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]}, True)
+    twice = {key: [item[key], copy.deepcopy(item[key])] for key in ("inputs", "data_samples")}  # one is no batch
+    found = plain.data_preprocessor(twice, True)
     return found["inputs"], found["data_samples"]
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.dense import stack
 from benchmark.engine.streams import generator
 from benchmark.engine.training import Settings
-from benchmark.errors import MissingInput
+from benchmark.errors import BenchmarkError, MissingInput
 from benchmark.experiment import Run
 from benchmark.report.saliency import Looked
 from benchmark.tasks.dense import DenseData, task
@@ -61,6 +62,11 @@ def looked(run: Run, settings: Settings, images: int) -> tuple[list[Looked], lis
         noise = generator("method-noise", run.repetition, run.experiment.identity, device=torch.device(settings.device))
         with torch.no_grad():
             rows = [_looked(networks, parts.method, sample, noise) for sample in _samples(data, parts, images)]
+    if broken := {head for row in rows for head, values in row.maps.items() if not np.isfinite(values).all()}:
+        raise BenchmarkError(
+            f"{run.label}: the features of the {', the '.join(sorted(broken))} are not finite numbers",
+            "its training left weights that overflow: nothing can be drawn of it",
+        )
     return rows, [note for note in (data.note, *parts.notes) if note]
 
 

@@ -50,7 +50,7 @@ def carried_out(run: Run, settings: Settings) -> Record:
     """
     if settings.stop.is_set():  # building networks takes its time
         raise Stopped
-    with stack.scope(run.experiment.task), _own_process(run.experiment.precision, torch.device(settings.device)):
+    with stack.scope(run.experiment.task), own_generators(run.experiment.precision, torch.device(settings.device)):
         if run.experiment.recipe is None:
             return evaluated(run, settings)
         return DenseTraining(run, settings).run()
@@ -430,7 +430,7 @@ def _peak_memory(device: torch.device) -> float:
 
 
 @contextlib.contextmanager
-def _own_process(precision_name: str, device: torch.device) -> Iterator[None]:
+def own_generators(precision_name: str, device: torch.device) -> Iterator[None]:
     """Arithmetic as recorded, and the global generators, which MMEngine seeds, given back as they were."""
     before = random.getstate(), np.random.get_state()
     arithmetic = precision.arithmetic(precision_name, device.type == "cpu")

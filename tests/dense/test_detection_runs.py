@@ -12,7 +12,7 @@ from small import settings_in
 
 from benchmark.dense import stack
 from benchmark.dense.feeding import seeded_globals, training_loader
-from benchmark.dense.training import DenseTraining, _own_process
+from benchmark.dense.training import DenseTraining, own_generators
 from benchmark.engine.training import Stopped
 from benchmark.records import Store
 
@@ -21,7 +21,7 @@ AP = {"ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"}
 
 def built(row: str, folder: Path, rows: dict[str, Any] | None = None) -> DenseTraining:
     """A run that is put together and not begun."""
-    with stack.scope("detection"), _own_process("fp32", torch.device("cpu")):
+    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")):
         return DenseTraining(runs_by_row(suite(folder, rows))[row], settings_in(folder))
 
 
@@ -38,7 +38,7 @@ def one_step(training: DenseTraining) -> None:
 
     model = training.model
     model.train()
-    with stack.scope("detection"), _own_process("fp32", torch.device("cpu")):
+    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")):
         batch = next(iter(training_loader(training.data, training.order)))
         model.train_step(batch, KeepsGradients(torch.optim.SGD(model.parameters(), 0.01)))
 
@@ -62,6 +62,7 @@ def test_gradients_reach_student_and_side_networks_and_never_the_teacher(workpla
     assert not [name for name, p in student.items() if p.requires_grad and p.grad is None]
     side = dict(training.parts.method.named_parameters())
     assert side and not [name for name, p in side.items() if p.grad is None]
+    assert all(p.grad.isfinite().all() for p in training.model.parameters() if p.grad is not None)
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.network.state_dict().items())
     trained = {id(p) for p in training.model.parameters()}
@@ -74,7 +75,7 @@ def test_gradients_reach_student_and_side_networks_and_never_the_teacher(workpla
 def test_a_batch_is_taken_in_parts_of_what_one_device_saw(workplace: Path) -> None:
     whole = {"DiffKD": {"method": DIFFKD}}
     path = suite(workplace, whole, profile={"batch": 4, "epochs": 1})
-    with stack.scope("detection"), _own_process("fp32", torch.device("cpu")):
+    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")):
         training = DenseTraining(runs_by_row(path)["DiffKD"], settings_in(workplace))
     seen: list[int] = []
     training.model.student.network.register_forward_pre_hook(lambda *call: None)
@@ -95,7 +96,7 @@ def test_rows_of_one_repetition_start_alike_and_see_the_same_images(workplace: P
     theirs = plain.parts.student.network.state_dict()
     ours = diffkd.parts.student.network.state_dict()
     assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.items())
-    with stack.scope("detection"), _own_process("fp32", torch.device("cpu")), seeded_globals(0):
+    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")), seeded_globals(0):
         batches = [list(training_loader(training.data, training.order)) for training in (plain, diffkd)]
     for one, other in zip(*batches, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one["inputs"], other["inputs"], strict=True))
