@@ -9,11 +9,16 @@ import torch
 from benchmark.cost import macs
 from benchmark.experiment import Experiment, Plan
 from benchmark.models.registry import model
+from benchmark.recipe import Recipe
+from benchmark.tasks.dense import TASKS
 
 # Sustained rates of small networks, well below what the devices can do; only to tell minutes from days.
 MACS_PER_SECOND = {"cpu": 12e9, "cuda": 2e12}
 SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # launching kernels is what a small network waits for on a GPU
 TRAINING_SIZE, TEST_SIZE = 50_000, 10_000
+# Dense tasks: a ResNet-50 RetinaNet's multiply-adds at 800 x 1280 for every network, COCO's sizes, large convolutions.
+DENSE_MACS, DENSE_SHORT, DENSE_RATE = 240e9, 800, 2
+DENSE_TRAINING, DENSE_TEST = 117_266, 5_000
 SIDE_NETWORKS = 1.5  # a method's own share of the work, as a factor, where it has side networks
 
 
@@ -30,6 +35,8 @@ def seconds(experiment: Experiment, device: str) -> float:
     images = experiment.data.train or TRAINING_SIZE
     if recipe is None:
         return 0.0
+    if experiment.task in TASKS:
+        return _dense_seconds(experiment, recipe, device)
     a_step_image = 3 * _macs(experiment.student)
     if experiment.teacher is not None:
         a_step_image = int(SIDE_NETWORKS * (a_step_image + _macs(experiment.teacher_name)))
@@ -37,6 +44,15 @@ def seconds(experiment: Experiment, device: str) -> float:
     rate = MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1)
     steps = recipe.epochs * images / recipe.batch
     return float(recipe.epochs * (images * a_step_image + tested) / rate + steps * SECONDS_PER_STEP[device])
+
+
+def _dense_seconds(experiment: Experiment, recipe: Recipe, device: str) -> float:
+    share = (max(recipe.short_sides or (DENSE_SHORT,)) / DENSE_SHORT) ** 2
+    images = experiment.data.train or DENSE_TRAINING
+    seen = recipe.iterations * recipe.batch if recipe.iterations else recipe.epochs * images
+    passes = 3.0 if experiment.teacher is None else SIDE_NETWORKS * 4
+    work = (seen * passes + recipe.epochs * (experiment.data.test or DENSE_TEST)) * DENSE_MACS * share
+    return work / (DENSE_RATE * MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1))
 
 
 def plan_seconds(plan: Plan, device: str) -> float:

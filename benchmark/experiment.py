@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from benchmark.data.locate import GENERATED, GENERATED_VERSION
+from benchmark.data.locate import DENSE_STAND_INS, GENERATED, GENERATED_VERSION
 from benchmark.errors import UsageError
 from benchmark.manifest import Cell, Profile, ProfileName, Suite, TeacherSpec
 from benchmark.recipe import Recipe, recipe
@@ -119,15 +119,21 @@ class Experiment:
         }
 
 
-def experiment_of(cell: Cell, profile_name: ProfileName, profile: Profile, stand_in: bool = False) -> Experiment | None:
+def experiment_of(
+    cell: Cell, profile_name: ProfileName, profile: Profile, stand_in: bool = False, absent: Collection[str] = ()
+) -> Experiment | None:
     """The experiment behind a cell; None where something it needs is pending or not said.
 
-    `stand_in` takes the generated data set in place of one that is not at hand.
+    `stand_in` takes the generated data set in place of a CIFAR-100 that is not at hand; in profile smoke, generated
+    sets stand in for those data sets of dense tasks that are `absent`.
     """
     setting = cell.setting
     if setting.pending or setting.student is None or setting.recipe is None or setting.data is None:
         return None
     name = GENERATED if stand_in else setting.data
+    if setting.data in DENSE_STAND_INS:
+        stands_in = profile_name == "smoke" and setting.data in absent
+        name = DENSE_STAND_INS[setting.data] if stands_in else setting.data
     data = Data(name, profile.train, profile.test, profile.subset_seed or 0)
     named = recipe(setting.recipe)
 
@@ -150,7 +156,8 @@ def experiment_of(cell: Cell, profile_name: ProfileName, profile: Profile, stand
     elif setting.teacher is not None:
         teacher = setting.teacher
     if setting.subject == "teacher":
-        return evaluation(teacher, data, profile_name) if isinstance(teacher, TeacherSpec) else teacher
+        task = setting.task or "classification"
+        return evaluation(teacher, data, profile_name, task) if isinstance(teacher, TeacherSpec) else teacher
     if setting.method is None:
         return None
     method = cell.method()
@@ -169,10 +176,10 @@ def plain() -> MethodSpec:
     return MethodSpec.parse("none")
 
 
-def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName) -> Experiment:
+def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName, task: str = "classification") -> Experiment:
     """Given weights on a data set, without training."""
     return Experiment(
-        task="classification",
+        task=task,
         data=data,
         student=teacher.model,
         method=plain(),
@@ -184,6 +191,8 @@ def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName) -> Experi
 
 def _profiled(settings: Recipe, profile: Profile) -> Recipe:
     changed = settings.scaled_to(profile.epochs) if profile.epochs else settings
+    if profile.short_side and settings.augmentation == "detection":
+        changed = changed.model_copy(update={"short_sides": (profile.short_side,)})
     return changed.model_copy(update={"batch": profile.batch}) if profile.batch else changed
 
 
@@ -224,6 +233,7 @@ class Selection:
     profile: ProfileName | None = None
     all_rows: bool = False
     stand_in: bool = False
+    absent: frozenset[str] = frozenset()  # data sets of files that are not at hand
 
     def takes(self, cell: Cell) -> bool:
         """Whether a cell's row, column, method or pair matches a pattern, if any is given."""
@@ -254,7 +264,7 @@ def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
         for cell in suite.cells:
             if cell.metric in STATIC_METRICS or not selection.takes(cell) or not selection.wants(cell):
                 continue
-            experiment = experiment_of(cell, profile_name, profile, selection.stand_in)
+            experiment = experiment_of(cell, profile_name, profile, selection.stand_in, selection.absent)
             if experiment is None:
                 plan.left_out.append((cell, why_left_out(cell)))
                 continue

@@ -65,7 +65,7 @@ class Setting(_Strict):
     group: str | None = None
     note: str | None = None
     unstated: str | None = Field(None, description="what of the protocol the source leaves open")
-    pending: list[str] | None = Field(None, description="what is not available yet: `method fgd`, `task detection`")
+    pending: list[str] | None = Field(None, description="what is not available yet: `method maskd`, `task detection`")
     not_verifiable: str | None = Field(None, description="why nobody outside can verify the number")
 
 
@@ -103,6 +103,7 @@ class Profile(_Strict):
     train: int | None = Field(None, gt=0, description="balanced subset of the training images")
     test: int | None = Field(None, gt=0, description="balanced subset of the test images")
     subset_seed: int | None = None
+    short_side: int | None = Field(None, gt=0, description="of images in detection, in place of the recipe's")
     repetitions: int | None = Field(None, gt=0)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.comparison import Problem, ProblemKind
-from benchmark.data.locate import GENERATED, GENERATED_VERSION
+from benchmark.data.locate import DENSE_STAND_INS, GENERATED, GENERATED_VERSION
 from benchmark.evidence import Evidence, Settled, key_of
 from benchmark.experiment import Experiment, experiment_of, why_left_out
 from benchmark.manifest import Cell, Suite, TeacherSpec
@@ -97,7 +97,7 @@ def experiments_of(suites: Iterable[Suite], evidence: Evidence) -> dict[str, Exp
         for cell in suite.cells:
             experiment = experiment_of(cell, name, profile)
             if name == "smoke" and experiment is not None and experiment.identity not in evidence.by_identity:
-                stand_in = experiment_of(cell, name, profile, stand_in=True)
+                stand_in = experiment_of(cell, name, profile, stand_in=True, absent=DENSE_STAND_INS)
                 if stand_in is not None and stand_in.identity in evidence.by_identity:
                     experiment = stand_in
             found[cell.id] = experiment

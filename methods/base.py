@@ -190,16 +190,16 @@ class Method(nn.Module):
         """Undo `wrap_student` at export: the plain network, equal in outputs."""
         return student
 
-    def shared_roles(self, pattern: str, pair: Pair) -> tuple[str, ...]:
-        """The roles that a name or pattern matches, in the student's order; a pair that differs in them is skipped."""
-        roles = resolve_roles((pattern,), pair.student_shapes)
-        if set(roles) != set(resolve_roles((pattern,), pair.teacher_shapes)):
-            self.skip(f"student and teacher have different taps {pattern!r}")
+    def shared_roles(self, pair: Pair, *patterns: str) -> tuple[str, ...]:
+        """The roles that names or patterns match, in the student's order; a pair that differs in them is skipped."""
+        roles = resolve_roles(patterns, pair.student_shapes)
+        if set(roles) != set(resolve_roles(patterns, pair.teacher_shapes)):
+            self.skip(f"student and teacher have different taps {', '.join(map(repr, patterns))}")
         return roles
 
-    def pyramid_roles(self, pattern: str, pair: Pair) -> tuple[str, ...]:
+    def pyramid_roles(self, pair: Pair, pattern: str) -> tuple[str, ...]:
         """Shared roles of a pyramid: maps of one H x W in both networks, or the pair is skipped."""
-        roles = self.shared_roles(pattern, pair)
+        roles = self.shared_roles(pair, pattern)
         for role in roles:
             student, teacher = pair.student_shapes[role], pair.teacher_shapes[role]
             if len(student) != 3 or student[1:] != teacher[1:]:

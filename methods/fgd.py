@@ -79,7 +79,11 @@ class FGD(Method):
     class Options(MethodOptions):
         """Options of FGD."""
 
-        tap: str = option("fpn.[0-9]", "levels of both networks; `fpn.[0-3]` leaves the pooled one out")
+        tap: str = option(
+            "fpn.[0-9]",
+            "levels of both networks; `fpn.[0-3]` leaves the pooled one of two-stage detectors out",
+            source="FGD's code: five levels on one stage, four on two",
+        )
         foreground_weight: float = option(1e-3, "alpha", source="FGD's code, RetinaNet; 5e-5 on two stages", ge=0)
         background_weight: float = option(5e-4, "beta", source="FGD's code, RetinaNet; 2.5e-5 on two stages", ge=0)
         attention_weight: float = option(5e-4, "gamma", source="FGD's code, RetinaNet; 5e-5 on two stages", ge=0)
@@ -96,7 +100,7 @@ class FGD(Method):
         """One pair of contexts a level; ground-truth boxes are needed."""
         if pair.task != "detection":
             self.skip(f"it needs ground-truth boxes, which {pair.task} has not")
-        self.roles = self.pyramid_roles(self.options.tap, pair)
+        self.roles = self.pyramid_roles(pair, self.options.tap)
         self.pyramid = nn.ModuleList(
             Level(pair.student_shapes[role][0], pair.teacher_shapes[role][0]) for role in self.roles
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +16,7 @@ from methods.options import MethodOptions, option
 class Regressor(nn.Module):
     """Student map B,S,H,W to the teacher's channels and, at a ratio of two, to its size; batch norm and ReLU follow."""
 
-    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...]) -> None:
+    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], activated: bool = True) -> None:
         super().__init__()
         channels, sides = (student[0], teacher[0]), (student[1:], teacher[1:])
         self.conv: nn.Module
@@ -25,11 +26,13 @@ class Regressor(nn.Module):
             self.conv = nn.ConvTranspose2d(*channels, kernel_size=4, stride=2, padding=1)
         else:
             self.conv = nn.Conv2d(*channels, kernel_size=1)
-        self.bn = nn.BatchNorm2d(channels[1])
+        self.bn = nn.BatchNorm2d(channels[1]) if activated else nn.Identity()
+        self.activated = activated
 
     def forward(self, x: Tensor) -> Tensor:
         """B,S,H,W to B,T,H',W'."""
-        return F.relu(self.bn(self.conv(x)))
+        found: Tensor = self.bn(self.conv(x))
+        return F.relu(found) if self.activated else found
 
 
 class FitNet(Method):
@@ -42,17 +45,30 @@ class FitNet(Method):
     transposed 4x4 with stride 2 where it is half. Other ratios get the 1x1 form and then `resize`, our choice: no CIFAR
     pair of the paper needs it at stage 2. mdistiller takes a convolution 1 + s - t wide for larger students, and fails
     for smaller ones.
+
+    On detectors (Table 4) the hints are the levels of the pyramid, each with a regressor of its own, and their errors
+    are added up. Whose run the table shows, and with which locations and weight, is not known.
     """
 
-    taps = ("stage2",)
+    taps: tuple[str, ...] = ("stage2",)
 
     class Options(MethodOptions):
         """Options of FitNet."""
 
-        hint: str = option("stage2", "tap of both networks", source="RepDistiller: hint layer 2")
+        hint: str = option(
+            "stage2",
+            "tap of both networks; a pattern such as `fpn.*` takes each role it matches",
+            source="RepDistiller: hint layer 2",
+        )
         weight: float = option(100.0, "of the hint", source="RepDistiller and mdistiller, CIFAR-100", ge=0)
         resize: Literal["pool", "interpolate"] = option(
             "pool", "what is resized where no convolution form fits", source="ours: unstated"
+        )
+        activated: bool = option(
+            True,
+            "a batch norm and a ReLU end the regressor; not where the teacher's map has negative values, as a"
+            " pyramid's has",
+            source="RepDistiller and mdistiller",
         )
 
     options: Options
@@ -62,14 +78,20 @@ class FitNet(Method):
         self.taps = (self.options.hint,)
 
     def build(self, pair: Pair) -> None:
-        """One regressor; both taps must be maps."""
-        student, teacher = pair.student_shapes[self.options.hint], pair.teacher_shapes[self.options.hint]
+        """One regressor a hint; all hints must be maps."""
+        self.roles = self.shared_roles(pair, self.options.hint)
+        self.regressors = nn.ModuleList(self._regressor(role, pair) for role in self.roles)
+
+    def _regressor(self, role: str, pair: Pair) -> Regressor:
+        student, teacher = pair.student_shapes[role], pair.teacher_shapes[role]
         if len(student) != 3 or len(teacher) != 3:
-            self.skip(f"{self.options.hint} is {student} in the student and {teacher} in the teacher, not two maps")
-        self.regressor = Regressor(student, teacher)
+            self.skip(f"{role} is {student} in the student and {teacher} in the teacher, not two maps")
+        return Regressor(student, teacher, self.options.activated)
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """One term, `hint`."""
-        hint = self.options.hint
-        regressed, target = match_sizes(self.regressor(student[hint]), teacher[hint], self.options.resize)
-        return Losses({"hint": self.options.weight * F.mse_loss(regressed, target)})
+        """One term, `hint`, summed over roles."""
+        errors = []
+        for role, regressor in zip(self.roles, self.regressors, strict=True):
+            regressed, target = match_sizes(regressor(student[role]), teacher[role], self.options.resize)
+            errors.append(F.mse_loss(regressed, target))
+        return Losses({"hint": self.options.weight * (errors[0] if len(errors) == 1 else torch.stack(errors).sum())})

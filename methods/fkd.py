@@ -85,7 +85,7 @@ class FKD(Method):
     class Options(MethodOptions):
         """Options of FKD."""
 
-        tap: str = option("fpn.[0-9]", "levels of both networks")
+        tap: str = option("fpn.[0-9]", "levels of both networks", source="FKD's mmdet files: all five")
         feature_weight: float = option(
             7e-5, "of the masked features", source="FKD's mmdet files and mmrazor; 4.2e-4 on one stage", ge=0
         )
@@ -123,7 +123,7 @@ class FKD(Method):
 
     def build(self, pair: Pair) -> None:
         """One set of adaptations and non-local blocks a level."""
-        self.roles = self.pyramid_roles(self.options.tap, pair)
+        self.roles = self.pyramid_roles(pair, self.options.tap)
         widths = [(pair.student_shapes[role][0], pair.teacher_shapes[role][0]) for role in self.roles]
         if self.options.channel_mask and any(student != teacher for student, teacher in widths):
             self.skip("the channel mask averages both networks' channels, and their counts differ")

@@ -39,7 +39,7 @@ class FRS(Method):
 
     def build(self, pair: Pair) -> None:
         """One adaptation a level."""
-        self.features, self.scores = (self.pyramid_roles(tap, pair) for tap in self.taps)
+        self.features, self.scores = (self.pyramid_roles(pair, tap) for tap in self.taps)
         if len(self.features) != len(self.scores):
             self.skip(f"{len(self.features)} levels of features have {len(self.scores)} levels of class scores")
         for feature, score in zip(self.features, self.scores, strict=True):

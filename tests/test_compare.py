@@ -111,10 +111,10 @@ def test_rule_2_not_run(bench: Bench, suite: Suite) -> None:
 
 
 def test_rule_2_not_run_names_what_is_not_available(bench: Bench) -> None:
-    bench.table(**with_rows({"row": "FGD", "method": "fgd", "pending": ["method fgd"], "cells": "71.00"}))
+    bench.table(**with_rows({"row": "FGD", "method": "unborn", "pending": ["method unborn"], "cells": "71.00"}))
     cell = bench.cell("FGD")
     assert cell.verdict is Verdict.NOT_RUN
-    assert cell.judgement is not None and "method fgd" in cell.judgement.reason
+    assert cell.judgement is not None and "method unborn" in cell.judgement.reason
     assert cell.experiment is None and cell.achieved is None
 
 

@@ -289,7 +289,8 @@ def test_a_shorter_recipe_keeps_its_proportions() -> None:
 
 def test_a_described_experiment_has_every_setting_in_force() -> None:
     described = experiment().describe()
-    assert described["method"]["kd"] == {"temperature": 4.0, "weight": 0.9, "task_weight": 0.1}
+    in_force = {"temperature": 4.0, "weight": 0.9, "task_weight": 0.1, "tap": "logits", "scores": "softmax"}
+    assert described["method"]["kd"] == in_force
     assert described["recipe"]["momentum"] == 0.9  # a default, yet in force
     assert described["recipe"]["milestones"] == [150, 180, 210]
     assert described["precision"] == "fp32"

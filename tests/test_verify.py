@@ -170,7 +170,7 @@ def test_pairs_are_built_and_a_broken_method_is_a_problem(tmp_path: Path) -> Non
         "setting: {task: classification, data: cifar100, teacher: resnet14, student: resnet8, recipe: A1}\n"
         "columns: [{column: Top-1, metric: top1}]\n"
         "rows:\n  - {row: KD, method: kd}\n  - {row: KD again, method: kd}\n  - {row: Broken, method: broken}\n"
-        "  - {row: Later, method: fgd, pending: [method fgd]}\n"
+        "  - {row: Later, method: unborn, pending: [method unborn]}\n"
     )
     findings = Findings()
     pairs.build(findings, [load(manifest)], quiet)
@@ -180,7 +180,7 @@ def test_pairs_are_built_and_a_broken_method_is_a_problem(tmp_path: Path) -> Non
     ]
     assert len(findings.problems) == 1 and "broken on resnet14 -> resnet8" in findings.problems[0]
     assert [(item.what, item.why) for item in findings.unchecked] == [
-        ("pairs of 1 cells", "not available yet: method fgd")
+        ("pairs of 1 cells", "not available yet: method unborn")
     ]
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from benchmark.data.locate import GENERATED, DataSource, resolve
+from benchmark.data import coco
+from benchmark.data.locate import DENSE_STAND_INS, GENERATED, DataSource, resolve
 from benchmark.errors import MissingInput
 from benchmark.experiment import Plan, Selection, make_plan
 from benchmark.manifest import Suite, load, load_all, suite_path
 from benchmark.records import Store
+
+FINDERS = {coco.NAME: coco.find}  # of data sets that lie in folders of their own
 
 
 def suites_of(arguments: argparse.Namespace) -> list[Suite]:
@@ -23,6 +27,11 @@ def store_of(arguments: argparse.Namespace) -> Store:
     return Store(arguments.results_dir.resolve(), arguments.runs_dir.resolve())
 
 
+def absent_sets(data_dir: Path | None) -> frozenset[str]:
+    """Data sets of dense tasks that no usual place has; generated ones stand in for them in smoke runs."""
+    return frozenset(name for name in DENSE_STAND_INS if name not in FINDERS or FINDERS[name](data_dir) is None)
+
+
 def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selection:
     """The part of the suites asked for."""
     return Selection(
@@ -31,6 +40,7 @@ def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selec
         profile=arguments.profile,
         all_rows=arguments.all_rows,
         stand_in=stand_in,
+        absent=absent_sets(arguments.data_dir),
     )
 
 

@@ -45,6 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
             threads=arguments.threads,
             asked={"device": arguments.device},
             source=source,
+            data_dir=arguments.data_dir,
             checkpoint_seconds=arguments.checkpoint_seconds,
         )
         with reporting(settings, len(plan.runs)) as reported:

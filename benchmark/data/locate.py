@@ -31,6 +31,8 @@ DEFAULT = Path("data")  # under the working directory
 
 GENERATED = "generated"  # the name of the set that stands in
 GENERATED_VERSION = "generated-v1"  # raised when its images change
+# What stands in for the data sets of detection and segmentation in smoke runs; the version is part of the name.
+DENSE_STAND_INS = {"coco2017": "generated-coco-v1", "cityscapes": "generated-cityscapes-v1"}
 
 FOLDER = "cifar-100-python"
 FILES = {  # md5 sums as torchvision.datasets.CIFAR100 has them

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -11,6 +14,7 @@ from pathlib import Path
 from benchmark.errors import MissingInput
 
 PACKAGES = {"mmengine": "mmengine", "mmcv": "mmcv-lite", "mmdet": "mmdet", "mmseg": "mmsegmentation"}
+SCOPES = {"detection": "mmdet", "segmentation": "mmseg"}
 FIX = "pip install '.[dense]'"
 
 
@@ -35,9 +39,28 @@ def prepare() -> None:
         ops.install()
         import mmdet.utils
         import mmseg.utils
+        from mmengine.logging import MMLogger
 
+        MMLogger.get_instance("benchmark", log_level="CRITICAL")  # what they tell of every initialised tensor
         mmseg.utils.register_all_modules(init_default_scope=False)
         mmdet.utils.register_all_modules(init_default_scope=False)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what pycocotools prints."""
+    with redirect_stdout(io.StringIO()):
+        yield
+
+
+@contextmanager
+def scope(task: str) -> Iterator[None]:
+    """Names in configurations mean the package of this task, `detection` or `segmentation`."""
+    prepare()
+    from mmengine.registry import DefaultScope
+
+    with DefaultScope.overwrite_default_scope(SCOPES[task]):
+        yield
 
 
 def configs(package: str) -> Path:

@@ -65,6 +65,7 @@ class Settings:
     threads: int | None = None
     asked: dict[str, Any] = field(default_factory=dict)  # the same as the user said them, `auto` for instance
     source: DataSource | None = None
+    data_dir: Path | None = None  # where the user says that data sets of files lie
     checkpoint_seconds: float = 60.0
     stop: Event = field(default_factory=Event)
     say: Callable[[str], None] = print

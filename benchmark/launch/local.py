@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from benchmark.experiment import Data, Experiment, Plan, Run
 from benchmark.files import storage, sweep_partials, write_text
 from benchmark.lease import Held, lease
 from benchmark.records import Record, Unreadable, read_record
+from benchmark.tasks import dense
 from benchmark.tasks.classification import DeviceData, load_data
 
 WAIT_SECONDS = 1.0
@@ -175,6 +177,8 @@ class Local:
         self.settings.say(summary(run, record))
 
     def _one(self, run: Run) -> Record:
+        if run.experiment.task in dense.TASKS:
+            return self._dense(run)
         if run.experiment.recipe is None:
             return evaluated(run, self._data_of(run), self.settings)
         try:
@@ -182,6 +186,14 @@ class Local:
         except CannotServe as reason:
             return skipped(run, reason, self.settings)
         return training.run()
+
+    def _dense(self, run: Run) -> Record:
+        from benchmark.dense.training import carried_out
+
+        try:
+            return carried_out(run, self.settings)
+        except CannotServe as reason:
+            return skipped(run, reason, self.settings)
 
     def _data_of(self, run: Run) -> DeviceData:
         data = run.experiment.data
@@ -194,8 +206,11 @@ def summary(run: Run, record: Record) -> str:
     """One line on a finished run."""
     if record.status != "done":
         return f"{run.label}: {record.status}: {record.reason}"
-    accuracy = f"top-1 {record.last['top1']:.2f} (best {record.best['top1']:.2f})"
-    return f"{run.label}: {accuracy} in {record.seconds:.0f} s, {record.images_per_second or 0:,.0f} images/s"
+    main = dense.MAIN_METRICS.get(run.experiment.task, "top1")
+    shown = {"top1": "top-1", "ap": "AP", "miou": "mIoU"}[main]
+    accuracy = f"{shown} {record.last.get(main, math.nan):.2f} (best {record.best.get(main, math.nan):.2f})"
+    pace = f"{record.images_per_second:,.4g} images/s" if record.images_per_second else "evaluated"
+    return f"{run.label}: {accuracy} in {record.seconds:.0f} s, {pace}"
 
 
 @contextmanager

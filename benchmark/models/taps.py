@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.errors import CannotServe, nearest
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Tap:
     clone: bool = False  # an in-place operation follows: keep a copy
     channels_last: bool = False  # the tensor is B,H,W,C and is permuted to B,C,H,W
     norm: str | None = None  # the batch norm whose output a pre-activation is (OFD reads its margins)
+    item: tuple[int, ...] = ()  # where in nested outputs, or which of several inputs, the tensor is
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Network(nn.Module):
         self.network = network
         self.adapter = adapter
         self.roles = resolve_roles(roles, adapter.taps)
-        self._seen: dict[str, Tensor] = {}
+        self._seen: dict[str, Tensor] | None = None  # while a call is observed
         self._calls: dict[tuple[str, str], int] = {}
         self._handles: list[Any] = []
         self.bind(self.roles)
@@ -83,12 +86,14 @@ class Network(nn.Module):
     def _record(
         self, place: tuple[str, str], roles: tuple[str, ...], module: nn.Module, inputs: Any, output: Any = None
     ) -> None:
+        if self._seen is None:
+            return
         call = self._calls.get(place, 0)
         self._calls[place] = call + 1
         for role in roles:
             tap = self.adapter.taps[role]
             if tap.call == call:
-                tensor = output if tap.at == "output" else inputs[0]
+                tensor = _item(output, tap.item) if tap.at == "output" else _item(inputs, tap.item or (0,))
                 tensor = tensor.permute(0, 3, 1, 2) if tap.channels_last else tensor
                 self._seen[role] = tensor.clone() if tap.clone else tensor
 
@@ -97,10 +102,19 @@ class Network(nn.Module):
         if self.adapter.forward is not None:
             outputs = self.adapter.forward(self.network, inputs)
             return {role: outputs[role] for role in self.roles}
+        return self.observed(lambda: self.network(inputs))[1]
+
+    def observed(self, call: Callable[[], Result]) -> tuple[Result, dict[str, Tensor]]:
+        """What a call that runs the network gives, and the tensors of the bound roles that passed by."""
         self._seen, self._calls = {}, {}
-        self.network(inputs)
-        outputs, self._seen = self._seen, {}
-        return {role: outputs[role] for role in self.roles}
+        try:
+            result = call()
+            seen = self._seen
+        finally:
+            self._seen = None
+        if absent := [role for role in self.roles if role not in seen]:
+            raise CannotServe(f"{', '.join(absent)}: no such tensor in this pass through the network")
+        return result, {role: seen[role] for role in self.roles}
 
     def shapes(self, inputs: Tensor) -> dict[str, tuple[int, ...]]:
         """Shapes by role, without the batch dimension, of a forward pass that leaves no trace in the network."""
@@ -120,6 +134,12 @@ class Network(nn.Module):
         """The batch norm that makes this pre-activation, where the family names one."""
         path = self.adapter.taps[role].norm
         return self.network.get_submodule(path) if path else None
+
+
+def _item(value: Any, path: tuple[int, ...]) -> Any:
+    for index in path:
+        value = value[index]
+    return value
 
 
 def untap(network: nn.Module) -> None:

@@ -43,7 +43,7 @@ def suite_table(suite: Suite, selection: Selection, store: Store, notes: Sequenc
     declared = selection.seeds or profile.repetitions or suite.file.repetitions
     for cell in suite.cells:
         if selection.takes(cell) and selection.wants(cell) and cell.metric not in STATIC_METRICS:
-            experiment = experiment_of(cell, profile_name, profile, selection.stand_in)
+            experiment = experiment_of(cell, profile_name, profile, selection.stand_in, selection.absent)
             text = achieved(cell, experiment, declared, store) if experiment else "not available"
             lines.setdefault((cell.group, cell.row), {})[cell.column] = text
     rows = tuple(

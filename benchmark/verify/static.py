@@ -201,6 +201,8 @@ def pair_of(cell: Cell) -> Pair:
 def _count_side(cell: Cell) -> _Side:
     spec, scale = method_of(cell.setting), unit(cell.metric)
     student, teacher = names_of(cell)
+    if "diffkd" in spec.as_yaml():  # what is added to it has no side networks, and the numbers are of its own
+        spec = MethodSpec.parse({"diffkd": _options(spec)})
     about = f"{spec.name}, {teacher} -> {student}"
     if spec.name != "diffkd":
         return _count_other(cell, spec, about, scale)

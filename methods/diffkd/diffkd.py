@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.models.taps import resolve_roles
 from methods.base import LOGITS, PRE_POOL, Batch, Losses, Method, Moment, Outputs, Pair
 from methods.diffkd.diffusion import alphas_cumprod, denoise, denoising_steps, diffusion_loss
 from methods.diffkd.networks import PREDICTORS, Autoencoder, NoiseAdapter, projection
@@ -42,9 +41,10 @@ class DiffKD(Method):
         branches: tuple[Literal["feature", "logits"], ...] = option(
             ("feature", "logits"), "what is distilled (Table 7)", source="paper, section 4.1", min_length=1
         )
-        feature_tap: str = option(
+        feature_tap: str | tuple[str, ...] = option(
             "pre_pool",
-            "the role of the feature branch; a pattern such as `fpn.*` makes one branch of each role it matches",
+            "the role of the feature branch, or several; a pattern such as `fpn.*` makes one branch of each role it"
+            " matches (section C.5: also `cls_scores.*` and `bbox_preds.*`)",
             source="paper, section 4.1: the last feature before pooling",
         )
         latent: int | None = option(
@@ -99,14 +99,14 @@ class DiffKD(Method):
 
     def __init__(self, options: MethodOptions | None = None) -> None:
         super().__init__(options)
-        wanted = {"feature": self.options.feature_tap, "logits": LOGITS}
-        self.taps = tuple(role for kind, role in wanted.items() if kind in self.options.branches)
+        wanted = {"feature": self._feature_taps, "logits": (LOGITS,)}
+        self.taps = tuple(tap for kind, taps in wanted.items() if kind in self.options.branches for tap in taps)
         self.branches = nn.ModuleDict()
 
     def build(self, pair: Pair) -> None:
         """A branch of each role, in a fixed order: features, then logits."""
         if "feature" in self.options.branches:
-            roles = self._feature_roles(pair)
+            roles = self.shared_roles(pair, *self._feature_taps)
             for index, role in enumerate(roles):
                 name = "feature" if len(roles) == 1 else f"feature_{index}"
                 self.branches[name] = self._branch(role, pair, is_logits=False)
@@ -128,11 +128,10 @@ class DiffKD(Method):
     def _each_branch(self) -> list[tuple[str, Branch]]:
         return [(name, branch) for name, branch in self.branches.items() if isinstance(branch, Branch)]
 
-    def _feature_roles(self, pair: Pair) -> tuple[str, ...]:
-        roles = resolve_roles((self.options.feature_tap,), pair.student_shapes)
-        if set(roles) != set(resolve_roles((self.options.feature_tap,), pair.teacher_shapes)):
-            self.skip(f"student and teacher have different taps {self.options.feature_tap!r}")
-        return roles
+    @property
+    def _feature_taps(self) -> tuple[str, ...]:
+        asked = self.options.feature_tap
+        return (asked,) if isinstance(asked, str) else asked
 
     def _branch(self, role: str, pair: Pair, *, is_logits: bool) -> Branch:
         student, teacher = pair.student_shapes[role], pair.teacher_shapes[role]

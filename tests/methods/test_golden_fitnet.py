@@ -5,7 +5,7 @@ from golden_values import Golden, batch_of, built, moment_at, pair_of, shapes_of
 from benchmark.errors import CannotServe
 from methods.fitnet import FitNet
 
-NAMES = {"regressor.": ""}
+NAMES = {"regressors.0.": ""}
 
 
 @pytest.mark.parametrize("name", ["fitnet_same", "fitnet_student_larger", "fitnet_teacher_larger"])

@@ -1,0 +1,153 @@
+"""Networks, weights and method of one dense run, put together from the run's own streams."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from benchmark.dense import weights
+from benchmark.dense.feeding import seeded_globals
+from benchmark.engine.checkpoint import tensors_sha256
+from benchmark.engine.streams import initialising, seed_of
+from benchmark.errors import MissingInput
+from benchmark.experiment import Experiment, Run
+from benchmark.files import write_text
+from benchmark.models.registry import model
+from benchmark.models.taps import Network, resolve_roles
+from benchmark.tasks.dense import DenseData, DenseTask
+from methods.base import Method, Pair
+
+if TYPE_CHECKING:
+    from benchmark.engine.training import Settings
+
+RANDOM = "RANDOM WEIGHTS stand in"
+
+
+@dataclass
+class Parts:
+    """What is trained, what it learns from, and what the record must say of the weights."""
+
+    student: Network
+    method: Method
+    teacher: Network | None
+    teacher_facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def assembled(run: Run, task: DenseTask, data: DenseData, settings: Settings) -> Parts:
+    """Build everything.
+
+    Raises:
+        CannotServe: the method cannot serve this pair.
+        MissingInput: weights are not there, and the profile is one that is compared with something.
+    """
+    experiment = run.experiment
+    notes: list[str] = []
+    entry = model(experiment.student)
+    with initialising("init", run.repetition, experiment.student):
+        plain = entry.build(data.classes)
+    if experiment.student_weights:
+        folder = settings.store.runs / "weights"
+        _or_random(
+            experiment,
+            "the student's backbone",
+            notes,
+            lambda: weights.load_backbone(plain, weights.resolve(str(experiment.student_weights), folder)),
+        )
+    method = experiment.method.make()
+    if experiment.teacher is None:
+        return Parts(Network(plain, entry.adapter(plain), ()), method, None, notes=notes)
+    taught, facts = loaded_teacher(experiment, data.classes, settings, notes)
+    teacher = Network(taught, model(experiment.teacher_name).adapter(taught), ())
+    student_taps = entry.adapter(plain).taps
+    teacher.bind(resolve_roles(method.taps, teacher.adapter.taps))
+    with initialising("method", run.repetition, experiment.identity):
+        method.build(_pair(Network(plain, entry.adapter(plain), ()), teacher, task, data, method, run))
+    teacher.bind(resolve_roles(method.taps, teacher.adapter.taps))  # `build` may have narrowed them
+    student = Network(plain, entry.adapter(plain), task.needed(resolve_roles(method.taps, student_taps)))
+    taught.eval().requires_grad_(False)
+    return Parts(student, method, teacher, facts, notes)
+
+
+def loaded_teacher(
+    experiment: Experiment, classes: int, settings: Settings, notes: list[str]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The teacher's plain network and what the record says of its weights."""
+    given = experiment.teacher
+    assert given is not None
+    with initialising("teacher", 0):
+        network = model(experiment.teacher_name).build(classes)
+
+    def load() -> None:
+        if isinstance(given, Experiment):
+            path = settings.store.weights(Run(given, 0))
+            if path is None:
+                raise MissingInput(f"the teacher {given.label} has no weights", "run the suite that trains it")
+        else:
+            path = weights.resolve(given.weights, settings.store.runs / "weights")
+        weights.load_whole(network, path)
+
+    random = _or_random(experiment, f"the teacher {experiment.teacher_name}", notes, load)
+    facts: dict[str, Any] = {"weights_sha256": tensors_sha256(network.state_dict())}
+    return network.eval(), facts | ({"stand_in": RANDOM} if random else {})
+
+
+def _or_random(experiment: Experiment, whose: str, notes: list[str], load: Any) -> bool:
+    """Load; in a smoke run alone, weights that cannot be had are left random, and said to be. True if they are."""
+    try:
+        load()
+    except MissingInput as error:
+        if experiment.profile != "smoke":
+            raise MissingInput(
+                error.message, f"{error.fix}\n  or prove the path alone, with random weights: --profile smoke"
+            ) from error
+        notes.append(f"{RANDOM} for {whose} ({error.message}): figures say nothing")
+        return True
+    return False
+
+
+def _pair(student: Network, teacher: Network, task: DenseTask, data: DenseData, method: Method, run: Run) -> Pair:
+    """Shapes from the first training image, through copies: nothing of it stays in the networks."""
+    inputs, samples = _example(student.network, data)
+    with torch.no_grad(), seeded_globals(seed_of("shapes", run.repetition)):
+        copied = Network(copy.deepcopy(student.network), student.adapter, ())
+        copied.bind(task.needed(resolve_roles(method.taps, student.adapter.taps)))
+        network: Any = copied.network
+        _, seen = copied.observed(lambda: network.loss(inputs, samples))
+        taught = task.teach(teacher, inputs, seen)
+    return Pair(
+        student=student,
+        teacher=teacher,
+        student_shapes={role: tuple(seen[role].shape[1:]) for role in teacher.roles if role in seen},
+        teacher_shapes={role: tuple(tensor.shape[1:]) for role, tensor in taught.items()},
+        classes=data.classes,
+        dataset_size=len(data.positions),
+        task=run.experiment.task,
+    )
+
+
+def _example(network: nn.Module, data: DenseData) -> tuple[torch.Tensor, Any]:
+    with seeded_globals(0):
+        item = data.train[data.positions[0]]
+    plain: Any = network
+    found = plain.data_preprocessor({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]}, True)
+    return found["inputs"], found["data_samples"]
+
+
+def cached_metrics(settings: Settings, weights_sha256: str, data: DenseData, measure: Any) -> dict[str, float]:
+    """A frozen network's metrics on the run's own test images, measured once for each weights and data."""
+    key = hashlib.sha256(json.dumps([weights_sha256, dict(data.identity)]).encode()).hexdigest()[:16]
+    path = settings.store.runs / "teachers" / f"{key}.json"
+    try:
+        cached: dict[str, float] = json.loads(path.read_text())
+        return cached
+    except (OSError, ValueError):
+        found: dict[str, float] = measure()
+        write_text(path, json.dumps(found))
+        return found

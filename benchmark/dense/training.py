@@ -1,0 +1,443 @@
+"""One detection or segmentation run by MMEngine's Runner, from the first step or its checkpoint to its record."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmark.dense import stack
+from benchmark.engine import checkpoint, precision
+from benchmark.engine.meter import Meter
+from benchmark.engine.streams import generator
+from benchmark.engine.training import (
+    CHECK_EVERY,
+    HISTOGRAMS,
+    Progress,
+    Settings,
+    Stopped,
+    _asked,
+    _circumstances,
+    _lines,
+    _part,
+    _rounded,
+)
+from benchmark.errors import BenchmarkError, Diverged
+from benchmark.experiment import Run
+from benchmark.files import sweep_partials, write_atomically
+from benchmark.recipe import Recipe
+from benchmark.records import Record, curves_csv
+from benchmark.tasks.dense import task
+from methods.base import Moment
+
+
+def carried_out(run: Run, settings: Settings) -> Record:
+    """Train, or evaluate where nothing is to be trained, to the run's record.
+
+    Raises:
+        CannotServe: the method cannot serve this pair.
+        MissingInput: packages, data or weights are not there.
+        Stopped: asked to stop, the checkpoint is written.
+    """
+    with stack.scope(run.experiment.task):
+        if run.experiment.recipe is None:
+            return evaluated(run, settings)
+        return DenseTraining(run, settings).run()
+
+
+class DenseTraining:
+    """All state of one run. `run` carries it to its record.
+
+    MMEngine's Runner trains and evaluates; what is kept of it, and when, is decided here, as for classification:
+    checkpoints in MMEngine's layout at any step, atomic, the one before kept; one row of curves an evaluation.
+    """
+
+    def __init__(self, run: Run, settings: Settings) -> None:
+        from benchmark.dense.feeding import Order
+        from benchmark.dense.model import Distilling
+        from benchmark.dense.parts import assembled
+
+        experiment = run.experiment
+        assert experiment.recipe is not None
+        self.run_id, self.settings, self.recipe = run, settings, experiment.recipe
+        self.task = task(experiment.task)
+        self.task.check(experiment)
+        self.device = torch.device(settings.device)
+        precision.check(experiment.precision, self.device)
+        self.paths = settings.store.paths(run)
+        self.data = self.task.data(experiment, settings.data_dir, settings.store.runs)
+        self.parts = assembled(run, self.task, self.data, settings)
+        per_device = min(self.recipe.per_device_batch or self.recipe.batch, self.recipe.batch)
+        self.order = Order(self.data.positions, run.repetition, self.recipe.batch, per_device, self.data.group)
+        self.steps = self.recipe.iterations or self.recipe.epochs * len(self.order)
+        self.every = self.task.evaluate_every(experiment, len(self.order))
+        self.meter = Meter(self.device)
+        noise = generator("method-noise", run.repetition, experiment.identity, device=self.device)
+        zero = torch.zeros((), device=self.device)
+        self.moment = Moment(zero, zero.clone(), noise, step=zero.clone())
+        self.model = Distilling(
+            student=self.parts.student,
+            method=self.parts.method,
+            teacher=self.parts.teacher,
+            task=self.task,
+            moment=self.moment,
+            meter=self.meter,
+            repetition=run.repetition,
+            per_device=per_device,
+        ).to(self.device)
+        if self.parts.teacher is not None:
+            self.parts.teacher.to(self.device)
+        self.rows: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+        self.best_row: int | None = None
+        self.seconds = self.training_seconds = 0.0
+        self.teacher_metrics: dict[str, float] = {}
+        self._since = self._saved = self._began = time.monotonic()
+
+    def run(self) -> Record:
+        """Train to the end, or to a request to stop.
+
+        Raises:
+            Stopped: asked to stop, the checkpoint is written.
+        """
+        for note in filter(None, (self.data.note, *self.parts.notes)):
+            self.settings.say(f"NOTE: {self.run_id.label}: {note}")
+        sweep_partials(self.paths.work)
+        with _own_process(self.run_id.experiment.precision, self.device):
+            runner = self._runner()
+            self._measure_teacher(runner)
+            try:
+                self._since = self._saved = self._began = time.monotonic()
+                runner.train()
+            except Diverged as error:
+                return self._record("diverged", error.message)
+        return self._record("done")
+
+    def _runner(self) -> Any:
+        from mmengine.runner import Runner
+
+        from benchmark.dense.feeding import test_loader, training_loader
+        from benchmark.dense.passes import Passes, Restore
+
+        def loop(runner: Any, dataloader: Any) -> Passes:  # a function, for MMEngine copies what configurations hold
+            return Passes(runner, dataloader, self.order, self.steps, self.every, self)
+
+        own = self.task.configuration(self.run_id.experiment.student)
+        return Runner(
+            model=self.model,
+            work_dir=str(self.paths.work / "mmengine"),
+            train_dataloader=training_loader(self.data, self.order),
+            train_cfg={"type": loop},
+            val_dataloader=test_loader(self.data),
+            val_cfg={"type": "ValLoop"},
+            val_evaluator=self.data.evaluator,
+            optim_wrapper=optim_wrapper(own, self.recipe, self.run_id.experiment.precision),
+            param_scheduler=schedulers(own, self.recipe, len(self.order), self.steps),
+            default_hooks=dict.fromkeys(("timer", "logger", "checkpoint", "sampler_seed")),
+            custom_hooks=[Restore()],
+            default_scope=stack.SCOPES[self.run_id.experiment.task],
+            log_level="CRITICAL",
+            experiment_name=f"{self.run_id.experiment.identity}-{self.run_id.repetition}",
+        )
+
+    def _measure_teacher(self, runner: Any) -> None:
+        from benchmark.dense.parts import cached_metrics
+
+        if self.parts.teacher is None:
+            return
+        sha = self.parts.teacher_facts["weights_sha256"]
+        plain: Any = self.parts.teacher.network
+        self.teacher_metrics = cached_metrics(
+            self.settings, sha, self.data, lambda: self.task.metrics(evaluate(plain, self.data, self.device))
+        )
+
+    # What the loop tells (`passes.Supervisor`)
+
+    def restore(self, runner: Any) -> int:
+        """A checkpoint's state, where there is one."""
+        state = checkpoint.load(self.paths.checkpoint, self.settings.say)
+        if state is None:
+            return 0
+        try:
+            runner.model.load_state_dict(state["state_dict"])
+            runner.optim_wrapper.load_state_dict(state["optimizer"])
+            for scheduler, found in zip(runner.param_schedulers, state["param_schedulers"], strict=True):
+                scheduler.load_state_dict(found)
+        except (RuntimeError, ValueError) as error:
+            raise BenchmarkError(
+                f"{self.paths.checkpoint} was written by other code: {str(error).splitlines()[-1].strip()}",
+                f"go back to that code, or delete {self.paths.work} to start this run again",
+            ) from error
+        own = state["benchmark"]
+        self.moment.generator.set_state(own["generator"])
+        self.meter.load(own["meter"])
+        self.rows, self.best, self.best_row = own["rows"], own["best"], own["best_row"]
+        self.seconds, self.training_seconds = own["seconds"], own["training_seconds"]
+        step: int = state["meta"]["iter"]
+        self.model.step = step
+        if step < self.steps:
+            self.settings.say(f"{self.run_id.label}: going on from step {step} of {self.steps}")
+        return step
+
+    def before_step(self, step: int) -> None:
+        """The method's clock."""
+        assert self.moment.step is not None
+        self.moment.step.fill_(step)
+        self.moment.epoch.fill_(step // len(self.order))
+        self.moment.progress.fill_(step / self.steps)
+
+    def after_step(self, runner: Any, step: int) -> None:
+        """Look for broken losses, tell of the progress, save, stop."""
+        if step % CHECK_EVERY == 0 or step % self.every == 0 or step == self.steps:
+            self._check_finite()
+            self._report(step)
+        stopping = self.settings.stop.is_set() and step < self.steps
+        due = time.monotonic() - self._saved > self.settings.checkpoint_seconds
+        if stopping or due or step == self.steps:
+            self._save(runner, step)
+        if stopping:
+            raise Stopped
+
+    def after_evaluation(self, runner: Any, step: int, found: Mapping[str, float]) -> None:
+        """One row of the curves."""
+        self._check_finite()
+        metrics = self.task.metrics(found)
+        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if broken:
+            raise Diverged(f"test {broken[0]} is not a finite number after step {step}")
+        row = {"epoch": round(step / len(self.order), 4), "step": float(step)}
+        row |= {f"train.{name}": value for name, value in self.meter.means().items()}
+        if len(self.rows) % max(1, self.steps // self.every // HISTOGRAMS) == 0:
+            row |= {f"train.{name}": value for name, value in self.meter.histograms().items()}
+        self.rows.append(row | {f"test.{name}": value for name, value in metrics.items()})
+        self.meter = self.model.meter = Meter(self.device)
+        main = self.task.main_metric
+        if not self.best or metrics.get(main, -math.inf) > self.best.get(main, -math.inf):
+            self.best, self.best_row = metrics, len(self.rows)
+
+    def _check_finite(self) -> None:
+        broken = self.meter.first_broken()
+        if broken is not None:
+            raise Diverged(f"{broken[1]} is not a finite number at step {broken[0]}")
+
+    def _report(self, step: int) -> None:
+        self._tick()
+        left = (self.steps - step) * self.training_seconds / max(1, step)
+        latest = _part((self.rows or [{}])[-1], "test.")
+        images = self._images(step)
+        self.settings.progress(
+            Progress(
+                run=self.run_id,
+                epoch=(step - 1) // len(self.order) + 1,
+                epochs=-(-self.steps // len(self.order)),
+                step=(step - 1) % len(self.order) + 1,
+                steps=len(self.order),
+                seconds_left=left,
+                images_per_second=images / self.training_seconds if self.training_seconds else 0.0,
+                metrics=latest,
+            )
+        )
+
+    def _images(self, step: int) -> int:
+        epochs, rest = divmod(step, len(self.order))
+        return epochs * len(self.data.positions) + rest * self.recipe.batch
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.seconds += now - self._since
+        self.training_seconds += now - self._since
+        self._since = now
+
+    def _save(self, runner: Any, step: int) -> None:
+        """In MMEngine's layout, what is this project's own under `benchmark`."""
+        self._tick()
+        state = {
+            "meta": {"iter": step, "epoch": step // len(self.order)},
+            "state_dict": runner.model.state_dict(),
+            "optimizer": runner.optim_wrapper.state_dict(),
+            "param_schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
+            "benchmark": {
+                "identity": self.run_id.experiment.identity,
+                "repetition": self.run_id.repetition,
+                "generator": self.moment.generator.get_state(),
+                "meter": self.meter.state(),
+                "rows": self.rows,
+                "best": self.best,
+                "best_row": self.best_row,
+                "seconds": self.seconds,
+                "training_seconds": self.training_seconds,
+            },
+        }
+        checkpoint.save(self.paths.checkpoint, state)
+        self._saved = time.monotonic()
+
+    def _record(self, status: Any, reason: str = "") -> Record:
+        student = self.parts.method.merge(self.parts.student.network)
+        weights = {name: tensor.detach().cpu() for name, tensor in student.state_dict().items()}
+        if status == "done":
+            write_atomically(self.paths.student, lambda file: torch.save(weights, file))
+        self._tick()
+        last = self.rows[-1] if self.rows else {}
+        record = Record(
+            status=status,
+            reason=reason,
+            last=_rounded(_part(last, "test.")),
+            best=_rounded(self.best),
+            best_epoch=self.best_row,
+            tracked=_rounded({k: v for k, v in _part(last, "train.").items() if ".bin" not in k}),
+            weights_sha256=checkpoint.tensors_sha256(weights) if status == "done" else None,
+            data=dict(self.data.identity),
+            teacher=self._teacher_facts(),
+            asked=_asked(self.run_id, self.settings),
+            effective=self._effective(),
+            seconds=round(self.seconds, 2),
+            images_per_second=round(self._images(self.model.step) / self.training_seconds, 2),
+            peak_memory_mb=_peak_memory(self.device),
+            interruptions=max(0, _lines(self.paths.attempts) - 1),
+            **_described(self.run_id, self.device),
+        )
+        self.settings.store.write(self.run_id, record, curves_csv(self.rows) if self.rows else "")
+        checkpoint.remove(self.paths.checkpoint)
+        return record
+
+    def _teacher_facts(self) -> dict[str, Any] | None:
+        if self.parts.teacher is None:
+            return None
+        return {**self.parts.teacher_facts, **_rounded(self.teacher_metrics)}
+
+    def _effective(self) -> dict[str, Any]:
+        from benchmark.dense import ops
+
+        found = {
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "precision": self.run_id.experiment.precision,
+            "deterministic": self.device.type == "cpu",
+            "batch": self.recipe.batch,
+            "per_device_batch": self.model.per_device,
+            "mmcv_ops": ops.in_use(),
+        }
+        return found | ({"stand_ins": self.parts.notes} if self.parts.notes else {})
+
+
+def optim_wrapper(own: Mapping[str, Any], recipe: Recipe, precision_name: str) -> dict[str, Any]:
+    """MMEngine's configuration of the recipe's optimiser; per-parameter rules are those of the network's own."""
+    kept = own.get("optim_wrapper", {}).get("paramwise_cfg")
+    settings: dict[str, Any] = {
+        "type": "OptimWrapper",
+        "optimizer": {
+            "type": "SGD",
+            "lr": recipe.lr,
+            "momentum": recipe.momentum,
+            "weight_decay": recipe.weight_decay,
+        },
+    }
+    if precision_name in ("fp16", "bf16"):
+        settings |= {"type": "AmpOptimWrapper", "dtype": {"fp16": "float16", "bf16": "bfloat16"}[precision_name]}
+    if kept:
+        settings["paramwise_cfg"] = kept
+    if recipe.clip_grad is not None:
+        settings["clip_grad"] = {"max_norm": recipe.clip_grad, "norm_type": 2}
+    return settings
+
+
+def schedulers(own: Mapping[str, Any], recipe: Recipe, steps_an_epoch: int, steps: int) -> list[dict[str, Any]]:
+    """MMEngine's configuration of the recipe's schedule; the warm-up has the form of the network's own."""
+    found: list[dict[str, Any]] = []
+    warm = round(recipe.warmup_epochs * steps_an_epoch)
+    if warm:
+        constant = any(entry["type"] == "ConstantLR" for entry in own.get("param_scheduler", ()))
+        factor = recipe.warmup_lr / recipe.lr
+        form = {"type": "ConstantLR", "factor": factor} if constant else {"type": "LinearLR", "start_factor": factor}
+        found.append({**form, "by_epoch": False, "begin": 0, "end": warm})
+    if recipe.schedule == "step" and recipe.milestones:
+        milestones = list(recipe.milestones)
+        found.append({"type": "MultiStepLR", "by_epoch": True, "begin": 0, "end": recipe.epochs})
+        found[-1] |= {"milestones": milestones, "gamma": recipe.decay}
+    if recipe.schedule == "poly":
+        found.append({"type": "PolyLR", "by_epoch": False, "begin": warm, "end": steps})
+        found[-1] |= {"power": recipe.power, "eta_min": recipe.min_lr}
+    return found
+
+
+def evaluate(network: Any, data: Any, device: torch.device) -> dict[str, float]:
+    """The evaluator's answer about a plain network, on the test images."""
+    from benchmark.dense.feeding import test_loader
+
+    network.to(device).eval()
+    with torch.no_grad():
+        for batch in test_loader(data):
+            data.evaluator.process(data_samples=network.test_step(batch), data_batch=batch)
+    with stack.quiet():
+        found: dict[str, float] = data.evaluator.evaluate(len(data.test))
+    return found
+
+
+def evaluated(run: Run, settings: Settings) -> Record:
+    """The record of given weights on the test images: nothing is trained."""
+    from benchmark.dense.parts import cached_metrics, loaded_teacher
+
+    began = time.monotonic()
+    found = task(run.experiment.task)
+    data = found.data(run.experiment, settings.data_dir, settings.store.runs)
+    notes: list[str] = []
+    with _own_process("fp32", torch.device(settings.device)):
+        network, facts = loaded_teacher(run.experiment, data.classes, settings, notes)
+        metrics = cached_metrics(
+            settings,
+            facts["weights_sha256"],
+            data,
+            lambda: found.metrics(evaluate(network, data, torch.device(settings.device))),
+        )
+    for note in filter(None, (data.note, *notes)):
+        settings.say(f"NOTE: {run.label}: {note}")
+    effective = {"device": settings.device, "threads": torch.get_num_threads(), "precision": "fp32"}
+    record = Record(
+        status="done",
+        last=_rounded(metrics),
+        best=_rounded(metrics),
+        weights_sha256=facts["weights_sha256"],
+        data=dict(data.identity),
+        asked=_asked(run, settings),
+        effective=effective | ({"stand_ins": notes} if notes else {}),
+        seconds=round(time.monotonic() - began, 2),
+        **_described(run, torch.device(settings.device)),
+    )
+    settings.store.write(run, record)
+    return record
+
+
+def _described(run: Run, device: torch.device) -> dict[str, Any]:
+    found = _circumstances(run)
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    return found | {"packages": found["packages"] | stack.versions(), "hardware": found["hardware"] | gpu}
+
+
+def _peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1)
+
+
+@contextlib.contextmanager
+def _own_process(precision_name: str, device: torch.device) -> Iterator[None]:
+    """Arithmetic as recorded, and the global generators, which MMEngine seeds, given back as they were."""
+    before = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]), precision.arithmetic(precision_name, device.type == "cpu"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # OpenMMLab's own calls of what newer versions deprecate
+            try:
+                yield
+            finally:
+                random.setstate(before[0])
+                np.random.set_state(before[1])

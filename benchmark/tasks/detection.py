@@ -1,0 +1,184 @@
+"""Object detection on COCO through mmdet: data, metric, and what methods see of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.data import coco, generated_coco
+from benchmark.data.coco import CocoFolder
+from benchmark.dense import stack
+from benchmark.engine.streams import generator
+from benchmark.errors import UsageError
+from benchmark.experiment import Data, Experiment
+from benchmark.models import mmdet_detectors
+from benchmark.models.taps import Network
+from benchmark.recipe import Recipe
+from benchmark.tasks.dense import MAIN_METRICS, DenseData
+from methods.base import Annotation, Batch, ImageSize, Outputs
+
+# CocoMetric's names, and what manifests call them.
+_METRICS = {"mAP": "ap", "mAP_50": "ap50", "mAP_75": "ap75", "mAP_s": "ap_small", "mAP_m": "ap_medium", "mAP_l": "ap_large"}
+_LONG_TO_SHORT = 1333 / 800  # mmdet's scale: the longest side a short one of 800 may have
+_SHORT = 800
+_UNSUPPORTED = (
+    *("iterations", "ema", "dropout", "drop_path", "randaugment", "random_erasing", "color_jitter", "mixup", "cutmix"),
+    *("label_smoothing", "nesterov"),
+)
+
+
+class Detection:
+    """mmdet's detectors, its COCO data set and pipelines, and its metric on top of pycocotools."""
+
+    main_metric = MAIN_METRICS["detection"]
+
+    def check(self, experiment: Experiment) -> None:
+        """Refuse a recipe that would be carried out only in part."""
+        recipe = experiment.recipe
+        if recipe is None:
+            return
+        asked = [name for name in _UNSUPPORTED if getattr(recipe, name)]
+        asked += [f"{key} {value}" for key, value in _foreign(recipe).items()]
+        if asked:
+            raise UsageError(f"{', '.join(asked)}: not available in detection", "take recipe coco-2x or coco-1x")
+
+    def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
+        """COCO, a set in its layout, or the generated one."""
+        from mmdet.datasets import CocoDataset
+
+        if experiment.data.name == coco.STAND_IN:
+            names = tuple(CocoDataset.METAINFO["classes"])
+            folder = CocoFolder(generated_coco.generate(runs / "generated" / coco.STAND_IN, names))
+        else:
+            folder = coco.require(data_dir)
+        with stack.quiet():
+            return _data(folder, experiment)
+
+    def configuration(self, model: str) -> Mapping[str, Any]:
+        """mmdet's own configuration of the network."""
+        found: Mapping[str, Any] = mmdet_detectors.configuration(model)
+        return found
+
+    def batch(self, inputs: Tensor, samples: Sequence[Any]) -> Batch:
+        """Boxes as the network sees them: resized and flipped."""
+        annotations = tuple(
+            Annotation(_plain(sample.gt_instances.bboxes), sample.gt_instances.labels) for sample in samples
+        )
+        padded = (inputs.shape[2], inputs.shape[3])
+        sizes = tuple(ImageSize((sample.img_shape[0], sample.img_shape[1]), padded) for sample in samples)
+        positions = torch.tensor([sample.metainfo.get("position", 0) for sample in samples])
+        return Batch(inputs, positions, positions, annotations, sizes)
+
+    def needed(self, roles: Sequence[str]) -> tuple[str, ...]:
+        """The proposals too, where a second stage is compared."""
+        return mmdet_detectors.needed(roles)
+
+    def teach(self, network: Network, inputs: Tensor, student: Outputs) -> dict[str, Tensor]:
+        """Only as far through the detector as the roles need."""
+        return mmdet_detectors.teach(network, inputs, student)
+
+    def metrics(self, found: Mapping[str, float]) -> dict[str, float]:
+        """AP and its five companions. Areas without any object have none; no detection at all is none right."""
+        named = {ours: found.get(f"coco/bbox_{theirs}", 0.0) for theirs, ours in _METRICS.items()}
+        return {name: 100 * value for name, value in named.items() if value >= 0}
+
+    def evaluate_every(self, experiment: Experiment, steps_an_epoch: int) -> int:
+        """After every epoch, as mmdet's schedules do."""
+        return steps_an_epoch
+
+
+TASK = Detection()
+
+
+def _foreign(recipe: Recipe) -> dict[str, str]:
+    expected = {"optimizer": "sgd", "schedule": "step", "augmentation": "detection"}
+    return {key: getattr(recipe, key) for key, value in expected.items() if getattr(recipe, key) != value}
+
+
+def _plain(boxes: Any) -> Tensor:
+    found: Tensor = getattr(boxes, "tensor", boxes)  # mmdet's box structures wrap a tensor
+    return found
+
+
+def _data(folder: CocoFolder, experiment: Experiment) -> DenseData:
+    from mmengine.config import Config
+    from mmengine.evaluator import Evaluator
+
+    settings = Config.fromfile(stack.configs("mmdet") / "_base_" / "datasets" / "coco_detection.py")
+    shorts = experiment.recipe.short_sides if experiment.recipe else ()
+    train = _dataset(settings.train_dataloader.dataset, folder, "train2017", shorts)
+    test = _dataset(settings.val_dataloader.dataset, folder, "val2017", shorts[-1:])
+    if experiment.profile != "smoke":
+        from pycocotools.coco import COCO
+
+        for split in coco.SPLITS:
+            coco.check_whole(split, len(COCO(str(folder.annotations(split))).imgs))
+    data = experiment.data
+    tested = _subset(len(test), data.test, data, "test")
+    images = [test.get_data_info(position)["img_id"] for position in tested]
+    test = test.get_subset(tested) if data.test else test
+    positions = _subset(len(train), data.train, data, "train")
+    evaluator = Evaluator([_metric(folder, images, test.metainfo)])
+    return DenseData(
+        train=train,
+        test=test,
+        evaluator=evaluator,
+        classes=len(train.metainfo["classes"]),
+        identity={"name": data.name} | folder.identity({"train2017": len(positions), "val2017": len(images)}),
+        positions=positions,
+        group=lambda order, size: _by_shape(train, order, size),
+        note=coco.STAND_IN_NOTE if data.name == coco.STAND_IN else "",
+    )
+
+
+def _dataset(settings: Any, folder: CocoFolder, split: str, shorts: Sequence[int]) -> Any:
+    from mmdet.registry import DATASETS, TRANSFORMS
+
+    del TRANSFORMS
+    scales = [(round(short * _LONG_TO_SHORT), short) for short in shorts or (_SHORT,)]
+    resize = {"type": "RandomChoiceResize", "scales": scales, "keep_ratio": True}
+    if len(scales) == 1:
+        resize = {"type": "Resize", "scale": scales[0], "keep_ratio": True}
+    settings.pipeline = [resize if step["type"] == "Resize" else step for step in settings.pipeline]
+    settings.update(data_root="", ann_file=str(folder.annotations(split)), data_prefix={"img": str(folder.images(split))})
+    return DATASETS.build(settings)
+
+
+def _metric(folder: CocoFolder, images: list[int], metainfo: Any) -> Any:
+    from mmdet.evaluation import CocoMetric
+
+    metric = CocoMetric(ann_file=str(folder.annotations("val2017")), metric="bbox")
+    metric.dataset_meta = metainfo
+    metric.cat_ids = metric._coco_api.get_cat_ids(cat_names=metainfo["classes"])
+    metric.img_ids = images  # a subset is judged on its own images
+    return metric
+
+
+def _subset(images: int, wanted: int | None, data: Data, split: str) -> list[int]:
+    """Positions of the first images of a seeded shuffle, in order; all of them where none are asked for."""
+    if wanted is None or wanted >= images:
+        return list(range(images))
+    order = torch.randperm(images, generator=generator("subset", data.subset_seed, split))
+    return sorted(order[:wanted].tolist())
+
+
+def _by_shape(dataset: Any, order: Sequence[int], size: int) -> list[list[int]]:
+    """mmdet's grouping: what one device sees in a step is upright, or wide, so that little is padded."""
+    from mmdet.datasets.samplers import AspectRatioBatchSampler
+    from torch.utils.data import Sampler
+
+    class Given(Sampler[int]):
+        def __init__(self) -> None:
+            self.dataset = dataset
+
+        def __iter__(self) -> Any:
+            return iter(order)
+
+        def __len__(self) -> int:
+            return len(order)
+
+    return list(AspectRatioBatchSampler(Given(), size))
