@@ -19,8 +19,8 @@ class CIRKD(Method):
     """CIRKD: pixels must be as similar to those of other images in the student as they are in the teacher.
 
     Features are L2-normalised over channels. With `r(x, Y) = softmax(x . Y / T)` a pixel's similarities to pixels `Y`:
-    `pixel`: pixel KD; `batch`: `KL(r_t || r_s)` with `Y` every image of this device's batch in turn, mean over pixels
-    and ordered pairs of images; `memory_pixel`, `memory_region`: the same with `Y` rows drawn from queues of teacher
+    `pixel`: pixel KD; `batch`: `KL(r_t || r_s)` with `Y` every image of one device's few in turn, mean over pixels and
+    ordered pairs of images; `memory_pixel`, `memory_region`: the same with `Y` rows drawn from queues of teacher
     pixels and of teacher class means, the student's features projected first; mean over the labelled pixels.
 
     Queues hold one part a class and are filled by all ranks, before rows are drawn from them. The gathered rows are
@@ -36,6 +36,7 @@ class CIRKD(Method):
         batch_weight: float = option(1.0, "of the mini-batch term", source="CIRKD, train_kd.py", ge=0)
         memory_pixel_weight: float = option(0.1, "of the pixel queue's", source="CIRKD, Cityscapes; VOC 0.01", ge=0)
         memory_region_weight: float = option(0.1, "of the region queue's", source="CIRKD, Cityscapes; VOC 0.01", ge=0)
+        together: int = option(2, "images compared with each other", source="CIRKD: one GPU's batch, 16 on 8", ge=1)
         temperature: float = option(0.1, "of all similarities", source="CIRKD, train_kd.py", gt=0)
         pixel_queue: int = option(20000, "pixels kept of each class", source="CIRKD, train_kd.py", ge=1)
         region_queue: int = option(2000, "class means kept of each class", source="CIRKD, train_kd.py", ge=1)
@@ -99,11 +100,14 @@ class CIRKD(Method):
         )
 
     def _between_images(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Pixels B,P,C of both, whose C may differ."""
-        images = range(len(student))
-        return torch.stack(
-            [self._divergence(student[i], student[j], teacher[i], teacher[j]).mean() for i in images for j in images]
-        ).mean()
+        """Pixels B,P,C of both, whose C may differ. Where a batch was several devices', each had its own images."""
+        groups = []
+        for start in range(0, len(student), self.options.together):
+            group = range(start, min(start + self.options.together, len(student)))
+            pairs = [(i, j) for i in group for j in group]
+            found = [self._divergence(student[i], student[j], teacher[i], teacher[j]).mean() for i, j in pairs]
+            groups.append(torch.stack(found).mean())
+        return torch.stack(groups).mean()
 
     def _against(
         self, queue: Tensor, rows: int, student: Tensor, teacher: Tensor, known: Tensor, moment: Moment

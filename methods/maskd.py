@@ -6,12 +6,13 @@ from collections.abc import Container
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from methods.base import AUX_LOGITS, SEG_LOGITS, Batch, Losses, Method, Moment, Outputs, Pair
+from methods.maps import pixel_cross_entropy
 from methods.options import MethodOptions, option
 
 _EPS = 1e-5  # of a mask's size, as in the source
+_NOTHING = 1e-12  # keeps the overlap of two empty masks a number
 
 
 class MasKD(Method):
@@ -63,7 +64,7 @@ class MasKD(Method):
             terms["masked_aux"] = o.weight * o.aux_weight * self._masked_error(student[role], teacher[role])
         if not o.tokens:
             masks = _masks(self.tokens, teacher[SEG_LOGITS])
-            terms["task"] = o.token_weight * _task_loss(masked(masks, teacher[SEG_LOGITS]), batch.targets)
+            terms["task"] = o.token_weight * pixel_cross_entropy(masked(masks, teacher[SEG_LOGITS]), batch.targets)
             terms["dice"] = o.token_weight * overlap(masks)
         return Losses(terms)
 
@@ -93,14 +94,6 @@ def overlap(masks: Tensor) -> Tensor:
     """Dice of all pairs of different masks B,K,H,W of an image, mean over pairs and images."""
     flat = masks.flatten(2)
     shared, sizes = flat @ flat.transpose(1, 2), flat.square().sum(dim=2)
-    dice = 2 * shared / (sizes.unsqueeze(1) + sizes.unsqueeze(2))
+    dice = 2 * shared / (sizes.unsqueeze(1) + sizes.unsqueeze(2) + _NOTHING)
     others = ~torch.eye(flat.shape[1], dtype=torch.bool, device=flat.device)
     return (dice * others).mean(dim=0).sum() / others.sum()
-
-
-def _task_loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of scores B,C,h,w at the size of targets B,H,W; what is no class there is ignored."""
-    known = (targets >= 0) & (targets < scores.shape[1])
-    full = F.interpolate(scores, targets.shape[-2:], mode="bilinear", align_corners=True)
-    losses = F.cross_entropy(full, targets.masked_fill(~known, -1), ignore_index=-1, reduction="sum")
-    return losses / known.sum().clamp(min=1)

@@ -7,22 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.data import coco, generated_coco
 from benchmark.data.coco import CocoFolder
 from benchmark.dense import stack
-from benchmark.engine.streams import generator
 from benchmark.errors import UsageError
-from benchmark.experiment import Data, Experiment
+from benchmark.experiment import Experiment
 from benchmark.models import mmdet_detectors
 from benchmark.models.taps import Network
 from benchmark.recipe import Recipe
-from benchmark.tasks.dense import MAIN_METRICS, DenseData
+from benchmark.tasks.dense import MAIN_METRICS, DenseData, subset
 from methods.base import Annotation, Batch, ImageSize, Outputs
 
 # CocoMetric's names, and what manifests call them.
-_METRICS = {"mAP": "ap", "mAP_50": "ap50", "mAP_75": "ap75", "mAP_s": "ap_small", "mAP_m": "ap_medium", "mAP_l": "ap_large"}
+_METRICS = {
+    "mAP": "ap",
+    "mAP_50": "ap50",
+    "mAP_75": "ap75",
+    "mAP_s": "ap_small",
+    "mAP_m": "ap_medium",
+    "mAP_l": "ap_large",
+}
 _LONG_TO_SHORT = 1333 / 800  # mmdet's scale: the longest side a short one of 800 may have
 _SHORT = 800
 _UNSUPPORTED = (
@@ -62,6 +68,10 @@ class Detection:
         """mmdet's own configuration of the network."""
         found: Mapping[str, Any] = mmdet_detectors.configuration(model)
         return found
+
+    def trainable(self, network: nn.Module, classes: int) -> nn.Module:
+        """mmdet's detectors are what the Runner trains."""
+        return network
 
     def batch(self, inputs: Tensor, samples: Sequence[Any]) -> Batch:
         """Boxes as the network sees them: resized and flipped."""
@@ -118,10 +128,10 @@ def _data(folder: CocoFolder, experiment: Experiment) -> DenseData:
         for split in coco.SPLITS:
             coco.check_whole(split, len(COCO(str(folder.annotations(split))).imgs))
     data = experiment.data
-    tested = _subset(len(test), data.test, data, "test")
+    tested = subset(len(test), data.test, data.subset_seed, "test")
     images = [test.get_data_info(position)["img_id"] for position in tested]
     test = test.get_subset(tested) if data.test else test
-    positions = _subset(len(train), data.train, data, "train")
+    positions = subset(len(train), data.train, data.subset_seed, "train")
     evaluator = Evaluator([_metric(folder, images, test.metainfo)])
     return DenseData(
         train=train,
@@ -144,7 +154,9 @@ def _dataset(settings: Any, folder: CocoFolder, split: str, shorts: Sequence[int
     if len(scales) == 1:
         resize = {"type": "Resize", "scale": scales[0], "keep_ratio": True}
     settings.pipeline = [resize if step["type"] == "Resize" else step for step in settings.pipeline]
-    settings.update(data_root="", ann_file=str(folder.annotations(split)), data_prefix={"img": str(folder.images(split))})
+    settings.update(
+        data_root="", ann_file=str(folder.annotations(split)), data_prefix={"img": str(folder.images(split))}
+    )
     return DATASETS.build(settings)
 
 
@@ -156,14 +168,6 @@ def _metric(folder: CocoFolder, images: list[int], metainfo: Any) -> Any:
     metric.cat_ids = metric._coco_api.get_cat_ids(cat_names=metainfo["classes"])
     metric.img_ids = images  # a subset is judged on its own images
     return metric
-
-
-def _subset(images: int, wanted: int | None, data: Data, split: str) -> list[int]:
-    """Positions of the first images of a seeded shuffle, in order; all of them where none are asked for."""
-    if wanted is None or wanted >= images:
-        return list(range(images))
-    order = torch.randperm(images, generator=generator("subset", data.subset_seed, split))
-    return sorted(order[:wanted].tolist())
 
 
 def _by_shape(dataset: Any, order: Sequence[int], size: int) -> list[list[int]]:

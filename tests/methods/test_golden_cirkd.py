@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 from draws import scripted
-from golden_values import Golden, batch_of, built, moment_at, pair_of, shapes_of, total
+from golden_values import Golden, Shapes, batch_of, built, moment_at, pair_of, shapes_of, total
 from torch import Tensor
 
 from benchmark.errors import CannotServe
@@ -18,6 +18,11 @@ def features(golden: Golden) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     scores = {"seg_logits": torch.zeros(3, 5, 4, 5, dtype=torch.float64)}
     student = {"seg_feature": golden.leaf("student_feature")} | scores
     return student, {"seg_feature": golden["teacher_feature"]} | scores
+
+
+def sizes(golden: Golden) -> tuple[Shapes, Shapes]:
+    student, teacher = features(golden)
+    return shapes_of(student), shapes_of(teacher)
 
 
 def places(order: Tensor, length: int) -> Tensor:
@@ -49,7 +54,7 @@ def memory_method(golden: Golden, **weights: float) -> CIRKD:
         temperature=meta["contrast_temperature"],
         enqueued=meta["pixels_enqueued_per_class_and_image"],
     )
-    pair = pair_of(*map(shapes_of, features(golden)), classes=5)
+    pair = pair_of(*sizes(golden), classes=5)
     method = built(CIRKD(options), pair)
     assert isinstance(method, CIRKD)
     golden.load_into(method, NAMES)
@@ -63,12 +68,27 @@ def test_mini_batch() -> None:
     golden = Golden("cirkd_minibatch")
     student, teacher = features(golden)
     method = built(
-        CIRKD(CIRKD.Options(**ALONE | {"batch_weight": 1.0})), pair_of(shapes_of(student), shapes_of(teacher), 5)
+        CIRKD(CIRKD.Options(**ALONE | {"batch_weight": 1.0}, together=3)),
+        pair_of(shapes_of(student), shapes_of(teacher), 5),
     )
     losses = method.losses(student, teacher, batch_of(3, torch.zeros(3, 16, 20, dtype=torch.int64)), moment_at())
     total(losses).backward()
     golden.check(losses.terms["batch"], "loss")
     golden.check(student["seg_feature"].grad, "grad_student")
+
+
+def test_each_devices_images_are_compared_among_themselves() -> None:
+    golden = Golden("cirkd_minibatch")
+    student, teacher = features(golden)
+    method = built(CIRKD(CIRKD.Options(**ALONE | {"batch_weight": 1.0})), pair_of(*sizes(golden), classes=5))
+    labels = torch.zeros(3, 16, 20, dtype=torch.int64)
+
+    def term(images: slice) -> Tensor:
+        parts = [{role: tensor[images] for role, tensor in outputs.items()} for outputs in (student, teacher)]
+        batch = batch_of(len(labels[images]), labels[images])
+        return method.losses(*parts, batch, moment_at()).terms["batch"]
+
+    torch.testing.assert_close(term(slice(3)), (term(slice(2)) + term(slice(2, 3))) / 2)
 
 
 @pytest.mark.parametrize("part", ["pixel", "region"])

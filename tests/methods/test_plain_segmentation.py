@@ -56,7 +56,7 @@ def test_cirkd_over_several_steps(draw: torch.Generator) -> None:
     options = CIRKD.Options(
         temperature=0.5, pixel_queue=7, region_queue=3, pixel_contrast=8, region_contrast=3, enqueued=4
     )
-    sizes = [shapes_of(maps(draw, channels)) for channels in (4, 5)]
+    sizes = shapes_of(maps(draw, 4)), shapes_of(maps(draw, 5))
     method = built(CIRKD(options), pair_of(*sizes, classes=3))
     assert isinstance(method, CIRKD)
     randomise(method, draw)
