@@ -110,6 +110,7 @@ class Profile(_Strict):
     subset_seed: int | None = None
     image_size: int | None = Field(None, gt=0, description="of images from files, in place of 224")
     short_side: int | None = Field(None, gt=0, description="of images in detection, in place of the recipe's")
+    crop: tuple[int, int] | None = Field(None, description="of images in segmentation, in place of the recipe's")
     repetitions: int | None = Field(None, gt=0)
 
 

@@ -6,18 +6,19 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.data import coco, find_folder
+from benchmark.data import cityscapes, coco, find_folder
 from benchmark.data.locate import DENSE_STAND_INS, GENERATED, DataSource, resolve
 from benchmark.errors import MissingInput
 from benchmark.experiment import Plan, Selection, make_plan
 from benchmark.manifest import Suite, companions, load, load_all, suite_path
 from benchmark.records import Store
 
-FINDERS = {coco.NAME: coco.find}  # of data sets that lie in folders of their own
+# Of data sets that lie in folders of their own
+FINDERS: Mapping[str, Callable[[Path | None], object]] = {coco.NAME: coco.find, cityscapes.NAME: cityscapes.find}
 
 
 def suites_of(arguments: argparse.Namespace) -> list[Suite]:

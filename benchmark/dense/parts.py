@@ -20,6 +20,7 @@ from benchmark.experiment import Experiment, Run
 from benchmark.files import write_text
 from benchmark.models.registry import model
 from benchmark.models.taps import Network, resolve_roles
+from benchmark.tasks import dense
 from benchmark.tasks.dense import DenseData, DenseTask
 from methods.base import Method, Pair
 
@@ -51,7 +52,7 @@ def assembled(run: Run, task: DenseTask, data: DenseData, settings: Settings) ->
     notes: list[str] = []
     entry = model(experiment.student)
     with initialising("init", run.repetition, experiment.student):
-        plain = entry.build(data.classes)
+        plain = task.trainable(entry.build(data.classes), data.classes)
     if experiment.student_weights:
         folder = settings.store.runs / "weights"
         _or_random(
@@ -82,7 +83,7 @@ def loaded_teacher(
     given = experiment.teacher
     assert given is not None
     with initialising("teacher", 0):
-        network = model(experiment.teacher_name).build(classes)
+        network = dense.task(experiment.task).trainable(model(experiment.teacher_name).build(classes), classes)
 
     def load() -> None:
         if isinstance(given, Experiment):
@@ -116,7 +117,7 @@ def _pair(student: Network, teacher: Network, task: DenseTask, data: DenseData, 
     """Shapes from the first training image, through copies: nothing of it stays in the networks."""
     inputs, samples = _example(student.network, data)
     with torch.no_grad(), seeded_globals(seed_of("shapes", run.repetition)):
-        copied = Network(copy.deepcopy(student.network), student.adapter, ())
+        copied = Network(copy.deepcopy(student.network), student.adapter, ()).eval()  # one image is no batch
         copied.bind(task.needed(resolve_roles(method.taps, student.adapter.taps)))
         network: Any = copied.network
         _, seen = copied.observed(lambda: network.loss(inputs, samples))

@@ -37,7 +37,7 @@ STAND_IN = Request(classes=10, train=100, test=50, scale=0.25)
 
 # Settings of a recipe that are not honoured on a data set that lives on the device, and on none of this task.
 _NOT_ON_DEVICE = ("randaugment", "random_erasing", "color_jitter", "mixup", "cutmix")
-_NOT_HERE = ("iterations", "short_sides")
+_NOT_HERE = ("iterations", "short_sides", "crop", "evaluate_steps")
 
 
 def check_recipe(recipe: Recipe, data: Data) -> None:
