@@ -15,8 +15,9 @@ from benchmark.cost import macs
 from benchmark.experiment import Experiment, Plan
 from benchmark.models.registry import model
 
-# Sustained rates of small networks, well below what the devices can do; only to tell minutes from days.
-MACS_PER_SECOND = {"cpu": 12e9, "cuda": 2e12}
+# Sustained rates of small networks, well below what the devices can do; only to tell minutes from days. A CPU's is for
+# a thread: ResNet-20 and its methods did 30e9 on AVX-512 (docs/performance.md), older machines do less.
+MACS_PER_SECOND = {"cpu": 20e9, "cuda": 2e12}
 SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # launching kernels is what a small network waits for on a GPU
 TRAINING_SIZE, TEST_SIZE = 50_000, 10_000
 SIDE_NETWORKS = 1.5  # a method's own share of the work, as a factor, where it has side networks
