@@ -184,7 +184,7 @@ def run(names: Sequence[str], pair: str, batch: int, rounds: int, settings: Sett
         times = interleaved(contestants, rounds, say)
         say("measuring memory")
         memory = {contestant.method: contestant.memory() for contestant in contestants}
-    counted = {contestant.method: counted(contestant.method, networks, batch) for contestant in contestants}
+    counted = {contestant.method: counted_macs(contestant.method, networks, batch) for contestant in contestants}
     bench.costs = [_cost(name, times, memory, counted) for name in times]
     return bench
 
@@ -205,7 +205,7 @@ def interleaved(contestants: Sequence[Contestant], rounds: int, say: Say) -> dic
     return times
 
 
-def counted(name: str, networks: tuple[str, str], batch: int) -> int:
+def counted_macs(name: str, networks: tuple[str, str], batch: int) -> int:
     """Multiply-adds of a step, an image: the student forward and twice that backward, the teacher, the method."""
     teacher, student = networks
     pair = cost.pair_on_meta(student, teacher, "cifar100")

@@ -18,8 +18,9 @@ from benchmark.models.registry import model
 from benchmark.recipe import Recipe
 from benchmark.tasks.dense import TASKS
 
-# Sustained rates of small networks, well below what the devices can do; only to tell minutes from days.
-MACS_PER_SECOND = {"cpu": 12e9, "cuda": 2e12}
+# Sustained rates of small networks, well below what the devices can do; only to tell minutes from days. A CPU's is for
+# a thread: ResNet-20 and its methods did 30e9 on AVX-512 (docs/performance.md), older machines do less.
+MACS_PER_SECOND = {"cpu": 20e9, "cuda": 2e12}
 SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # launching kernels is what a small network waits for on a GPU
 SIZES = {"imagenet": (1_281_167, 50_000), "imagenet100": (126_689, 5_000)}  # training and test images
 CIFAR100_SIZES = (50_000, 10_000)  # also of what stands in, where a profile names no size

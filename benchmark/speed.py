@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmark import provenance
-from benchmark.bench import Contestant, counted, parse_pair
+from benchmark.bench import Contestant, counted_macs, parse_pair
 from benchmark.engine import precision
 from benchmark.engine.compiled import Compile
 from benchmark.engine.training import Settings
@@ -112,7 +112,7 @@ def _speed(pair: str, method: str, batch: int, steps: int, pack: int, settings: 
     first = made[0].training
     alone = _images_per_second(made[:1], batch, steps)
     packed = _images_per_second(made, batch, steps) if pack > 1 else alone
-    flops = 2 * counted(method, networks, batch) * alone / 1e9
+    flops = 2 * counted_macs(method, networks, batch) * alone / 1e9
     return Speed(
         pair=pair,
         method=method,

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmark.engine.assembly import Assembly
 from benchmark.engine.distiller import Step
+from benchmark.estimate import Measured, seconds
 from benchmark.experiment import Experiment
 from methods.base import Batch, Moment
 
@@ -201,11 +202,9 @@ def _frozen() -> Iterator[None]:
         inductor.freezing = before
 
 
-def worth_it(experiment: Experiment, device: str) -> tuple[bool, str]:
+def worth_it(experiment: Experiment, device: str, measured: Measured | None = None) -> tuple[bool, str]:
     """Whether a run is long enough to earn a compilation back, and the arithmetic in words."""
-    from benchmark.estimate import seconds
-
-    saved = SAVING * seconds(experiment, device)
+    saved = SAVING * seconds(experiment, device, measured)
     needed = EARNED_BACK * COMPILE_SECONDS
     verdict = f"it would save roughly {saved:.0f} s and cost {COMPILE_SECONDS:.0f} s; {needed:.0f} s are wanted"
     return saved >= needed, verdict

@@ -27,6 +27,7 @@ from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.step import Stepper
 from benchmark.engine.teacher import measured, teacher_of
 from benchmark.errors import BenchmarkError, CannotServe, Diverged
+from benchmark.estimate import Measured
 from benchmark.experiment import Run
 from benchmark.files import sweep_partials, write_atomically
 from benchmark.records import Record, RunPaths, Store, curves_csv
@@ -143,7 +144,10 @@ class Training:
         """Compile and capture the step where asked for or worth it; a run that began compiled goes on compiled."""
         label, say = self.run_id.label, self.settings.say
         asked, device = self.settings.compile, self.device.type
-        wanted, why = (asked == "always", "") if asked != "auto" else worth_it(self.run_id.experiment, device)
+        wanted, why = asked == "always", ""
+        if asked == "auto":
+            measured = Measured.here(self.settings.store.runs, str(self.device))
+            wanted, why = worth_it(self.run_id.experiment, device, measured)
         if self.began is not None and asked == "auto":
             wanted = self.began == "compiled"
         if wanted:
