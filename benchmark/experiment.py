@@ -210,6 +210,8 @@ def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName) -> Experi
 def profiled(settings: Recipe, profile: Profile) -> Recipe:
     """A recipe over a profile's epochs and with its batch; batch norm sees the same share of it."""
     changed = settings.scaled_to(profile.epochs) if profile.epochs else settings
+    if profile.lr:
+        changed = changed.model_copy(update={"lr": profile.lr})
     if not profile.batch:
         return changed
     whole, part = settings.batch, settings.per_device_batch
