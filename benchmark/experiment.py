@@ -214,6 +214,8 @@ def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName, task: str
 def profiled(settings: Recipe, profile: Profile) -> Recipe:
     """A recipe over a profile's epochs and with its batch; batch norm sees the same share of it."""
     changed = settings.scaled_to(profile.epochs) if profile.epochs else settings
+    if profile.lr:
+        changed = changed.model_copy(update={"lr": profile.lr})
     if profile.short_side and settings.augmentation == "detection":
         changed = changed.model_copy(update={"short_sides": (profile.short_side,)})
     if profile.crop and settings.augmentation == "segmentation":

@@ -105,6 +105,7 @@ class Profile(_Strict):
     doc: str = ""
     epochs: int | None = Field(None, gt=0)
     batch: int | None = Field(None, gt=0)
+    lr: float | None = Field(None, gt=0, description="in place of the recipe's")
     train: int | None = Field(None, gt=0, description="balanced subset of the training images")
     test: int | None = Field(None, gt=0, description="balanced subset of the test images")
     subset_seed: int | None = None

@@ -40,7 +40,7 @@ def records(folder: Path) -> Iterator[Record]:
         yield Record.model_validate(json.loads(path.read_text()))
 
 
-@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize("name", [name for name in SUITES if name != "section_c6"])  # whose numbers are static
 def test_every_cell_that_a_run_can_fill_has_an_experiment(name: str) -> None:
     plan = smoke([load(suite_path(name))])
     assert plan.left_out == []
@@ -70,8 +70,7 @@ def test_the_paper_profile_is_at_full_size() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "row"), ROWS.items())
 def test_a_row_of_each_table_ends_with_its_record(name: str, row: str, workplace: Path) -> None:
-    only = ["--only", row] if name != "kdiffusion_imagenet100" else ["--only", row, "--only", "nothing-else"]
-    assert run_suite(suite_path(name), "--profile", "smoke", *only) == 0
+    assert run_suite(suite_path(name), "--profile", "smoke", "--only", row) == 0
     found = list(records(workplace))
     assert found and {record.status for record in found} <= {"done", "skipped"}
     assert any(record.status == "done" for record in found)

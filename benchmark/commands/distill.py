@@ -86,11 +86,9 @@ def asked(arguments: argparse.Namespace) -> Asked:
     weights = arguments.teacher_weights
     if weights is None and arguments.teacher.startswith("timm:") and "." in arguments.teacher:
         weights = arguments.teacher  # the name has a tag, which is that of weights
-    changes = Profile(epochs=arguments.epochs, batch=arguments.batch)
+    changes = Profile(epochs=arguments.epochs, batch=arguments.batch, lr=arguments.lr)
     # What a paper's batch norms saw on its eight devices is no wish of somebody with a problem of their own.
     settings = profiled(recipe(arguments.recipe).settings.model_copy(update={"per_device_batch": None}), changes)
-    if arguments.lr is not None:
-        settings = settings.model_copy(update={"lr": arguments.lr})
     data = Data(USER_FOLDER, image_size=arguments.image_size, files=_files(arguments.data))
     given: Experiment | TeacherSpec
     if weights is not None:
