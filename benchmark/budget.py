@@ -9,9 +9,10 @@ from functools import cache
 
 import torch
 
+from benchmark.errors import BenchmarkError
 from benchmark.estimate import SIDE_NETWORKS, Measured, seconds
 from benchmark.experiment import Experiment, Run
-from benchmark.launch.jobs import teacher_of
+from benchmark.launch.jobs import ranks_of, teacher_of
 from benchmark.launch.submissions import run_key
 from benchmark.models.registry import model
 
@@ -19,6 +20,7 @@ from benchmark.models.registry import model
 FILES = 6
 RECORD_BYTES = 4096
 CURVE_BYTES = 400  # a line an epoch
+DETECTOR_BYTES = 4 * 38_000_000  # a ResNet-50 RetinaNet's weights
 COPIES = 2  # of a checkpoint: the last and the one before
 
 
@@ -31,7 +33,7 @@ class Budget:
     files: int
     kept_bytes: int  # when all is done
     working_bytes: int  # more, for each run that is being trained, at most
-    longest_hours: float  # a run and the teacher that it waits for: no number of devices is faster
+    longest_hours: float  # a run and the teacher that it waits for
 
     def table(self, lasting: dict[int, float], device: str) -> str:
         """For people."""
@@ -49,9 +51,10 @@ class Budget:
 def budget(runs: Sequence[Run], device: str, measured: Measured | None = None) -> Budget:
     """Sums over the runs of a plan."""
     spent = _spender(runs, device, measured)
-    chains = [
-        spent(run.experiment) + (spent(teacher.experiment) if (teacher := teacher_of(run)) else 0.0) for run in runs
-    ]
+    chains = []
+    for run in runs:
+        links = [run.experiment, *([teacher.experiment] if (teacher := teacher_of(run)) is not None else [])]
+        chains.append(sum(spent(experiment) / ranks_of(experiment) for experiment in links))
     return Budget(
         runs=len(runs),
         hours=sum(spent(run.experiment) for run in runs) / 3600,
@@ -63,16 +66,21 @@ def budget(runs: Sequence[Run], device: str, measured: Measured | None = None) -
 
 
 def lasts(runs: Sequence[Run], device: str, devices: int, measured: Measured | None = None) -> float:
-    """Hours on so many devices, one run on each, in the order of the plan; students start after their teacher."""
+    """Hours on so many devices: teachers, what waits for none, then students after their teacher.
+
+    A run takes as many devices as its recipe says, if there are so many.
+    """
     spent = _spender(runs, device, measured)
     free = [0.0] * devices
     ended: dict[str, float] = {}
     teachers = {run_key(teacher) for run in runs if (teacher := teacher_of(run)) is not None}
-    for run in sorted(runs, key=lambda run: run_key(run) not in teachers):
+    for run in sorted(runs, key=lambda run: (run_key(run) not in teachers, teacher_of(run) is not None)):
         teacher = teacher_of(run)
         ready = ended.get(run_key(teacher), 0.0) if teacher is not None else 0.0
-        end = max(heapq.heappop(free), ready) + spent(run.experiment)
-        heapq.heappush(free, end)
+        ranks = min(ranks_of(run.experiment), devices)
+        end = max(ready, *(heapq.heappop(free) for _ in range(ranks))) + spent(run.experiment) / ranks
+        for _ in range(ranks):
+            heapq.heappush(free, end)
         if run_key(run) in teachers:
             ended[run_key(run)] = end
     return max(free) / 3600
@@ -92,8 +100,11 @@ def _spender(runs: Sequence[Run], device: str, measured: Measured | None) -> Cal
 
 @cache
 def _weight_bytes(name: str, classes: int = 100) -> int:
-    with torch.device("meta"):
-        network = model(name).build(classes)
+    try:
+        with torch.device("meta"):
+            network = model(name).build(classes)
+    except (ImportError, BenchmarkError):  # a network of a package that is not installed here
+        return DETECTOR_BYTES
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 

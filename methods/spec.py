@@ -63,6 +63,10 @@ class MethodSpec:
         """`{name: options that differ from their defaults}`; parsing it gives the spec again."""
         return {entry.name: options.model_dump(mode="json", exclude_defaults=True) for entry, options in self.parts}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as it is written in a manifest: another process finds the method in the code that it runs."""
+        return _parsed, (self.as_yaml(),)
+
     def canonical(self) -> list[dict[str, Any]]:
         """For the identity: names, revisions and the options that differ from their defaults, nested ones too.
 
@@ -95,6 +99,11 @@ class MethodSpec:
         from methods.sum import SumOfMethods
 
         return SumOfMethods(made)
+
+
+def _parsed(value: dict[str, Any]) -> MethodSpec:
+    # A function of the module is pickled by name; the class method would carry its code along.
+    return MethodSpec.parse(value)
 
 
 def named(value: Any) -> list[tuple[str, Any]]:

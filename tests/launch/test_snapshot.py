@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
 import pytest
+from small import plan_of, write_suite
 
 from benchmark import provenance
 from benchmark.launch.snapshot import take
@@ -45,6 +48,17 @@ def test_a_snapshot_runs_alone_and_names_its_revision(tmp_path: Path) -> None:
     assert root == str(snapshot.source)
     assert revision == provenance.revision()
     assert "diffkd" in names
+
+
+@pytest.mark.parametrize("method", ["diffkd", {"kd": {"temperature": 7}, "mse": {}}])
+def test_a_pickled_run_names_no_file_of_this_code(method: object, workplace: Path) -> None:
+    suite = write_suite(workplace / "pickled.yaml", {"One": {"method": method}})
+    for run in plan_of(suite).runs:
+        pickled = cloudpickle.dumps(run)
+        assert str(provenance.ROOT).encode() not in pickled
+        again = pickle.loads(pickled)
+        assert again.experiment.canonical() == run.experiment.canonical()
+        assert again.experiment.method.resolved() == run.experiment.method.resolved()
 
 
 def test_the_same_code_is_copied_once(tmp_path: Path) -> None:
