@@ -62,6 +62,7 @@ def test_gradients_reach_student_and_side_networks_and_never_the_teacher(workpla
     assert not [name for name, p in student.items() if p.requires_grad and p.grad is None]
     side = dict(training.parts.method.named_parameters())
     assert side and not [name for name, p in side.items() if p.grad is None]
+    assert all(p.grad.isfinite().all() for p in training.model.parameters() if p.grad is not None)
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.network.state_dict().items())
     trained = {id(p) for p in training.model.parameters()}
