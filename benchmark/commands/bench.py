@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from benchmark.commands.run import pick_device
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure, print, and write bench.json, bench.md and bench.svg; the exit code."""
+    if arguments.predictors:
+        return _predictors(arguments)
     import torch
 
     from benchmark.bench import parse_pair, published_gains, run
@@ -33,12 +35,9 @@ def main(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     settings = Settings(device=pick_device(arguments.device), say=lambda text: None)
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
     if arguments.speed:
-        return speed(arguments, names, settings, say)
-    bench = run(names, arguments.pair, arguments.batch, arguments.rounds, settings, say)
+        return speed(arguments, names, settings)
+    bench = run(names, arguments.pair, arguments.batch, arguments.rounds, settings, _say)
     gains = published_gains(lint(Findings()), arguments.pair)  # a manifest with a mistake costs its own gains only
     bench.costs = [
         replace(cost, gain=gains[cost.method][0], gain_source=gains[cost.method][1]) if cost.method in gains else cost
@@ -53,7 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def speed(arguments: argparse.Namespace, names: Sequence[str], settings: Settings, say: Callable[[str], None]) -> int:
+def speed(arguments: argparse.Namespace, names: Sequence[str], settings: Settings) -> int:
     """Rates of pairs and methods, and the hours of suites: speed.json and speed.md, and what `plan` reads."""
     from benchmark.files import write_text
     from benchmark.manifest import load, load_all, suite_path
@@ -63,7 +62,7 @@ def speed(arguments: argparse.Namespace, names: Sequence[str], settings: Setting
     cases = cases_of(asked) or [(arguments.pair, name) for name in names]
     if arguments.methods:
         cases = [case for case in cases if case[1] in names]
-    found = measure(cases, arguments.batch, arguments.rounds, arguments.pack, arguments.compile, settings, say)
+    found = measure(cases, arguments.batch, arguments.rounds, arguments.pack, arguments.compile, settings, _say)
     found.suite_hours = suite_hours(asked or load_all(), found)
     kept = keep(found, arguments.runs_dir)
     written = {"json": json.dumps(found.as_json(), indent=1) + "\n", "md": markdown(found)}
@@ -72,3 +71,26 @@ def speed(arguments: argparse.Namespace, names: Sequence[str], settings: Setting
     print(written["json"] if arguments.json else written["md"])
     print(f"written to {arguments.output}/speed.json, .md; plan and run use {kept}", file=sys.stderr)
     return 0
+
+
+def _predictors(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from benchmark import predictors
+    from benchmark.files import write_text
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = pick_device(arguments.device)
+    costs = predictors.measured(predictors.BATCH, arguments.rounds, device, _say)
+    told = predictors.markdown(costs, predictors.BATCH, arguments.rounds, device)
+    data = json.dumps([asdict(found) for found in costs], indent=1) + "\n"
+    for suffix, content in (("json", data), ("md", told)):
+        write_text(arguments.output / f"predictors.{suffix}", content)
+    print(data if arguments.json else told)
+    print(f"written to {arguments.output}/predictors.json, .md", file=sys.stderr)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
