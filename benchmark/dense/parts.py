@@ -119,7 +119,7 @@ def _pair(student: Network, teacher: Network, task: DenseTask, data: DenseData, 
     """Shapes from the first training image, through copies: nothing of it stays in the networks."""
     inputs, samples = _example(student.network, data)
     with torch.no_grad(), seeded_globals(seed_of("shapes", run.repetition)):
-        copied = Network(copy.deepcopy(student.network), student.adapter, ()).eval()  # one image is no batch
+        copied = Network(copy.deepcopy(student.network), student.adapter, ())
         copied.bind(task.needed(resolve_roles(method.taps, student.adapter.taps)))
         network: Any = copied.network
         _, seen = copied.observed(lambda: network.loss(inputs, samples))
