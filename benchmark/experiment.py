@@ -198,6 +198,8 @@ def _profiled(settings: Recipe, profile: Profile) -> Recipe:
     changed = settings.scaled_to(profile.epochs) if profile.epochs else settings
     if profile.short_side and settings.augmentation == "detection":
         changed = changed.model_copy(update={"short_sides": (profile.short_side,)})
+    if profile.crop and settings.augmentation == "segmentation":
+        changed = changed.model_copy(update={"crop": profile.crop})
     return changed.model_copy(update={"batch": profile.batch}) if profile.batch else changed
 
 

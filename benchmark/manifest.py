@@ -105,6 +105,7 @@ class Profile(_Strict):
     test: int | None = Field(None, gt=0, description="balanced subset of the test images")
     subset_seed: int | None = None
     short_side: int | None = Field(None, gt=0, description="of images in detection, in place of the recipe's")
+    crop: tuple[int, int] | None = Field(None, description="of images in segmentation, in place of the recipe's")
     repetitions: int | None = Field(None, gt=0)
 
 
