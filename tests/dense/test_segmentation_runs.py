@@ -23,7 +23,7 @@ from benchmark.data.generated_cityscapes import generate
 from benchmark.dense import stack
 from benchmark.dense.feeding import training_loader
 from benchmark.dense.server_archive import write_server_archive
-from benchmark.dense.training import DenseTraining, _own_process, evaluate
+from benchmark.dense.training import DenseTraining, own_generators, evaluate
 from benchmark.errors import MissingInput, UsageError
 from benchmark.experiment import Run, Selection, make_plan
 from benchmark.manifest import load, suite_path
@@ -71,7 +71,7 @@ def test_no_row_of_table_6_is_left_out() -> None:
 
 def built(run: Run, folder: Path) -> DenseTraining:
     """A run that is put together and not begun."""
-    with stack.scope("segmentation"), _own_process("fp32", torch.device("cpu")):
+    with stack.scope("segmentation"), own_generators("fp32", torch.device("cpu")):
         return DenseTraining(run, settings_in(folder))
 
 
@@ -104,7 +104,7 @@ def test_gradients_reach_student_and_side_networks_and_never_the_teacher(workpla
     teacher.network.get_submodule("pretrained").register_forward_hook(lambda *call: passes.append(1))
     before = {name: tensor.clone() for name, tensor in teacher.network.state_dict().items()}
     training.model.train()
-    with stack.scope("segmentation"), _own_process("fp32", torch.device("cpu")):
+    with stack.scope("segmentation"), own_generators("fp32", torch.device("cpu")):
         training.model.train_step(first_batch(training), Kept())
     assert len(passes) == 1, "the teacher sees a batch once"
     for network in (training.parts.student.network, training.parts.method):
@@ -229,7 +229,7 @@ def test_an_incomplete_archive_is_not_written(workplace: Path) -> None:
     "method", [DIFFKD, {"cirkd": {"pixel_queue": 40, "region_queue": 20}}], ids=["diffkd", "cirkd"]
 )
 def test_a_killed_run_goes_on_and_ends_as_if_it_never_was(workplace: Path, method: dict[str, Any]) -> None:
-    path = suite(workplace, {"Row": {"method": method}}, profile={"epochs": 6})
+    path = suite(workplace, {"Row": {"method": method}}, profile={"epochs": 4, "train": 2})
     run = runs_by_row(path)["Row"]
     arguments = command("run", str(path), "--threads", "1", "--device", "cpu", "--checkpoint-seconds", "0")
     once = subprocess.run(
@@ -266,9 +266,9 @@ def test_diffkd_overfits_a_handful_of_images(workplace: Path) -> None:
     path = suite(
         workplace,
         setting={"teacher": "deeplabv3_resnet18"},
-        profile={"epochs": 24, "train": 4, "test": 2, "batch": 4},
+        profile={"epochs": 20, "train": 4, "test": 1, "batch": 4},
     )
-    runs = runs_by_row(path, evaluate_steps=3)
+    runs = runs_by_row(path, evaluate_steps=4)
     for run in runs.values():  # the teacher is trained first, on the same images
         record = carry_out(run, workplace)
         assert record.status == "done", record.reason
