@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -82,6 +82,18 @@ def parse_pair(text: str) -> tuple[str, str]:
         if character == "-" and teacher in known and student in known:
             return teacher, student
     raise UsageError(f"{text!r} is no pair of networks", f"TEACHER-STUDENT; {nearest(text.split('-')[0], known)}")
+
+
+class Timed(Protocol):
+    """What takes turns in a comparison."""
+
+    method: str
+
+    def step(self) -> None:
+        """One step, waited for."""
+
+    def seconds(self) -> float:
+        """One timed step."""
 
 
 class Contestant:
@@ -189,7 +201,7 @@ def run(names: Sequence[str], pair: str, batch: int, rounds: int, settings: Sett
     return bench
 
 
-def interleaved(contestants: Sequence[Contestant], rounds: int, say: Say) -> dict[str, list[float]]:
+def interleaved(contestants: Sequence[Timed], rounds: int, say: Say) -> dict[str, list[float]]:
     """Seconds of each method's step in each round."""
     for contestant in contestants:
         say(f"warming up {contestant.method}")
