@@ -23,7 +23,7 @@ from benchmark.data.generated_cityscapes import generate
 from benchmark.dense import stack
 from benchmark.dense.feeding import training_loader
 from benchmark.dense.server_archive import write_server_archive
-from benchmark.dense.training import DenseTraining, own_generators, evaluate
+from benchmark.dense.training import DenseTraining, evaluate, own_generators
 from benchmark.errors import MissingInput, UsageError
 from benchmark.experiment import Run, Selection, make_plan
 from benchmark.manifest import load, suite_path
