@@ -129,6 +129,7 @@ def test_without_slurm_the_error_names_the_way_out(
     assert "--launcher local" in shown
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_jobs_in_this_process_give_the_same_records(
     workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
