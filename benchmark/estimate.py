@@ -21,11 +21,12 @@ from benchmark.tasks.dense import TASKS
 # Sustained rates of small networks, well below what the devices can do; only to tell minutes from days. A CPU's is for
 # a thread: ResNet-20 and its methods did 30e9 on AVX-512 (docs/performance.md), older machines do less.
 MACS_PER_SECOND = {"cpu": 20e9, "cuda": 2e12}
+LARGE = {"cpu": 1, "cuda": 5}  # times that rate for images of 128 and more: a ResNet-50 at 800 images a second
 SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # launching kernels is what a small network waits for on a GPU
 SIZES = {"imagenet": (1_281_167, 50_000), "imagenet100": (126_689, 5_000)}  # training and test images
 CIFAR100_SIZES = (50_000, 10_000)  # also of what stands in, where a profile names no size
 # Dense tasks: a ResNet-50 RetinaNet's multiply-adds at 800 x 1280 for every network, COCO's sizes, large convolutions.
-DENSE_MACS, DENSE_SHORT, DENSE_RATE = 240e9, 800, 2
+DENSE_MACS, DENSE_SHORT = 240e9, 800
 DENSE_TRAINING, DENSE_TEST = 117_266, 5_000
 SIDE_NETWORKS = 1.5  # a method's own share of the work, as a factor, where it has side networks
 
@@ -96,7 +97,7 @@ def seconds(experiment: Experiment, device: str, measured: Measured | None = Non
     if experiment.task in TASKS:
         return scale * _dense_seconds(experiment, recipe, device)
     images, tests, size = _extent(experiment)
-    testing = recipe.epochs * tests * _macs(experiment.student, size) / _rate(device)
+    testing = recipe.epochs * tests * _macs(experiment.student, size) / _rate(device, size)
     rate = measured.rate(experiment) if measured is not None else None
     if rate is not None:
         return recipe.epochs * images / rate + scale * testing
@@ -120,7 +121,7 @@ def _training_seconds(experiment: Experiment, device: str) -> float:
     if experiment.teacher is not None:
         an_image = SIDE_NETWORKS * (an_image + _macs(experiment.teacher_name, size))
     done = recipe.epochs * images
-    return done * an_image / _rate(device) + done / recipe.batch * SECONDS_PER_STEP[device]
+    return done * an_image / _rate(device, size) + done / recipe.batch * SECONDS_PER_STEP[device]
 
 
 def _dense_seconds(experiment: Experiment, recipe: Recipe, device: str) -> float:
@@ -129,11 +130,12 @@ def _dense_seconds(experiment: Experiment, recipe: Recipe, device: str) -> float
     seen = recipe.iterations * recipe.batch if recipe.iterations else recipe.epochs * images
     passes = 3.0 if experiment.teacher is None else SIDE_NETWORKS * 4
     work = (seen * passes + recipe.epochs * (experiment.data.test or DENSE_TEST)) * DENSE_MACS * share
-    return work / (DENSE_RATE * _rate(device))
+    return work / _rate(device, DENSE_SHORT)
 
 
-def _rate(device: str) -> float:
-    return MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1)
+def _rate(device: str, side: int) -> float:
+    large = LARGE[device] if side >= 128 else 1
+    return large * MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1)
 
 
 def plan_seconds(plan: Plan, device: str, measured: Measured | None = None) -> float:

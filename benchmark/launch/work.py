@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from benchmark.records import Store
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission
 
+    from benchmark.engine.ranks import Ranks
     from benchmark.launch.local import Outcome
 
 SECONDS = 30.0  # what a busy controller may take to answer
@@ -68,28 +68,23 @@ class Work:
 
     def _carry_out(self, flag: Flag) -> Outcome:
         from benchmark.commands.run import pick_device
+        from benchmark.engine.ranks import joined, local_device
 
         device = pick_device(self.settings["device"])
-        if not _has_several_processes():
-            return self._attended(flag, device)
-        # Imported by name: who trains alone needs none of it.
-        ranks = importlib.import_module("benchmark.engine.ranks")
-        device = ranks.local_device(device)
-        with ranks.joined(device) as joined:
-            return self._attended(flag, device, joined)
+        _introduce_processes()
+        device = local_device(device)
+        with joined(device) as ranks:
+            return self._attended(flag, device, ranks)
 
-    def _attended(self, flag: Flag, device: str, ranks: Any = None) -> Outcome:
+    def _attended(self, flag: Flag, device: str, ranks: Ranks) -> Outcome:
         from benchmark.engine.training import Settings
         from benchmark.launch.local import Local
         from benchmark.launch.progress import reporting
 
         every = (*self.needs, *self.runs)
-        broken = [index for index, run in enumerate(every) if self._teacher_failed(run)]
-        together = {}
-        if ranks is not None:
-            broken = ranks.told(broken)  # a file may appear between two looks
-            together = {"ranks": ranks}
-        settings = Settings(store=self.store, stop=flag, **{**self.settings, "device": device, **together})
+        # The leader looks for all: a file may appear between two looks.
+        broken = ranks.told([index for index, run in enumerate(every) if self._teacher_failed(run)])
+        settings = Settings(store=self.store, stop=flag, **{**self.settings, "device": device, "ranks": ranks})
         with reporting(settings, len(every) - len(broken)) as reported:
             wanted = [run for index, run in enumerate(every) if index not in broken]
             outcome = Local(reported).carry_out(Plan(runs=wanted))
@@ -146,15 +141,14 @@ def _requeue_of_submitit() -> Callable[[], None] | None:
     return (lambda: handler(number, None)) if callable(handler) else None
 
 
-def _has_several_processes() -> bool:
-    """Whether a run is trained by several; they are then told of each other in the words of torch.distributed."""
+def _introduce_processes() -> None:
+    """Tell the processes of a run, if it has several, of each other in the words of torch.distributed."""
     from submitit import JobEnvironment
     from submitit.helpers import TorchDistributedEnvironment
 
     try:
         several = JobEnvironment().num_tasks > 1
     except RuntimeError:  # in no job: --launcher debug
-        return False
+        return
     if several:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-    return several

@@ -163,7 +163,6 @@ def test_two_processes_train_one_run_through_preemption(
     laboratory: Laboratory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both ranks stop at the same step and go on from one checkpoint: the run ends as an undisturbed one does."""
-    pytest.importorskip("benchmark.engine.ranks", reason="training by several processes")
     suite = write_suite(
         laboratory.folder / "ranks.yaml", {"Student": {"method": "none"}}, profile=TRAINED | {"repetitions": 1}
     )
