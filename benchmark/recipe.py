@@ -46,6 +46,8 @@ class Recipe(BaseModel):
     drop_path: float = Field(0.0, ge=0, lt=1)
     augmentation: Literal["crop-flip", "inception", "detection", "segmentation"] = "crop-flip"
     short_sides: tuple[int, ...] = Field((), description="of training images, one drawn each; the task's own if none")
+    crop: tuple[int, int] | None = Field(None, description="height and width of training crops in segmentation")
+    evaluate_steps: int | None = Field(None, gt=0, description="between two evaluations; None: the task's own habit")
     randaugment: str | None = Field(None, description="timm's configuration string")
     random_erasing: float = Field(0.0, ge=0, le=1)
     color_jitter: float | None = Field(None, ge=0)
@@ -53,12 +55,16 @@ class Recipe(BaseModel):
     cutmix: float = Field(0.0, ge=0)
 
     def scaled_to(self, epochs: int) -> Recipe:
-        """The same recipe over another number of epochs, its milestones and warm-up moved in proportion."""
+        """The same recipe over another number of epochs, its milestones and warm-up moved in proportion.
+
+        A length in steps is given up: it belongs to the whole training set.
+        """
         ratio = epochs / self.epochs
         milestones = tuple(dict.fromkeys(round(milestone * ratio) for milestone in self.milestones))
         return self.model_copy(
             update={
                 "epochs": epochs,
+                "iterations": None,
                 "milestones": tuple(m for m in milestones if 0 < m < epochs),
                 "warmup_epochs": self.warmup_epochs * ratio,
                 "decay_epochs": self.decay_epochs * ratio if self.decay_epochs else None,

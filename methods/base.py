@@ -26,6 +26,9 @@ CLS_SCORES = "cls_scores.[0-9]"  # class logits of a dense head (a two-stage det
 BBOX_PREDS = "bbox_preds.[0-9]"  # its box regressions, B,anchors*4,H,W; RepPoints: the refined points
 ROI_CLS_SCORES = "roi.cls_scores"  # class logits of the (first) RoI head, R,classes+1, on the same proposals in both
 ROI_BBOX_PREDS = "roi.bbox_preds"  # its box regressions, R,4*classes, or R,4 where all classes share one box
+SEG_FEATURE = "seg_feature"  # what a segmentation head's classifier reads, B,C,H,W
+SEG_LOGITS = "seg_logits"  # its class scores before they are brought to the image's size, B,classes,H,W
+AUX_LOGITS = "aux_logits"  # those of the auxiliary head, which not every network has
 
 Outputs = Mapping[str, Tensor]  # role -> tensor: maps B,C,H,W, vectors B,C
 

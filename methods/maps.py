@@ -22,3 +22,11 @@ def match_sizes(student: Tensor, teacher: Tensor, how: Resize) -> tuple[Tensor, 
         return F.interpolate(student, size=teacher.shape[-2:], mode="bilinear", align_corners=False), teacher
     size = (min(student.shape[-2], teacher.shape[-2]), min(student.shape[-1], teacher.shape[-1]))
     return F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size)
+
+
+def pixel_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of scores B,C,h,w, upsampled with aligned corners to labels B,H,W; what is no class is ignored."""
+    known = (labels >= 0) & (labels < scores.shape[1])
+    full = F.interpolate(scores, labels.shape[-2:], mode="bilinear", align_corners=True)
+    losses = F.cross_entropy(full, labels.masked_fill(~known, -1), ignore_index=-1, reduction="sum")
+    return losses / known.sum().clamp(min=1)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmark.data import coco
+from benchmark.data import cityscapes, coco
 from benchmark.data.locate import DENSE_STAND_INS, GENERATED, DataSource, resolve
 from benchmark.errors import MissingInput
 from benchmark.experiment import Plan, Selection, make_plan
 from benchmark.manifest import Suite, load, load_all, suite_path
 from benchmark.records import Store
 
-FINDERS = {coco.NAME: coco.find}  # of data sets that lie in folders of their own
+# Of data sets that lie in folders of their own
+FINDERS: Mapping[str, Callable[[Path | None], object]] = {coco.NAME: coco.find, cityscapes.NAME: cityscapes.find}
 
 
 def suites_of(arguments: argparse.Namespace) -> list[Suite]:

@@ -20,6 +20,7 @@ from benchmark.experiment import Experiment, Run
 from benchmark.files import write_text
 from benchmark.models.registry import model
 from benchmark.models.taps import Network, resolve_roles
+from benchmark.tasks import dense
 from benchmark.tasks.dense import DenseData, DenseTask
 from methods.base import Method, Pair
 
@@ -51,7 +52,7 @@ def assembled(run: Run, task: DenseTask, data: DenseData, settings: Settings) ->
     notes: list[str] = []
     entry = model(experiment.student)
     with initialising("init", run.repetition, experiment.student):
-        plain = entry.build(data.classes)
+        plain = task.trainable(entry.build(data.classes), data.classes)
     if experiment.student_weights:
         folder = settings.store.runs / "weights"
         _or_random(
@@ -64,6 +65,8 @@ def assembled(run: Run, task: DenseTask, data: DenseData, settings: Settings) ->
     if experiment.teacher is None:
         return Parts(Network(plain, entry.adapter(plain), ()), method, None, notes=notes)
     taught, facts = loaded_teacher(experiment, data.classes, settings, notes)
+    if experiment.inherit:
+        weights.inherit(plain, taught)
     teacher = Network(taught, model(experiment.teacher_name).adapter(taught), ())
     student_taps = entry.adapter(plain).taps
     teacher.bind(resolve_roles(method.taps, teacher.adapter.taps))
@@ -82,7 +85,7 @@ def loaded_teacher(
     given = experiment.teacher
     assert given is not None
     with initialising("teacher", 0):
-        network = model(experiment.teacher_name).build(classes)
+        network = dense.task(experiment.task).trainable(model(experiment.teacher_name).build(classes), classes)
 
     def load() -> None:
         if isinstance(given, Experiment):

@@ -113,8 +113,7 @@ def build(name: str, classes: int, depth: int | None, width: int) -> nn.Module:
 
 def adapter(network: nn.Module) -> Adapter:
     """Stages, the auxiliary class scores (ResNets only), the head's feature after its dropout, and the class scores."""
-    assert isinstance(network, DeepLabV3)
-    taps = backbone_taps(isinstance(network.pretrained, DilatedResNet))
+    taps = backbone_taps(isinstance(network.get_submodule("pretrained"), DilatedResNet))
     taps["seg_feature"] = Tap("head.block.3")
     taps["seg_logits"] = Tap("head.block.4")
     return Adapter(taps, classifier="head.block.4")

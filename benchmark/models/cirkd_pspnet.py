@@ -85,7 +85,6 @@ def build(name: str, classes: int, depth: int, width: int) -> nn.Module:
 
 def adapter(network: nn.Module) -> Adapter:
     """Stages, the auxiliary class scores, the head's feature after its dropout, and the class scores."""
-    assert isinstance(network, PSPNet)
     taps = backbone_taps(is_resnet=True)
     taps["seg_feature"] = Tap("head.block")
     taps["seg_logits"] = Tap("head.classifier")

@@ -26,7 +26,7 @@ EVALUATION_BATCH = 500
 # Settings of a recipe that this task does not honour on a device-resident data set.
 _UNSUPPORTED = (
     *("ema", "dropout", "drop_path", "randaugment", "random_erasing", "color_jitter", "mixup", "cutmix"),
-    *("iterations", "short_sides"),
+    *("iterations", "short_sides", "crop", "evaluate_steps"),
 )
 
 

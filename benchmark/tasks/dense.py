@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from benchmark.experiment import Experiment
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from benchmark.models.taps import Network
     from methods.base import Batch, Outputs
@@ -52,6 +52,9 @@ class DenseTask(Protocol):
     def configuration(self, model: str) -> Mapping[str, Any]:
         """The student's own `optim_wrapper` and `param_scheduler`, whose warm-up and per-parameter rules are kept."""
 
+    def trainable(self, network: nn.Module, classes: int) -> nn.Module:
+        """What the Runner trains of a model of the registry: one of mm's, with its data preprocessor."""
+
     def batch(self, inputs: Tensor, samples: Sequence[Any]) -> Batch:
         """What methods see of normalised inputs B,3,H,W and their data samples, whose metainfo has `position`."""
 
@@ -72,3 +75,15 @@ def task(name: str) -> DenseTask:
     """The task by the name that manifests use."""
     found: DenseTask = import_module(f"benchmark.tasks.{name}").TASK
     return found
+
+
+def subset(images: int, wanted: int | None, seed: int, split: str) -> list[int]:
+    """Positions of the first images of a seeded shuffle, in order; all of them where none are asked for."""
+    import torch
+
+    from benchmark.engine.streams import generator
+
+    if wanted is None or wanted >= images:
+        return list(range(images))
+    order = torch.randperm(images, generator=generator("subset", seed, split))
+    return sorted(order[:wanted].tolist())

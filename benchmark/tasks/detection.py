@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.data import coco, generated_coco
 from benchmark.data.coco import CocoFolder
 from benchmark.dense import stack
-from benchmark.engine.streams import generator
 from benchmark.errors import UsageError
-from benchmark.experiment import Data, Experiment
+from benchmark.experiment import Experiment
 from benchmark.models import mmdet_detectors
 from benchmark.models.taps import Network
 from benchmark.recipe import Recipe
-from benchmark.tasks.dense import MAIN_METRICS, DenseData
+from benchmark.tasks.dense import MAIN_METRICS, DenseData, subset
 from methods.base import Annotation, Batch, ImageSize, Outputs
 
 # What CocoMetric adds to `coco/bbox_mAP`, and what manifests call it.
@@ -62,6 +61,10 @@ class Detection:
         """The network's own configuration of mmdet."""
         found: Mapping[str, Any] = mmdet_detectors.configuration(model)
         return found
+
+    def trainable(self, network: nn.Module, classes: int) -> nn.Module:
+        """The detector itself: it is what the Runner trains."""
+        return network
 
     def batch(self, inputs: Tensor, samples: Sequence[Any]) -> Batch:
         """Boxes as the network sees them: resized and flipped."""
@@ -118,10 +121,10 @@ def _data(folder: CocoFolder, experiment: Experiment) -> DenseData:
         for split in coco.SPLITS:
             coco.check_whole(split, len(COCO(str(folder.annotations(split))).imgs))
     data = experiment.data
-    tested = _subset(len(test), data.test, data, "test")
+    tested = subset(len(test), data.test, data.subset_seed, "test")
     images = [test.get_data_info(position)["img_id"] for position in tested]
     test = test.get_subset(tested) if data.test else test
-    positions = _subset(len(train), data.train, data, "train")
+    positions = subset(len(train), data.train, data.subset_seed, "train")
     evaluator = Evaluator([_metric(folder, images, test.metainfo)])
     return DenseData(
         train=train,
@@ -156,14 +159,6 @@ def _metric(folder: CocoFolder, images: list[int], metainfo: Any) -> Any:
     metric.cat_ids = metric._coco_api.get_cat_ids(cat_names=metainfo["classes"])
     metric.img_ids = images  # a subset is judged on its own images
     return metric
-
-
-def _subset(images: int, wanted: int | None, data: Data, split: str) -> list[int]:
-    """Positions of the first images of a seeded shuffle, in order; all of them where none are asked for."""
-    if wanted is None or wanted >= images:
-        return list(range(images))
-    order = torch.randperm(images, generator=generator("subset", data.subset_seed, split))
-    return sorted(order[:wanted].tolist())
 
 
 def _by_shape(dataset: Any, order: Sequence[int], size: int) -> list[list[int]]:

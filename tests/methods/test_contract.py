@@ -10,6 +10,7 @@ import pytest
 import torch
 from detection_pair import detection_setup
 from pairs import BATCH_SIZE, STUDENT_WIDTHS, Setup, setup, tiny_network
+from segmentation_pair import segmentation_setup
 from torch import Tensor, nn
 
 from benchmark.errors import CannotServe
@@ -27,6 +28,7 @@ PAIRS: Mapping[str, Callable[[], Setup]] = {
     "equal": lambda: setup("equal"),
     "unequal": lambda: setup("unequal"),
     "detection": detection_setup,
+    "segmentation": segmentation_setup,
 }
 
 
@@ -90,12 +92,12 @@ def distilling(request: pytest.FixtureRequest, on: str) -> Trial:
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_method_serves_networks_with_maps_of_equal_size(name: str) -> None:
     entry, reasons = ENTRIES[name], []
-    for pair in ("equal", "detection"):
+    for pair in ("equal", "detection", "segmentation"):
         try:
             served(entry, PAIRS[pair]())
         except CannotServe as reason:
             reasons.append(str(reason))
-    assert len(reasons) < 2, f"{name} serves neither: {reasons}"
+    assert len(reasons) < 3, f"{name} serves none: {reasons}"
 
 
 def total(losses: Losses) -> Tensor:
@@ -250,8 +252,9 @@ def test_a_merged_student_is_the_plain_one_in_kind_and_the_trained_one_in_output
 def test_a_distance_works_unbuilt_and_is_least_at_the_teacher(name: str) -> None:
     """That is how a method built on another's distance uses it. The tensors are such as the method itself taps."""
     method = ENTRIES[name].load()()
-    pair, batch = setup("equal").pair, setup("equal").batch
-    shape = pair.teacher_shapes[resolve_roles(method.taps, pair.teacher_shapes)[-1]]
+    batch = setup("equal").batch
+    shapes = {**segmentation_setup().pair.teacher_shapes, **setup("equal").pair.teacher_shapes}
+    shape = shapes[resolve_roles(method.taps, shapes)[-1]]
     teacher, other = torch.randn(2, BATCH_SIZE, *shape, generator=torch.Generator().manual_seed(0))
     student = teacher.clone().requires_grad_()
     at_teacher = method.distance(student, teacher, batch)

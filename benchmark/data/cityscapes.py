@@ -1,0 +1,109 @@
+"""Finds Cityscapes, or any set in its layout: images in `leftImg8bit/SPLIT/CITY/`, labels in `gtFine/SPLIT/CITY/`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.data.locate import DEFAULT, DENSE_STAND_INS, ENVIRONMENT
+from benchmark.errors import MissingInput
+
+NAME = "cityscapes"
+STAND_IN = DENSE_STAND_INS[NAME]
+STAND_IN_NOTE = "generated images with labels, NOT Cityscapes: figures show that the path works, no more"
+SPLITS = {"train": 2_975, "val": 500, "test": 1_525}  # images with fine labels, as cityscapes-dataset.com states
+FOLDER = "cityscapes"
+IMAGE, LABELS = "_leftImg8bit.png", "_gtFine_labelIds.png"  # the archives have these; no conversion is needed
+
+# The label that the archives use for each of the 19 classes, in the order of the classes; all others are ignored.
+LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+IGNORED = 255
+
+FIX = (
+    "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of cityscapes-dataset.com into {}\n"
+    "  or name the folder that has them with --data-dir, or prove the path alone: --profile smoke"
+)
+
+
+@dataclass(frozen=True)
+class CityscapesFolder:
+    """Where the images and their labels lie."""
+
+    root: Path
+
+    def images(self, split: str) -> Path:
+        """The folder with a split's images, one folder a city."""
+        return self.root / "leftImg8bit" / split
+
+    def labels(self, split: str) -> Path:
+        """The folder with a split's labels."""
+        return self.root / "gtFine" / split
+
+    def names(self, split: str) -> list[str]:
+        """`city/image` without endings, in order."""
+        found = self.images(split).glob(f"*/*{IMAGE}")
+        return sorted(f"{path.parent.name}/{path.name.removesuffix(IMAGE)}" for path in found)
+
+    def identity(self, used: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+        """What the data really are, for records: of each split used, how many images and the hash of their labels."""
+        facts: dict[str, Any] = {}
+        for split, names in used.items():
+            digest, count = hashlib.sha256(), 0
+            for name in names:
+                digest.update(name.encode() + (self.labels(split) / f"{name}{LABELS}").read_bytes())
+                count += 1
+            facts |= {f"{split}_images": count, f"{split}_labels_sha256": digest.hexdigest()}
+        return facts
+
+
+def find(data_dir: Path | None, splits: Iterable[str] = ("train", "val")) -> CityscapesFolder | None:
+    """The folder with images of these splits, None where no usual place has it."""
+    named = os.environ.get(ENVIRONMENT)
+    usual = [Path(named), DEFAULT] if named else [DEFAULT]
+    for place in [data_dir] if data_dir is not None else usual:
+        for folder in (place.expanduser(), place.expanduser() / FOLDER):
+            found = CityscapesFolder(folder)
+            if all(found.images(split).is_dir() for split in splits):
+                return found
+    return None
+
+
+def require(data_dir: Path | None, splits: Iterable[str] = ("train", "val")) -> CityscapesFolder:
+    """The folder with these splits, each of whose images has labels, but for `test`.
+
+    Raises:
+        MissingInput: it is in none of the places, or labels are missing.
+    """
+    splits = tuple(splits)
+    found = find(data_dir, splits)
+    place = data_dir or Path(os.environ.get(ENVIRONMENT) or DEFAULT) / FOLDER
+    if found is None:
+        raise MissingInput(f"Cityscapes ({', '.join(splits)}) is not in {place}", FIX.format(place))
+    for split in splits:
+        names = found.names(split)
+        if not names:
+            raise MissingInput(f"{found.images(split)} holds no images *{IMAGE}", FIX.format(found.root))
+        absent = [n for n in names if split != "test" and not (found.labels(split) / f"{n}{LABELS}").is_file()]
+        if absent:
+            raise MissingInput(
+                f"{len(absent)} of {len(names)} images of {split} have no labels, the first is {absent[0]}",
+                f"unpack gtFine_trainvaltest.zip of cityscapes-dataset.com into {found.root}",
+            )
+    return found
+
+
+def check_whole(split: str, images: int) -> None:
+    """Refuse a part of Cityscapes where its whole is asked for.
+
+    Raises:
+        MissingInput: another number of images.
+    """
+    if images != SPLITS[split]:
+        raise MissingInput(
+            f"{split} has {images} images, Cityscapes has {SPLITS[split]}",
+            "unpack leftImg8bit_trainvaltest.zip again, or prove the path on a part with --profile smoke",
+        )

@@ -1,0 +1,76 @@
+"""What the Cityscapes server scores: a student's predictions for the test images, whose labels are not public."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmark.data import cityscapes
+from benchmark.dense import weights
+from benchmark.files import write_atomically
+from benchmark.tasks.segmentation import dataset, segmentor
+
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip's dates: the same predictions give the same bytes
+_LABEL_IDS = np.array(cityscapes.LABEL_IDS, np.uint8)
+
+
+def write_server_archive(
+    model: str,
+    student: Path,
+    archive: Path,
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    whole: bool = True,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """A zip of one PNG an image, with the archives' own label numbers, named as the image.
+
+    Args:
+        model: name of the segmentation network.
+        student: file of its weights, as a run leaves it.
+        archive: becomes the zip; an older one is replaced once this one is complete.
+        data_dir: where Cityscapes lies, as for `run`.
+        device: that predicts.
+        whole: refuse a folder that has not all 1,525 test images.
+        say: gets lines on progress.
+
+    Raises:
+        MissingInput: the test images or the weights are not there, or do not fit.
+    """
+    folder = cityscapes.require(data_dir, ("test",))
+    names = folder.names("test")
+    if whole:
+        cityscapes.check_whole("test", len(names))
+    network = segmentor(model, len(cityscapes.LABEL_IDS))
+    weights.load_whole(network, student)
+    network.to(device).eval()
+    images = dataset(folder, "test", labelled=False)
+
+    write_atomically(archive, lambda file: _predict(network, images, file, say))
+    return archive
+
+
+def _predict(network: Any, images: Any, file: BinaryIO, say: Callable[[str], None]) -> None:
+    with zipfile.ZipFile(file, "w") as zipped:
+        for number in range(len(images)):
+            item = images[number]
+            with torch.no_grad():
+                sample = network.test_step({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]})[0]
+            zipped.writestr(zipfile.ZipInfo(Path(sample.img_path).name, _EARLIEST), _png(sample.pred_sem_seg.data))
+            if (number + 1) % 100 == 0 or number + 1 == len(images):
+                say(f"{number + 1} of {len(images)} images")
+
+
+def _png(classes: Tensor) -> bytes:
+    """Positions of classes 1,H,W as a picture of label numbers."""
+    content = BytesIO()
+    Image.fromarray(_LABEL_IDS[classes.squeeze(0).cpu().numpy()]).save(content, "PNG")
+    return content.getvalue()

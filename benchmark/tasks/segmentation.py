@@ -1,0 +1,163 @@
+"""Segmentation on Cityscapes through mmseg: data, metric, and what methods see of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark.data import cityscapes, generated_cityscapes
+from benchmark.data.cityscapes import CityscapesFolder
+from benchmark.dense import stack
+from benchmark.errors import UsageError
+from benchmark.experiment import Experiment
+from benchmark.models.taps import Network
+from benchmark.recipe import Recipe
+from benchmark.tasks.dense import MAIN_METRICS, DenseData, subset
+from methods.base import Batch, Outputs
+
+if TYPE_CHECKING:
+    from benchmark.dense.segmentor import CirkdSegmentor
+
+SCALES = tuple((5 + tenths) / 10 for tenths in range(16))  # CIRKD, dataset/cityscapes.py: 0.5 to 2.0
+CROP = (512, 1024)  # where a recipe says nothing: CIRKD
+EVALUATE_STEPS = 800  # where a recipe says nothing: CIRKD, train_kd.py
+
+_UNSUPPORTED = (
+    *("ema", "dropout", "drop_path", "randaugment", "random_erasing", "color_jitter", "mixup", "cutmix"),
+    *("label_smoothing", "nesterov", "short_sides"),
+)
+_EXPECTED = {"optimizer": "sgd", "schedule": "poly", "augmentation": "segmentation"}
+
+_TRAIN_IDS = np.full(256, cityscapes.IGNORED, np.uint8)
+_TRAIN_IDS[list(cityscapes.LABEL_IDS)] = range(len(cityscapes.LABEL_IDS))
+
+
+class Segmentation:
+    """CIRKD's networks as models of mmseg, its Cityscapes data set, and its mIoU."""
+
+    main_metric = MAIN_METRICS["segmentation"]
+
+    def check(self, experiment: Experiment) -> None:
+        """Refuse a recipe that would be carried out only in part."""
+        recipe = experiment.recipe
+        if recipe is None:
+            return
+        asked = [name for name in _UNSUPPORTED if getattr(recipe, name)]
+        asked += [f"{key} {getattr(recipe, key)}" for key, value in _EXPECTED.items() if getattr(recipe, key) != value]
+        if asked:
+            raise UsageError(f"{', '.join(asked)}: not available in segmentation", "take recipe cityscapes-40k")
+
+    def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
+        """Cityscapes, a set in its layout, or the generated one."""
+        stands_in = experiment.data.name == cityscapes.STAND_IN
+        if stands_in:
+            folder = CityscapesFolder(generated_cityscapes.generate(runs / "generated" / cityscapes.STAND_IN))
+        else:
+            folder = cityscapes.require(data_dir)
+        return _data(folder, experiment, cityscapes.STAND_IN_NOTE if stands_in else "")
+
+    def configuration(self, model: str) -> Mapping[str, Any]:
+        """Nothing: CIRKD warms nothing up and decays all parameters alike."""
+        return {}
+
+    def trainable(self, network: nn.Module, classes: int) -> nn.Module:
+        """The model of mmseg around a network of CIRKD's."""
+        return segmentor(network, classes)
+
+    def batch(self, inputs: Tensor, samples: Sequence[Any]) -> Batch:
+        """Targets are labels B,H,W at the inputs' size, 255 where nothing is asked."""
+        from benchmark.dense.segmentor import labels_of
+
+        positions = torch.tensor([sample.metainfo.get("position", 0) for sample in samples])
+        return Batch(inputs, labels_of(samples), positions)
+
+    def needed(self, roles: Sequence[str]) -> tuple[str, ...]:
+        """Nothing beyond what the method asks for."""
+        return tuple(roles)
+
+    def teach(self, network: Network, inputs: Tensor, student: Outputs) -> dict[str, Tensor]:
+        """One forward pass through both heads."""
+        return network.observed(lambda: network.network(inputs))[1]
+
+    def metrics(self, found: Mapping[str, float]) -> dict[str, float]:
+        """Mean intersection over union over the classes that occur, and the share of pixels that are right."""
+        return {"miou": float(found["mIoU"]), "pixel_accuracy": float(found["aAcc"])}
+
+    def evaluate_every(self, experiment: Experiment, steps_an_epoch: int) -> int:
+        """As often as the recipe's source, which takes the best of them."""
+        recipe = experiment.recipe
+        return (recipe.evaluate_steps if recipe else None) or EVALUATE_STEPS
+
+
+TASK = Segmentation()
+
+
+def segmentor(network: str | nn.Module, classes: int, test_cfg: dict[str, Any] | None = None) -> CirkdSegmentor:
+    """A network of CIRKD's, by name or as it is, as a model of mmseg; `test_cfg` says how it is tested."""
+    with stack.scope("segmentation"):
+        from benchmark.dense.segmentor import CirkdSegmentor
+
+        return CirkdSegmentor(network, classes, test_cfg)
+
+
+def dataset(folder: CityscapesFolder, split: str, augmentation: Sequence[Any] = (), labelled: bool = True) -> Any:
+    """A split as mmseg's data set: whole images, through an augmentation where there is one, with labels by class."""
+    load = [{"type": "LoadAnnotations"}, to_train_ids] if labelled else []
+    with stack.scope("segmentation"):
+        from mmseg.datasets import CityscapesDataset
+
+        return CityscapesDataset(
+            seg_map_suffix=cityscapes.LABELS,
+            data_prefix={"img_path": str(folder.images(split)), "seg_map_path": str(folder.labels(split))},
+            pipeline=[{"type": "LoadImageFromFile"}, *load, *augmentation, {"type": "PackSegInputs"}],
+            test_mode=not augmentation,
+        )
+
+
+def to_train_ids(results: dict[str, Any]) -> dict[str, Any]:
+    """A transform: the archives' label numbers to positions of classes, all others to 255."""
+    results["gt_seg_map"] = _TRAIN_IDS[results["gt_seg_map"]]
+    return results
+
+
+def augmentation(crop: tuple[int, int]) -> list[dict[str, Any]]:
+    """CIRKD's: one of 16 scales, a random crop, a random mirror. Crops of smaller images are padded to a batch."""
+    scales = [[{"type": "Resize", "scale_factor": scale, "keep_ratio": True}] for scale in SCALES]
+    return [
+        {"type": "RandomChoice", "transforms": scales},
+        {"type": "RandomCrop", "crop_size": crop, "cat_max_ratio": 1.0},
+        {"type": "RandomFlip", "prob": 0.5},
+    ]
+
+
+def _data(folder: CityscapesFolder, experiment: Experiment, note: str) -> DenseData:
+    from mmengine.evaluator import Evaluator
+    from mmseg.evaluation import IoUMetric
+
+    data = experiment.data
+    recipe: Recipe | None = experiment.recipe
+    train = dataset(folder, "train", augmentation((recipe.crop if recipe else None) or CROP))
+    test = dataset(folder, "val")
+    if experiment.profile != "smoke":
+        for split, found in (("train", train), ("val", test)):
+            cityscapes.check_whole(split, len(found))
+    positions = subset(len(train), data.train, data.subset_seed, "train")
+    tested = subset(len(test), data.test, data.subset_seed, "test")
+    names = {split: folder.names(split) for split in ("train", "val")}
+    used = {"train": [names["train"][p] for p in positions], "val": [names["val"][p] for p in tested]}
+    metric = IoUMetric(iou_metrics=["mIoU"])
+    metric.dataset_meta = test.metainfo
+    return DenseData(
+        train=train,
+        test=test.get_subset(tested) if data.test else test,
+        evaluator=Evaluator([metric]),
+        classes=len(train.metainfo["classes"]),
+        identity={"name": data.name} | folder.identity(used),
+        positions=positions,
+        note=note,
+    )

@@ -1,0 +1,89 @@
+from typing import Any
+
+import pytest
+import torch
+from golden_values import Golden, batch_of, built, moment_at, pair_of, shapes_of, total
+from torch import Tensor
+
+from benchmark.errors import CannotServe
+from methods.maskd import MasKD, masked, overlap
+
+
+def given(golden: Golden) -> MasKD.Options:
+    return MasKD.Options(tokens=tuple(map(tuple, golden["mask_token"].tolist())))
+
+
+def test_masked_error() -> None:
+    golden = Golden("maskd_seg")
+    student, teacher = {"seg_logits": golden.leaf("student_map")}, {"seg_logits": golden["teacher_map"]}
+    method = built(MasKD(given(golden)), pair_of(shapes_of(student), shapes_of(teacher)))
+    method.get_buffer("tokens").copy_(golden["mask_token"])  # as float64 has them
+    loss = total(method.losses(student, teacher, batch_of(2), moment_at()))
+    loss.backward()
+    golden.check(loss, "loss")
+    golden.check(student["seg_logits"].grad, "grad_student")
+    assert not list(method.parameters())
+
+
+def test_tokens_given_as_numbers_are_the_tokens_used() -> None:
+    golden = Golden("maskd_seg")
+    maps = {"seg_logits": golden["teacher_map"]}
+    method = MasKD(given(golden))
+    method.build(pair_of(shapes_of(maps), shapes_of(maps)))
+    torch.testing.assert_close(method.tokens.double(), golden["mask_token"], rtol=1e-6, atol=1e-6)
+
+
+def test_learning_the_tokens() -> None:
+    golden = Golden("maskd_tokens")
+    tokens = golden.leaf("param__mask_token")
+    masks = torch.einsum("kc,bchw->bkhw", tokens, golden["teacher_map"]).sigmoid()
+    scores = masked(masks, golden["teacher_map"])
+    dice = overlap(masks)
+    ((scores * golden["weight"]).sum() + dice).backward()
+    golden.check(scores, "masked")
+    golden.check(dice, "dice_loss")
+    golden.check(tokens.grad, "grad__mask_token")
+
+
+def maps(auxiliary: bool, seed: int) -> dict[str, Tensor]:
+    draws = torch.Generator().manual_seed(seed)
+    roles = ("seg_logits", "aux_logits") if auxiliary else ("seg_logits",)
+    return {role: torch.randn(2, 3, 4, 4, generator=draws, dtype=torch.float64) for role in roles}
+
+
+def terms(student: dict[str, Tensor], teacher: dict[str, Tensor], **options: Any) -> dict[str, Tensor]:
+    method = built(MasKD(MasKD.Options(**options)), pair_of(shapes_of(student), shapes_of(teacher), classes=3))
+    targets = torch.tensor([0, 255, 1, 2, -1, 0, 1, 2]).view(1, 2, 4).repeat(2, 1, 1)
+    return dict(method.losses(student, teacher, batch_of(2, targets), moment_at()).terms)
+
+
+def test_the_auxiliary_head_counts_where_both_have_one() -> None:
+    tokens = ((1.0, 0.0, 0.5), (0.0, 1.0, -0.5))
+    one = maps(True, 0)
+    alike = {"seg_logits": one["seg_logits"], "aux_logits": one["seg_logits"]}
+    other = maps(True, 1)
+    other["aux_logits"] = other["seg_logits"]
+    both = terms(alike, other, tokens=tokens)
+    torch.testing.assert_close(both["masked_aux"], 0.4 * both["masked"])
+    assert list(terms({"seg_logits": one["seg_logits"]}, other, tokens=tokens)) == ["masked"]
+
+
+def test_tokens_learn_from_the_task_and_the_student_from_the_masks() -> None:
+    student, teacher = maps(False, 0), maps(False, 1)
+    student["seg_logits"].requires_grad_()
+    method = built(MasKD(), pair_of(shapes_of(student), shapes_of(teacher), classes=3))
+    found = method.losses(student, teacher, batch_of(2, torch.zeros(2, 4, 4, dtype=torch.int64)), moment_at()).terms
+    found["masked"].backward(retain_graph=True)
+    assert method.get_parameter("tokens").grad is None
+    assert student["seg_logits"].grad is not None
+    student["seg_logits"].grad = None
+    (found["task"] + found["dice"]).backward()
+    assert method.get_parameter("tokens").grad is not None
+    assert student["seg_logits"].grad is None
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(CannotServe, match="tokens have 2 numbers, and the teacher 3 classes"):
+        terms(maps(False, 0), maps(False, 1), tokens=((1.0, 2.0),))
+    with pytest.raises(CannotServe, match="in the student and"):
+        MasKD().build(pair_of({"seg_logits": (3, 8, 8)}, {"seg_logits": (3, 4, 4)}))
