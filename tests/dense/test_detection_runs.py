@@ -72,6 +72,19 @@ def test_gradients_reach_student_and_side_networks_and_never_the_teacher(workpla
     assert {"task", "task.loss_cls", "diffkd.feature_0.distillation", "regressionkd.regression"} <= set(means)
 
 
+def test_an_inheriting_student_starts_with_its_teachers_neck_and_heads(workplace: Path) -> None:
+    rows = {"Inherits": {"method": DIFFKD, "inherit": True}}
+    training = built("Inherits", workplace, rows)
+    assert training.parts.teacher is not None
+    taught = training.parts.teacher.network.state_dict()
+    student = training.parts.student.network.state_dict()
+    same = {name for name, tensor in student.items() if torch.equal(tensor, taught[name])}
+    assert {"neck.fpn_convs.0.conv.weight", "bbox_head.retina_cls.weight"} <= same
+    assert "backbone.layer2.0.conv1.weight" not in same
+    experiment = training.run_id.experiment
+    assert experiment.canonical()["inherit"] and experiment.describe()["inherit"]
+
+
 def test_a_batch_is_taken_in_parts_of_what_one_device_saw(workplace: Path) -> None:
     whole = {"DiffKD": {"method": DIFFKD}}
     path = suite(workplace, whole, profile={"batch": 4, "epochs": 1})
