@@ -159,9 +159,16 @@ def _using(commands: Commands[argparse.ArgumentParser]) -> None:
     distill.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="time between checkpoints")
     _machine(distill)
 
-    export = commands.add_parser("export", help="a finished run's student as a state dict and a torch.export program")
+    export = commands.add_parser("export", help="a finished student, or its predictions for the Cityscapes server")
     export.add_argument("run", metavar="RUN", help="its identity's beginning (#1: repetition 1), or its record's path")
-    export.add_argument("--kind", choices=("student",), default="student", help="what is written (default: student)")
+    export.add_argument(
+        "--kind",
+        choices=("student", "cityscapes"),
+        default="student",
+        help="a state dict and a torch.export program, or the zip that the Cityscapes server scores (default: student)",
+    )
+    export.add_argument("--partial", action="store_true", help="with cityscapes: take what test images there are")
+    export.add_argument("--device", default="auto", help="that predicts: auto, cpu, cuda, cuda:1 (default: auto)")
     export.add_argument("--out", type=Path, metavar="FILE", help="(default: named after student and identity)")
     _places(export)
 

@@ -1,11 +1,7 @@
-"""A trained student as files that need nothing of this project: a state dict, and a program of torch.export.
-
-`KINDS` are what `export --kind` can write; another kind is one more function of the same form.
-"""
+"""A trained student as files that need nothing of this project: a state dict, and a program of torch.export."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,9 +86,6 @@ def _check(student: Student, program: Path, images: Tensor) -> None:
         scale = student.network(images).abs().max().item()
     if not gap <= TOLERANCE * max(1.0, scale):
         raise BenchmarkError(f"{program} gives outputs that differ by {gap:.2g}", "use the state dict")
-
-
-KINDS: dict[str, Callable[[Student, Path], list[Path]]] = {"student": write_student}
 
 
 def found_record(name: str, store: Store) -> tuple[Record, Path]:

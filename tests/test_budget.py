@@ -18,7 +18,7 @@ def suite(workplace: Path) -> Path:
 
 def test_a_schedule_waits_for_teachers_and_fills_the_devices(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        costs, "seconds", lambda experiment, device: 3600.0 * (2 if experiment.student == "resnet14" else 1)
+        costs, "seconds", lambda experiment, *rest: 3600.0 * (2 if experiment.student == "resnet14" else 1)
     )
     runs = plan_of(suite).runs  # a teacher of two hours; six runs of one hour, four of which wait for it
     assert [costs.lasts(runs, "cuda", devices) for devices in (1, 2, 64)] == [8.0, 4.0, 3.0]

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small import run_suite
 
 from benchmark.commands.planning import find_folder
 from benchmark.experiment import Experiment, Plan, Selection, make_plan
 from benchmark.manifest import Suite, load, load_all, suite_path
 from benchmark.records import Record
-from tests.small import run_suite
 
 SUITES = (
     *("table2", "table3", "table7", "table8", "table10", "table11"),

@@ -41,14 +41,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 def test_a_record_says_what_was_asked_for_and_what_was_done(finished: tuple[Path, dict[str, Run]]) -> None:
     folder, runs = finished
     record = record_of(runs["DiffKD"], folder)
-    assert record.asked == {"device": "cpu", "threads": 1, "precision": "fp32"}
+    assert record.asked == {"device": "cpu", "threads": 1, "compile": "auto", "pack": 1, "precision": "fp32"}
     assert record.effective == {
         "device": "cpu",
         "threads": 1,
         "precision": "fp32",
         "deterministic": True,
+        "step": "eager",
+        "cuda_graphs": False,
         "batch": 64,
         "per_device_batch": 64,
+        "processes": 1,
+        "shards_a_step": 1,
     }
     assert record.experiment["method"]["diffkd"]["nfe"] == 5
     assert record.experiment["recipe"]["momentum"] == 0.9

@@ -6,14 +6,39 @@ import argparse
 from pathlib import Path
 
 from benchmark.commands.planning import store_of
+from benchmark.errors import UsageError
+from benchmark.records import Record
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Write the files and name them."""
-    from benchmark.exports import KINDS, found_record, student_of
+    from benchmark.exports import found_record, student_of, write_student
 
     record, weights = found_record(arguments.run, store_of(arguments))
-    out = arguments.out or Path(f"{record.experiment['student']}-{record.identity}.pt".replace(":", "-"))
-    for path in KINDS[arguments.kind](student_of(record, weights), out):
+    name = f"{record.experiment['student']}-{record.identity}".replace(":", "-")
+    if arguments.kind == "cityscapes":
+        written = [_for_server(arguments, record, weights, arguments.out or Path(f"{name}.zip"))]
+    else:
+        written = write_student(student_of(record, weights), arguments.out or Path(f"{name}.pt"))
+    for path in written:
         print(f"written to {path}")
     return 0
+
+
+def _for_server(arguments: argparse.Namespace, record: Record, weights: Path, out: Path) -> Path:
+    task = record.experiment.get("task")
+    if task != "segmentation" or record.status != "done":
+        what = f"is {record.status}" if record.status != "done" else f"is one of {task}"
+        raise UsageError(f"{record.label} {what}: nothing for the Cityscapes server", "name a finished run of table6")
+
+    from benchmark.commands.run import pick_device
+    from benchmark.dense.server_archive import write_server_archive
+
+    return write_server_archive(
+        str(record.experiment["student"]),
+        weights,
+        out,
+        arguments.data_dir,
+        pick_device(arguments.device),
+        whole=not arguments.partial,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -63,8 +64,19 @@ def scope(task: str) -> Iterator[None]:
     prepare()
     from mmengine.registry import DefaultScope
 
+    _forget_closed_files()
     with DefaultScope.overwrite_default_scope(SCOPES[task]):
         yield
+
+
+def _forget_closed_files() -> None:
+    """Whoever configures python's logging closes all log files; MMEngine would still write into its own."""
+    from mmengine.logging import MMLogger
+
+    for logger in MMLogger._instance_dict.values():
+        closed = [h for h in logger.handlers if isinstance(h, logging.FileHandler) and h.stream is None]
+        for handler in closed:
+            logger.removeHandler(handler)
 
 
 def configs(package: str) -> Path:

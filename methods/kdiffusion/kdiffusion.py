@@ -118,6 +118,8 @@ class KDiffusion(Method):
 
     def build(self, pair: Pair) -> None:
         """Draw the branches, and make a level for each pair of stages."""
+        if LOGITS not in pair.student_shapes:
+            self.skip("its student is a classifier's, merged again when training ends")
         if pair.student.adapter.forward is not None:
             self.skip("the student's family has a forward pass of its own, which knows no further taps")
         paired = pair_from_deepest(stages(pair.student_shapes), stages(pair.teacher_shapes))

@@ -27,6 +27,7 @@ from benchmark.dense.training import DenseTraining, evaluate, own_generators
 from benchmark.errors import MissingInput, UsageError
 from benchmark.experiment import Run, Selection, make_plan
 from benchmark.manifest import load, suite_path
+from benchmark.records import Record
 from benchmark.tasks.segmentation import SCALES, TASK, segmentor
 
 TABLE_6 = make_plan(
@@ -283,3 +284,24 @@ def test_diffkd_overfits_a_handful_of_images(workplace: Path) -> None:
 def loss_curve(text: str) -> list[float]:
     header, *rows = (line.split(",") for line in text.splitlines())
     return [float(row[header.index("train.task.loss_ce")]) for row in rows]
+
+
+def test_export_writes_what_the_server_scores(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a record and its weights; a classification run has nothing for that server."""
+    folder = CityscapesFolder(generate(workplace / "set", 48, 96))
+    run = next(run for run in TABLE_6.runs if run.experiment.student == "pspnet_resnet18")
+    store = store_in(workplace)
+    store.write(
+        run, Record(identity=run.experiment.identity, repetition=0, status="done", experiment=run.experiment.describe())
+    )
+    weights = store.paths(run).student
+    weights.parent.mkdir(parents=True)
+    torch.save(segmentor("pspnet_resnet18", 19).state_dict(), weights)
+    asked = ["export", run.experiment.identity, "--kind", "cityscapes", "--out", str(workplace / "out.zip")]
+    asked += ["--data-dir", str(folder.root), "--runs-dir", str(store.runs), "--results-dir", str(store.results)]
+    assert main(asked) == 3
+    assert "test has 2 images, Cityscapes has 1525" in capsys.readouterr().err
+    assert main([*asked, "--partial"]) == 0
+    assert len(zipfile.ZipFile(workplace / "out.zip").namelist()) == 2
+    assert main([*asked, "--kind", "student"]) == 2
+    assert "is one of segmentation" in capsys.readouterr().err

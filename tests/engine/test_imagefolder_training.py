@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from imagenet import RECIPE, data_of, experiment, settings_in, training
 
 from benchmark.data.locate import OFFLINE
 from benchmark.engine.ranks import Ranks
@@ -16,7 +17,6 @@ from benchmark.engine.training import Stopped
 from benchmark.errors import MissingInput, UsageError
 from benchmark.recipe import Recipe, recipe
 from benchmark.records import Record
-from tests.imagenet import RECIPE, data_of, experiment, settings_in, training
 
 # B2 and B3 in small: everything they ask for at once that can go together.
 STRONG: dict[str, Any] = {

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+from small import ROOT, environment
+from two_ranks import METHOD, NETWORK
 
 from benchmark.data.generated_folder import generate
 from benchmark.data.locate import GENERATED_FOLDER
@@ -20,8 +22,6 @@ from benchmark.engine.ranks import asked_for, joined
 from benchmark.errors import UsageError
 from benchmark.tasks.classification import STAND_IN
 from methods.base import Moment
-from tests.engine.two_ranks import METHOD, NETWORK
-from tests.small import ROOT, environment
 
 TOGETHER = ("shards", "shards-resumed", "noise", "memory", "memory-resumed", "device")
 ALONE = ("shards", "noise", "device")

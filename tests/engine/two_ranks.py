@@ -11,12 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # alone, it is not collected by pytest
+
+from imagenet import FOLDER, experiment, settings_in, training
+
 from benchmark.data.locate import GENERATED_FOLDER
 from benchmark.engine.ranks import Ranks, joined
 from benchmark.engine.training import Stopped, Training
 from benchmark.errors import BenchmarkError, MissingInput
 from benchmark.experiment import Data, Experiment
-from tests.imagenet import FOLDER, experiment, settings_in, training
 
 NETWORK = """
 from torch import nn
