@@ -16,9 +16,11 @@ from benchmark.tasks.dense import TASKS
 MACS_PER_SECOND = {"cpu": 12e9, "cuda": 2e12}
 SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # launching kernels is what a small network waits for on a GPU
 TRAINING_SIZE, TEST_SIZE = 50_000, 10_000
-# Dense tasks: a ResNet-50 RetinaNet's multiply-adds at 800 x 1280 for every network, COCO's sizes, large convolutions.
-DENSE_MACS, DENSE_SHORT, DENSE_RATE = 240e9, 800, 2
-DENSE_TRAINING, DENSE_TEST = 117_266, 5_000
+# Dense tasks, for every network and its teacher: multiply-adds of a ResNet-50 RetinaNet at 800 x 1280 and of a
+# ResNet-18 DeepLabV3 at 512 x 1024 (a frame of Cityscapes is four such crops), and the sizes of the sets.
+DENSE_MACS = {"detection": 240e9, "segmentation": 140e9}
+DENSE_IMAGES = {"detection": (117_266, 5_000), "segmentation": (2_975, 4 * 500)}
+DENSE_SHORT, DENSE_CROP, DENSE_RATE = 800, 512 * 1024, 2
 SIDE_NETWORKS = 1.5  # a method's own share of the work, as a factor, where it has side networks
 
 
@@ -47,11 +49,15 @@ def seconds(experiment: Experiment, device: str) -> float:
 
 
 def _dense_seconds(experiment: Experiment, recipe: Recipe, device: str) -> float:
+    training, tested = DENSE_IMAGES[experiment.task]
     share = (max(recipe.short_sides or (DENSE_SHORT,)) / DENSE_SHORT) ** 2
-    images = experiment.data.train or DENSE_TRAINING
-    seen = recipe.iterations * recipe.batch if recipe.iterations else recipe.epochs * images
+    if recipe.crop:
+        share = recipe.crop[0] * recipe.crop[1] / DENSE_CROP
+    seen = (
+        recipe.iterations * recipe.batch if recipe.iterations else recipe.epochs * (experiment.data.train or training)
+    )
     passes = 3.0 if experiment.teacher is None else SIDE_NETWORKS * 4
-    work = (seen * passes + recipe.epochs * (experiment.data.test or DENSE_TEST)) * DENSE_MACS * share
+    work = (seen * passes + recipe.epochs * (experiment.data.test or tested)) * DENSE_MACS[experiment.task] * share
     return work / (DENSE_RATE * MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1))
 
 
