@@ -82,6 +82,15 @@ def _judging(commands: Commands[argparse.ArgumentParser]) -> None:
         help="records; may be repeated, one for each machine (default: results/)",
     )
     report.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="smoke records (runs/)")
+    report.add_argument(
+        "--figure",
+        choices=("2", "7"),
+        help="instead draw where student, denoised student and teacher look, from finished detection runs",
+    )
+    report.add_argument("--images", type=_positive, metavar="N", help="with --figure: of the test set (4; 12 for 7)")
+    report.add_argument("--profile", choices=("paper", "mini", "smoke"), help="with --figure: whose runs (the suite's)")
+    report.add_argument("--data-dir", type=Path, metavar="DIR", help="with --figure: where COCO lies")
+    report.add_argument("--device", default="auto", help="with --figure: auto, cpu, cuda (default: auto)")
     report.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: reports/paper/ and so on)")
     report.add_argument(
         "--fail-on",

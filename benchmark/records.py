@@ -109,6 +109,11 @@ class RunPaths:
         return self.work / "student.pt"
 
     @property
+    def side_networks(self) -> Path:
+        """The method's own state of a finished detection or segmentation run: figures of features need it."""
+        return self.work / "side_networks.pt"
+
+    @property
     def failure(self) -> Path:
         """The traceback of the last attempt, if it failed."""
         return self.work / "failure.txt"

@@ -13,7 +13,9 @@ from typing import Any
 from benchmark import provenance
 from benchmark.commands.output import print_rows
 from benchmark.commands.planning import store_of
+from benchmark.data import coco
 from benchmark.data.locate import resolve
+from benchmark.dense import stack
 from benchmark.errors import BenchmarkError
 
 REQUIRED = ("torch", "torchvision", "timm", "pydantic", "PyYAML", "numpy", "pandas", "scipy", "rich")
@@ -23,7 +25,7 @@ LOW_DISK_GB = 5.0
 
 def main(arguments: argparse.Namespace) -> int:
     """Print every check; 1 if something is missing that a run needs."""
-    rows = [*_python(), *_packages(), *_devices(), *_data(arguments), *_folders(arguments), *_code()]
+    rows = [*_python(), *_packages(), *_devices(), *_dense(), *_data(arguments), *_folders(arguments), *_code()]
     print_rows(rows, arguments.json)
     return 0 if all(row["state"] != "MISSING" for row in rows) else 1
 
@@ -61,12 +63,26 @@ def _devices() -> list[dict[str, Any]]:
     return [*rows, _row("cuda", "ok" if names else "absent", ", ".join(names) or "-", mend)]
 
 
+def _dense() -> list[dict[str, Any]]:
+    """What detection and segmentation need, and whose operators mmcv would use."""
+    if absent := stack.missing():
+        return [_row("dense tasks", "absent", f"{', '.join(absent)} not installed", stack.FIX)]
+    from benchmark.dense import ops
+
+    found = ", ".join(f"{name} {version}" for name, version in stack.versions().items())
+    return [_row("dense tasks", "ok", found), _row("mmcv operators", "ok", ops.in_use())]
+
+
 def _data(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     try:
         source = resolve("cifar100", arguments.data_dir, allow_download=False, allow_generated=False)
-        return [_row("CIFAR-100", "ok", source.folder)]
+        rows = [_row("CIFAR-100", "ok", source.folder)]
     except BenchmarkError as error:
-        return [_row("CIFAR-100", "absent", error.message, " ".join(error.fix.split()))]
+        rows = [_row("CIFAR-100", "absent", error.message, " ".join(error.fix.split()))]
+    try:
+        return [*rows, _row("COCO 2017", "ok", coco.require(arguments.data_dir).root)]
+    except BenchmarkError as error:
+        return [*rows, _row("COCO 2017", "absent", error.message, " ".join(error.fix.split()))]
 
 
 def _folders(arguments: argparse.Namespace) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`report`: records against published numbers, as a page, Markdown, CSV, JSON and LaTeX. Never imports torch."""
+"""`report`: records against published numbers, as a page, Markdown, CSV, JSON and LaTeX. Figures alone need torch."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ SHOWN_PROBLEMS = 20
 
 def main(arguments: argparse.Namespace) -> int:
     """Compare, write, say what came out; the exit code."""
+    if arguments.figure:
+        from benchmark.commands import figure
+
+        return figure.main(arguments)
     gate = [Verdict.parse(word) for word in arguments.fail_on.split(",") if word.strip()]
     comparison = compare(
         Sources(

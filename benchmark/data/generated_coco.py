@@ -56,9 +56,7 @@ def generate(root: Path, names: tuple[str, ...], train: int = TRAIN, test: int =
     return root
 
 
-def _split(
-    root: Path, split: str, count: int, draw: np.random.Generator, names: tuple[str, ...], size: int
-) -> None:
+def _split(root: Path, split: str, count: int, draw: np.random.Generator, names: tuple[str, ...], size: int) -> None:
     folder, notes = root / split, root / "unfinished"
     folder.mkdir()
     notes.mkdir(exist_ok=True)

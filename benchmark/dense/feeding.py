@@ -1,4 +1,4 @@
-"""Batches whose order and augmentation are functions of (repetition, epoch, position): nothing to save, on any resume."""
+"""Batches whose order and augmentation are functions of (repetition, epoch, position): nothing to save for a resume."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def seeded_globals(seed: int) -> Iterator[None]:
         random.seed(seed)
         np.random.seed(seed % 2**32)
         torch.default_generator.manual_seed(seed)
-        if torch.cuda.is_initialized():  # those of GPUs are this process's own: nobody needs them back
+        # Those of GPUs are the run's own: nobody needs them back.
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.manual_seed_all(seed)
         try:
             yield

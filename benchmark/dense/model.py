@@ -99,7 +99,7 @@ class Distilling(BaseModel):  # type: ignore[misc]
 
 
 def _scalars(losses: Mapping[str, Any]) -> dict[str, Tensor]:
-    """mm's losses, of which some are lists over levels, each as one number; means as MMEngine takes them."""
+    """Losses as mm's networks give them, of which some are lists over levels, each as one number."""
     found = {}
     for name, value in losses.items():
         parts = value if isinstance(value, list | tuple) else [value]

@@ -23,10 +23,11 @@ NAME = "mmcv._ext"
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Indices of the boxes N,4 that are kept, best first. `offset` 1 counts pixels, so a box is one wider and higher."""
+    """Indices of the boxes N,4 that are kept, best first. With `offset` 1 a box is one wider and higher."""
     if offset:
         boxes = boxes + boxes.new_tensor([0.0, 0.0, offset, offset])
-    return ops.nms(boxes, scores.to(boxes.dtype), iou_threshold)
+    kept: Tensor = ops.nms(boxes, scores.to(boxes.dtype), iou_threshold)
+    return kept
 
 
 def roi_align_forward(
@@ -45,8 +46,9 @@ def roi_align_forward(
 ) -> None:
     """Averages of the regions R,5 (image, x1, y1, x2, y2) of maps B,C,H,W into `output` R,C,h,w."""
     _only_averages(pool_mode)
-    size = (aligned_height, aligned_width)
-    output.copy_(ops.roi_align(input, rois.to(input.dtype), size, spatial_scale, sampling_ratio, aligned))
+    rois, known = _within_memory(rois.to(input.dtype))
+    found = ops.roi_align(input, rois, (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned)
+    output.copy_(torch.where(known, found, torch.nan))
 
 
 def roi_align_backward(
@@ -65,12 +67,21 @@ def roi_align_backward(
 ) -> None:
     """The gradient R,C,h,w of the regions back to the maps, B,C,H,W."""
     _only_averages(pool_mode)
-    rois = rois.to(grad_output.dtype)
-    shape = grad_input.shape
+    rois, known = _within_memory(rois.to(grad_output.dtype))
+    grad_output, shape = torch.where(known, grad_output, 0.0), grad_input.shape
     backward = torch.ops.torchvision._roi_align_backward
     grad_input += backward(
         grad_output, rois, spatial_scale, aligned_height, aligned_width, *shape, sampling_ratio, aligned
     )
+
+
+def _within_memory(rois: Tensor) -> tuple[Tensor, Tensor]:
+    """Regions R,5 that torchvision can take, and which of them, R,1,1,1, are those given.
+
+    A training that diverges has regions that are no numbers; torchvision would read and write anywhere.
+    """
+    known = rois.isfinite().all(dim=1)
+    return torch.where(known[:, None], rois, 0.0), known[:, None, None, None]
 
 
 def _only_averages(pool_mode: int) -> None:
@@ -226,5 +237,5 @@ def install() -> str:
 def in_use() -> str:
     """Which operators mmcv has, or would get from `install`."""
     found = sys.modules.get(NAME)
-    compiled = found is not None and hasattr(found, "__file__") or (found is None and find_spec(NAME) is not None)
+    compiled = find_spec(NAME) is not None if found is None else hasattr(found, "__file__")
     return "compiled" if compiled else "stand-in (torchvision)"

@@ -117,7 +117,7 @@ def _pair(student: Network, teacher: Network, task: DenseTask, data: DenseData, 
     """Shapes from the first training image, through copies: nothing of it stays in the networks."""
     inputs, samples = _example(student.network, data)
     with torch.no_grad(), seeded_globals(seed_of("shapes", run.repetition)):
-        copied = Network(copy.deepcopy(student.network), student.adapter, ()).eval()  # one image is no batch
+        copied = Network(copy.deepcopy(student.network), student.adapter, ())
         copied.bind(task.needed(resolve_roles(method.taps, student.adapter.taps)))
         network: Any = copied.network
         _, seen = copied.observed(lambda: network.loss(inputs, samples))
@@ -137,7 +137,8 @@ def _example(network: nn.Module, data: DenseData) -> tuple[torch.Tensor, Any]:
     with seeded_globals(0):
         item = data.train[data.positions[0]]
     plain: Any = network
-    found = plain.data_preprocessor({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]}, True)
+    twice = {key: [item[key], copy.deepcopy(item[key])] for key in ("inputs", "data_samples")}  # one is no batch
+    found = plain.data_preprocessor(twice, True)
     return found["inputs"], found["data_samples"]
 
 

@@ -28,7 +28,7 @@ PREPROCESSOR = {
 WHOLE = {"mode": "whole"}  # CIRKD, test.py and its validation
 
 
-@MODELS.register_module()  # type: ignore[untyped-decorator]
+@MODELS.register_module()
 class CirkdSegmentor(EncoderDecoder):  # type: ignore[misc]
     """A network of `benchmark.models.cirkd_*`, by name or as it is, trained and tested as CIRKD does.
 

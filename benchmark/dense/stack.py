@@ -37,9 +37,13 @@ def prepare() -> None:
     with warnings.catch_warnings():  # their own imports warn of what their newer versions would do
         warnings.simplefilter("ignore")
         ops.install()
-        import mmdet.utils
-        import mmseg.utils
-        from mmengine.logging import MMLogger
+        try:
+            import mmdet.utils
+            import mmseg.utils
+            from mmengine.logging import MMLogger
+        except ImportError as error:
+            libraries = "apt-get install libgl1 libglib2.0-0, where the error names libGL, which opencv-python needs"
+            raise MissingInput(f"OpenMMLab's packages cannot be imported: {error}", libraries) from error
 
         MMLogger.get_instance("benchmark", log_level="CRITICAL")  # what they tell of every initialised tensor
         mmseg.utils.register_all_modules(init_default_scope=False)

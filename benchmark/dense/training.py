@@ -48,7 +48,9 @@ def carried_out(run: Run, settings: Settings) -> Record:
         MissingInput: packages, data or weights are not there.
         Stopped: asked to stop, the checkpoint is written.
     """
-    with stack.scope(run.experiment.task):
+    if settings.stop.is_set():  # building networks takes its time
+        raise Stopped
+    with stack.scope(run.experiment.task), own_generators(run.experiment.precision, torch.device(settings.device)):
         if run.experiment.recipe is None:
             return evaluated(run, settings)
         return DenseTraining(run, settings).run()
@@ -101,7 +103,7 @@ class DenseTraining:
         self.best_row: int | None = None
         self.seconds = self.training_seconds = 0.0
         self.teacher_metrics: dict[str, float] = {}
-        self._since = self._saved = self._began = time.monotonic()
+        self._since = self._saved = time.monotonic()
 
     def run(self) -> Record:
         """Train to the end, or to a request to stop.
@@ -112,14 +114,13 @@ class DenseTraining:
         for note in filter(None, (self.data.note, *self.parts.notes)):
             self.settings.say(f"NOTE: {self.run_id.label}: {note}")
         sweep_partials(self.paths.work)
-        with _own_process(self.run_id.experiment.precision, self.device):
-            runner = self._runner()
-            self._measure_teacher(runner)
-            try:
-                self._since = self._saved = self._began = time.monotonic()
-                runner.train()
-            except Diverged as error:
-                return self._record("diverged", error.message)
+        runner = self._runner()
+        self._measure_teacher()
+        try:
+            self._since = self._saved = time.monotonic()
+            runner.train()
+        except Diverged as error:
+            return self._record("diverged", error.message)
         return self._record("done")
 
     def _runner(self) -> Any:
@@ -149,7 +150,7 @@ class DenseTraining:
             experiment_name=f"{self.run_id.experiment.identity}-{self.run_id.repetition}",
         )
 
-    def _measure_teacher(self, runner: Any) -> None:
+    def _measure_teacher(self) -> None:
         from benchmark.dense.parts import cached_metrics
 
         if self.parts.teacher is None:
@@ -200,7 +201,7 @@ class DenseTraining:
         if step % CHECK_EVERY == 0 or step % self.every == 0 or step == self.steps:
             self._check_finite()
             self._report(step)
-        stopping = self.settings.stop.is_set() and step < self.steps
+        stopping = self.settings.stop.is_set()
         due = time.monotonic() - self._saved > self.settings.checkpoint_seconds
         if stopping or due or step == self.steps:
             self._save(runner, step)
@@ -285,6 +286,8 @@ class DenseTraining:
         weights = {name: tensor.detach().cpu() for name, tensor in student.state_dict().items()}
         if status == "done":
             write_atomically(self.paths.student, lambda file: torch.save(weights, file))
+            if side := {name: tensor.detach().cpu() for name, tensor in self.parts.method.state_dict().items()}:
+                write_atomically(self.paths.side_networks, lambda file: torch.save(side, file))
         self._tick()
         last = self.rows[-1] if self.rows else {}
         record = Record(
@@ -353,7 +356,7 @@ def optim_wrapper(own: Mapping[str, Any], recipe: Recipe, precision_name: str) -
 def schedulers(own: Mapping[str, Any], recipe: Recipe, steps_an_epoch: int, steps: int) -> list[dict[str, Any]]:
     """MMEngine's configuration of the recipe's schedule; the warm-up has the form of the network's own."""
     found: list[dict[str, Any]] = []
-    warm = round(recipe.warmup_epochs * steps_an_epoch)
+    warm = math.ceil(recipe.warmup_epochs * steps_an_epoch)
     if warm:
         constant = any(entry["type"] == "ConstantLR" for entry in own.get("param_scheduler", ()))
         factor = recipe.warmup_lr / recipe.lr
@@ -390,14 +393,11 @@ def evaluated(run: Run, settings: Settings) -> Record:
     found = task(run.experiment.task)
     data = found.data(run.experiment, settings.data_dir, settings.store.runs)
     notes: list[str] = []
-    with _own_process("fp32", torch.device(settings.device)):
-        network, facts = loaded_teacher(run.experiment, data.classes, settings, notes)
-        metrics = cached_metrics(
-            settings,
-            facts["weights_sha256"],
-            data,
-            lambda: found.metrics(evaluate(network, data, torch.device(settings.device))),
-        )
+    network, facts = loaded_teacher(run.experiment, data.classes, settings, notes)
+    device = torch.device(settings.device)
+    metrics = cached_metrics(
+        settings, facts["weights_sha256"], data, lambda: found.metrics(evaluate(network, data, device))
+    )
     for note in filter(None, (data.note, *notes)):
         settings.say(f"NOTE: {run.label}: {note}")
     effective = {"device": settings.device, "threads": torch.get_num_threads(), "precision": "fp32"}
@@ -410,7 +410,7 @@ def evaluated(run: Run, settings: Settings) -> Record:
         asked=_asked(run, settings),
         effective=effective | ({"stand_ins": notes} if notes else {}),
         seconds=round(time.monotonic() - began, 2),
-        **_described(run, torch.device(settings.device)),
+        **_described(run, device),
     )
     settings.store.write(run, record)
     return record
@@ -430,14 +430,14 @@ def _peak_memory(device: torch.device) -> float:
 
 
 @contextlib.contextmanager
-def _own_process(precision_name: str, device: torch.device) -> Iterator[None]:
+def own_generators(precision_name: str, device: torch.device) -> Iterator[None]:
     """Arithmetic as recorded, and the global generators, which MMEngine seeds, given back as they were."""
     before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]), precision.arithmetic(precision_name, device.type == "cpu"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # OpenMMLab's own calls of what newer versions deprecate
-            try:
-                yield
-            finally:
-                random.setstate(before[0])
-                np.random.set_state(before[1])
+    arithmetic = precision.arithmetic(precision_name, device.type == "cpu")
+    with torch.random.fork_rng(devices=[]), arithmetic, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # OpenMMLab's own calls of what newer versions deprecate
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])

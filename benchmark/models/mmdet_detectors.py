@@ -37,13 +37,19 @@ def configuration(name: str) -> Any:
 
 def build(name: str, classes: int, config: str) -> nn.Module:
     """A detector with fresh weights, its backbone's too: pre-trained ones are the experiment's to name."""
+    network = uninitialised(name, classes)
+    network.init_weights()  # type: ignore[operator]
+    return network
+
+
+def uninitialised(name: str, classes: int) -> nn.Module:
+    """A detector as mmdet makes it before it fills in the weights; on the meta device it takes no memory."""
     from mmdet.registry import MODELS as REGISTRY
 
     settings = configuration(name).model
     settings.backbone.init_cfg = None
     _count_classes(settings, classes)
     network: nn.Module = REGISTRY.build(settings)
-    network.init_weights()  # type: ignore[operator]
     return network
 
 
@@ -59,7 +65,7 @@ def _count_classes(settings: Any, classes: int) -> None:
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Pyramid levels, the dense head's outputs of each, and a second stage's on its proposals.
+    """The backbone's stages, pyramid levels, the dense head's outputs of each, and a second stage's on its proposals.
 
     A dense head's regressions are taken where student and teacher mean the same by them: FCOS after its learned scale
     and before the exponential, RepPoints as offsets, before they become points.
@@ -79,7 +85,18 @@ def adapter(network: nn.Module) -> Adapter:
                 taps[f"bbox_preds_init.{n}"] = Tap(f"{head}.reppoints_pts_init_out", call=n)
             case _:
                 taps[f"bbox_preds.{n}"] = Tap(head, item=(1, n))
-    return Adapter(taps | (_second_stage(network) if two_stage else {}))
+    return Adapter(_backbone(network) | taps | (_second_stage(network) if two_stage else {}))
+
+
+def _backbone(network: nn.Module) -> dict[str, Tap]:
+    """Stages of a ResNet or ResNeXt, after and before their last ReLU, the third call of its block's only one."""
+    taps = {}
+    for stage in range(1, 5):
+        last = len(network.get_submodule(f"backbone.layer{stage}")) - 1  # type: ignore[arg-type]
+        block = f"backbone.layer{stage}.{last}"
+        taps[f"stage{stage}"] = Tap(f"backbone.layer{stage}")
+        taps[f"stage{stage}.preact"] = Tap(f"{block}.relu", at="input", call=2, clone=True, norm=f"{block}.bn3")
+    return taps
 
 
 def _second_stage(network: nn.Module) -> dict[str, Tap]:

@@ -20,15 +20,8 @@ from benchmark.recipe import Recipe
 from benchmark.tasks.dense import MAIN_METRICS, DenseData, subset
 from methods.base import Annotation, Batch, ImageSize, Outputs
 
-# CocoMetric's names, and what manifests call them.
-_METRICS = {
-    "mAP": "ap",
-    "mAP_50": "ap50",
-    "mAP_75": "ap75",
-    "mAP_s": "ap_small",
-    "mAP_m": "ap_medium",
-    "mAP_l": "ap_large",
-}
+# What CocoMetric adds to `coco/bbox_mAP`, and what manifests call it.
+_METRICS = {"": "ap", "_50": "ap50", "_75": "ap75", "_s": "ap_small", "_m": "ap_medium", "_l": "ap_large"}
 _LONG_TO_SHORT = 1333 / 800  # mmdet's scale: the longest side a short one of 800 may have
 _SHORT = 800
 _UNSUPPORTED = (
@@ -65,12 +58,12 @@ class Detection:
             return _data(folder, experiment)
 
     def configuration(self, model: str) -> Mapping[str, Any]:
-        """mmdet's own configuration of the network."""
+        """The network's own configuration of mmdet."""
         found: Mapping[str, Any] = mmdet_detectors.configuration(model)
         return found
 
     def trainable(self, network: nn.Module, classes: int) -> nn.Module:
-        """mmdet's detectors are what the Runner trains."""
+        """The detector itself: it is what the Runner trains."""
         return network
 
     def batch(self, inputs: Tensor, samples: Sequence[Any]) -> Batch:
@@ -93,7 +86,7 @@ class Detection:
 
     def metrics(self, found: Mapping[str, float]) -> dict[str, float]:
         """AP and its five companions. Areas without any object have none; no detection at all is none right."""
-        named = {ours: found.get(f"coco/bbox_{theirs}", 0.0) for theirs, ours in _METRICS.items()}
+        named = {ours: found.get(f"coco/bbox_mAP{theirs}", 0.0) for theirs, ours in _METRICS.items()}
         return {name: 100 * value for name, value in named.items() if value >= 0}
 
     def evaluate_every(self, experiment: Experiment, steps_an_epoch: int) -> int:
@@ -147,17 +140,15 @@ def _data(folder: CocoFolder, experiment: Experiment) -> DenseData:
 
 
 def _dataset(settings: Any, folder: CocoFolder, split: str, shorts: Sequence[int]) -> Any:
-    from mmdet.registry import DATASETS, TRANSFORMS
+    from mmdet.registry import DATASETS
 
-    del TRANSFORMS
     scales = [(round(short * _LONG_TO_SHORT), short) for short in shorts or (_SHORT,)]
     resize = {"type": "RandomChoiceResize", "scales": scales, "keep_ratio": True}
     if len(scales) == 1:
         resize = {"type": "Resize", "scale": scales[0], "keep_ratio": True}
     settings.pipeline = [resize if step["type"] == "Resize" else step for step in settings.pipeline]
-    settings.update(
-        data_root="", ann_file=str(folder.annotations(split)), data_prefix={"img": str(folder.images(split))}
-    )
+    files = {"ann_file": str(folder.annotations(split)), "data_prefix": {"img": str(folder.images(split))}}
+    settings.update(data_root="", **files)
     return DATASETS.build(settings)
 
 
@@ -172,7 +163,7 @@ def _metric(folder: CocoFolder, images: list[int], metainfo: Any) -> Any:
 
 
 def _by_shape(dataset: Any, order: Sequence[int], size: int) -> list[list[int]]:
-    """mmdet's grouping: what one device sees in a step is upright, or wide, so that little is padded."""
+    """Groups as mmdet makes them: what one device sees in a step is upright, or wide, so that little is padded."""
     from mmdet.datasets.samplers import AspectRatioBatchSampler
     from torch.utils.data import Sampler
 

@@ -48,6 +48,17 @@ class NetworkCost:
 
 
 @dataclass(frozen=True)
+class DetectorCost:
+    """What one of mmdet's detectors costs on one image."""
+
+    model: str
+    input: str
+    params: int
+    macs: int  # backbone, pyramid and dense head
+    second_stage: int  # multiply-adds of a two-stage detector's box heads, on all their proposals
+
+
+@dataclass(frozen=True)
 class SideCost:
     """What a method adds to training one pair, an image."""
 
@@ -107,6 +118,7 @@ class Findings:
 
     cells: list[StaticCell] = field(default_factory=list)
     networks: list[NetworkCost] = field(default_factory=list)
+    detectors: list[DetectorCost] = field(default_factory=list)
     side: list[SideCost] = field(default_factory=list)
     side_pair: str = ""
     exports: list[Export] = field(default_factory=list)
@@ -133,6 +145,7 @@ class Findings:
         kinds = {
             "cells": StaticCell,
             "networks": NetworkCost,
+            "detectors": DetectorCost,
             "side": SideCost,
             "exports": Export,
             "claims": CostClaim,
@@ -143,7 +156,7 @@ class Findings:
         return cls(**{**data, **typed})
 
     def static(self) -> dict[str, Any]:
-        """What is committed: sorted, without what depends on the machine (times, whether fvcore is installed)."""
+        """What is committed: sorted, without what depends on the machine (times, what optional packages find)."""
         networks = {n.model: {"data": n.data, **_without(n, "model", "data", "fvcore")} for n in self.networks}
         return {
             "version": VERSION,

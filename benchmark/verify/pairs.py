@@ -84,7 +84,7 @@ def _why_not(cell: Cell) -> str:
     """What of a cell's pair is not there yet; data and tasks need not be, for shapes alone."""
     setting = cell.setting
     if setting.data not in cost.INPUTS:
-        return f"no networks of {setting.data} yet"
+        return f"no pass by shapes on {setting.data}: a run with --profile smoke takes real steps"
     names = [name for name in names_of(cell) if name is not None and name not in models()]
     if names:
         return f"not available yet: model {', model '.join(names)}"

@@ -13,7 +13,7 @@ from benchmark.errors import CannotServe
 from benchmark.files import write_text
 from benchmark.manifest import Suite, method_of
 from benchmark.provenance import packages
-from benchmark.verify import claims, exports, pairs, static
+from benchmark.verify import claims, detectors, exports, pairs, static
 from benchmark.verify.findings import Findings, SideCost
 from methods.registry import methods
 from methods.spec import MethodSpec
@@ -32,6 +32,7 @@ def verify(full: bool, say: Say) -> Findings:
     say(f"{len(suites)} manifests read")
     pairs.resolve(findings, suites)
     static.add_networks(findings, suites, full, say)
+    detectors.add_detectors(findings, suites, say)
     static.add_cells(findings, suites, say)
     _add_side_costs(findings, suites, say)
     exports.check(findings, say)

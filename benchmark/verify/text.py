@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from benchmark.verify.findings import Findings, StaticCell
+from benchmark.verify.findings import DetectorCost, Findings, StaticCell
 
 
 def text(findings: Findings) -> str:
@@ -24,6 +24,10 @@ def _lines(findings: Findings) -> Iterator[str]:
     yield from columns(
         ("network", "data", "input", "params", "MACs", "CIRKD's count", "overcount", "fvcore"), _networks(findings)
     )
+    if findings.detectors:
+        yield "\nDetectors, by mmdet's own configurations; deformable convolutions are not counted"
+        rows = [_detector(cost) for cost in findings.detectors]
+        yield from columns(("detector", "input", "params", "MACs", "and the second stage's"), rows)
     yield f"\nWhat methods add to training: {findings.side_pair}, multiply-adds an image"
     side = sorted(findings.side, key=lambda cost: (cost.forward, cost.method))
     rows = [(s.method, f"{s.params:,}", f"{s.forward / 1e6:,.1f} M", f"{s.backward / 1e6:,.1f} M") for s in side]
@@ -47,6 +51,11 @@ def _lines(findings: Findings) -> Iterator[str]:
     if findings.problems:
         yield "\nPROBLEMS"
         yield from (f"  {problem}" for problem in findings.problems)
+
+
+def _detector(cost: DetectorCost) -> Sequence[str]:
+    second = f"{cost.second_stage / 1e9:,.2f} G" if cost.second_stage else ""
+    return cost.model, cost.input, f"{cost.params:,}", f"{cost.macs / 1e9:,.2f} G", second
 
 
 def _cells(findings: Findings) -> list[Sequence[str]]:

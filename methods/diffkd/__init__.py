@@ -1,1 +1,1 @@
-"""DiffKD: `diffkd` is the method, `diffusion` the noise schedule and its reversal, `networks` the side networks."""
+"""DiffKD: `diffkd` the method, `diffusion` the noise schedule and its reversal, `networks` and `unet` side networks."""

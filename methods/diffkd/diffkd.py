@@ -63,8 +63,10 @@ class DiffKD(Method):
             ge=0,
             le=500,
         )
-        predictor: Literal["light"] = option(
-            "light", "the noise predictor (Table 12)", source="paper, section 3.2: two bottlenecks"
+        predictor: Literal["light", "unet"] = option(
+            "light",
+            "the noise predictor (Table 12): the paper's efficient one, or for maps DDPM's UNet",
+            source="paper, section 3.2: two bottlenecks",
         )
         feature_distance: MethodReference = option(
             {"mse": {}}, "compares denoised feature and teacher latent", source="paper, section 4.1: MSE"
@@ -117,7 +119,7 @@ class DiffKD(Method):
         """Terms `<branch>.distillation`, `.diffusion` and `.autoencoder`; tracks `<branch>.gamma`, one a sample."""
         terms: dict[str, Tensor] = {}
         tracked: dict[str, Tensor] = {}
-        for name, branch in self._each_branch():
+        for name, branch in self.each_branch():
             latents = branch(student[branch.role], teacher[branch.role], moment)
             found = {"distillation": branch.compare(latents, batch), **latents.losses}
             terms |= {f"{name}.{term}": branch.weights[term] * value for term, value in found.items()}
@@ -125,7 +127,8 @@ class DiffKD(Method):
                 tracked[f"{name}.gamma"] = latents.gamma.detach()
         return Losses(terms, tracked)
 
-    def _each_branch(self) -> list[tuple[str, Branch]]:
+    def each_branch(self) -> list[tuple[str, Branch]]:
+        """Branches by name, in the order in which they draw noise."""
         return [(name, branch) for name, branch in self.branches.items() if isinstance(branch, Branch)]
 
     @property

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
+from benchmark.errors import CannotServe
 from methods.diffkd.diffusion import Variant
+from methods.diffkd.unet import UNet
 
 
 class Bottleneck(nn.Module):
@@ -69,8 +71,18 @@ def light_predictor(channels: int, spatial: bool, variant: Variant) -> nn.Module
     return NoisePredictor(channels, nn.Sequential(*first, *second))
 
 
+def unet_predictor(channels: int, spatial: bool, variant: Variant) -> nn.Module:
+    """DDPM's UNet, the same in both variants."""
+    if not spatial:
+        raise CannotServe("the UNet predicts the noise of maps, not of vectors", "say `branches: [feature]`")
+    return UNet(channels)
+
+
 # By the option `predictor`: channels, whether tensors are maps, variant -> a `diffusion.Predictor`.
-PREDICTORS: Mapping[str, Callable[[int, bool, Variant], nn.Module]] = {"light": light_predictor}
+PREDICTORS: Mapping[str, Callable[[int, bool, Variant], nn.Module]] = {
+    "light": light_predictor,
+    "unet": unet_predictor,
+}
 
 
 class NoiseAdapter(nn.Module):

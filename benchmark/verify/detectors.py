@@ -1,0 +1,96 @@
+"""What COCO's detectors cost, against an earlier count of mmdet's own configurations. Needs the dense packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark.cost import parameters
+from benchmark.dense import stack
+from benchmark.manifest import Suite
+from benchmark.models.registry import models
+from benchmark.verify.findings import DetectorCost, Findings
+from benchmark.verify.static import names_of
+
+Say = Callable[[str], None]
+
+DATA, CLASSES = "coco2017", 80
+SIDES = (800, 1280)  # height and width that mmdet counts at
+PROPOSALS = 1000  # that a two-stage detector tests
+
+# Millions of parameters, and 10^9 multiply-adds of convolutions and linear layers with what norms add (a third of a
+# per cent), of mmdet 3.3's configurations at SIDES: fvcore's count, made apart from this one.
+COUNTED = {
+    "faster_rcnn_r50_fpn": (41.75, 206.8),
+    "faster_rcnn_r101_fpn": (60.75, 282.8),
+    "retinanet_r50_fpn": (37.97, 239.0),
+    "retinanet_r101_fpn": (56.96, 315.0),
+    "fcos_r50": (32.30, 200.4),
+    "fcos_r101": (51.29, 276.4),
+    "reppoints_r50": (36.85, 190.1),
+}
+NORMS = 0.005  # the most, as a share, that the norms in COUNTED explain
+
+
+def add_detectors(findings: Findings, suites: Iterable[Suite], say: Say) -> None:
+    """The cost of every detector that a suite names; another count than the known one is a problem."""
+    named = {name for suite in suites for cell in suite.cells if cell.setting.data == DATA for name in names_of(cell)}
+    wanted = sorted(name for name in named if name in models())
+    if not wanted:
+        return
+    if stack.missing():
+        findings.skip(f"networks of {DATA}", f"not checked: {stack.FIX}")
+        return
+    for name in wanted:
+        say(f"counting {name}")
+        cost = detector_cost(name)
+        findings.detectors.append(cost)
+        if problem := _departure(cost):
+            findings.problems.append(problem)
+
+
+def detector_cost(name: str) -> DetectorCost:
+    """Parameters and multiply-adds of one of mmdet's detectors, by shapes alone."""
+    from benchmark.models.mmdet_detectors import uninitialised
+
+    with stack.scope("detection"), torch.device("meta"), torch.no_grad():
+        network: Any = uninitialised(name, CLASSES).eval()
+        image = torch.empty(1, 3, *SIDES)
+        dense = _macs(lambda: _first_stage(network, image))
+        second = _macs(lambda: _second_stage(network)) if hasattr(network, "roi_head") else 0
+    return DetectorCost(name, "x".join(map(str, image.shape)), parameters(network), dense, second)
+
+
+def _first_stage(network: Any, image: torch.Tensor) -> None:
+    features = network.extract_feat(image)
+    (network.rpn_head if hasattr(network, "roi_head") else network.bbox_head)(features)
+
+
+def _second_stage(network: Any) -> None:
+    extractor = network.roi_head.bbox_roi_extractor
+    stages = network.roi_head.bbox_head
+    extractors, heads = (x if isinstance(x, nn.ModuleList) else [x] for x in (extractor, stages))
+    for pooled, head in zip(extractors, heads, strict=True):
+        side = pooled.roi_layers[0].output_size
+        head(torch.empty(PROPOSALS, pooled.out_channels, *side))
+
+
+def _macs(run: Callable[[], None]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops()) // 2
+
+
+def _departure(cost: DetectorCost) -> str:
+    """How a count departs from the known one, if it does."""
+    if cost.model not in COUNTED:
+        return ""
+    params, macs = COUNTED[cost.model]
+    ours = cost.params / 1e6, (cost.macs + cost.second_stage) / 1e9
+    if round(ours[0], 2) == params and macs * (1 - NORMS) <= ours[1] <= macs:
+        return ""
+    return f"{cost.model}: {ours[0]:.2f} M and {ours[1]:.1f} G are not the known {params} M and {macs} G"

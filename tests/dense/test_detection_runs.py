@@ -1,0 +1,134 @@
+"""Detection from manifest to record: what is trained and kept, and that an interruption changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detection_runs import DIFFKD, After, carry_out, runs_by_row, suite
+from small import settings_in
+
+from benchmark.dense import stack
+from benchmark.dense.feeding import seeded_globals, training_loader
+from benchmark.dense.training import DenseTraining, own_generators
+from benchmark.engine.training import Stopped
+from benchmark.records import Store
+
+AP = {"ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"}
+
+
+def built(row: str, folder: Path, rows: dict[str, Any] | None = None) -> DenseTraining:
+    """A run that is put together and not begun."""
+    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")):
+        return DenseTraining(runs_by_row(suite(folder, rows))[row], settings_in(folder))
+
+
+def one_step(training: DenseTraining) -> None:
+    """The first step, without MMEngine's Runner, so that its gradients can be looked at."""
+    from mmengine.optim import OptimWrapper
+
+    class KeepsGradients(OptimWrapper):  # type: ignore[misc]
+        def step(self, **kwargs: Any) -> None:
+            pass
+
+        def zero_grad(self, **kwargs: Any) -> None:
+            pass
+
+    model = training.model
+    model.train()
+    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")):
+        batch = next(iter(training_loader(training.data, training.order)))
+        model.train_step(batch, KeepsGradients(torch.optim.SGD(model.parameters(), 0.01)))
+
+
+def test_gradients_reach_student_and_side_networks_and_never_the_teacher(workplace: Path) -> None:
+    training = built("DiffKD", workplace)
+    teacher = training.parts.teacher
+    assert teacher is not None
+    passes: list[int] = []
+    teacher.network.backbone.register_forward_hook(lambda *call: passes.append(1))  # type: ignore[union-attr, operator]
+    before = {name: tensor.clone() for name, tensor in teacher.network.state_dict().items()}
+    one_step(training)
+    assert len(passes) == 1, "the teacher sees a batch once"
+    student = dict(training.parts.student.network.named_parameters())
+    reached = {name for name, p in student.items() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert {
+        "backbone.layer4.0.downsample.0.weight",
+        "neck.fpn_convs.0.conv.weight",
+        "bbox_head.retina_reg.weight",
+    } <= reached
+    assert not [name for name, p in student.items() if p.requires_grad and p.grad is None]
+    side = dict(training.parts.method.named_parameters())
+    assert side and not [name for name, p in side.items() if p.grad is None]
+    assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.network.state_dict().items())
+    trained = {id(p) for p in training.model.parameters()}
+    assert not trained & {id(p) for p in teacher.parameters()}
+    means = training.meter.means()
+    assert all(value == value and abs(value) < 1e6 for value in means.values())
+    assert {"task", "task.loss_cls", "diffkd.feature_0.distillation", "regressionkd.regression"} <= set(means)
+
+
+def test_a_batch_is_taken_in_parts_of_what_one_device_saw(workplace: Path) -> None:
+    whole = {"DiffKD": {"method": DIFFKD}}
+    path = suite(workplace, whole, profile={"batch": 4, "epochs": 1})
+    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")):
+        training = DenseTraining(runs_by_row(path)["DiffKD"], settings_in(workplace))
+    seen: list[int] = []
+    training.model.student.network.register_forward_pre_hook(lambda *call: None)
+    original = training.model._losses
+
+    def counted(inputs: torch.Tensor, samples: Any) -> torch.Tensor:
+        seen.append(len(inputs))
+        return original(inputs, samples)
+
+    training.model._losses = counted
+    one_step(training)
+    assert seen == [2, 2]
+    assert len(training.order) == 1
+
+
+def test_rows_of_one_repetition_start_alike_and_see_the_same_images(workplace: Path) -> None:
+    plain, diffkd = built("Student", workplace), built("DiffKD", workplace)
+    theirs = plain.parts.student.network.state_dict()
+    ours = diffkd.parts.student.network.state_dict()
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.items())
+    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")), seeded_globals(0):
+        batches = [list(training_loader(training.data, training.order)) for training in (plain, diffkd)]
+    for one, other in zip(*batches, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one["inputs"], other["inputs"], strict=True))
+
+
+def test_a_run_interrupted_at_any_step_ends_as_if_it_never_was(workplace: Path) -> None:
+    run = runs_by_row(suite(workplace))["DiffKD"]
+    whole = carry_out(run, workplace / "whole")
+    assert whole.status == "done" and set(whole.last) <= AP and "ap" in whole.last
+    assert whole.teacher is not None and "RANDOM" in whole.teacher["stand_in"]
+    assert any("backbone" in note or "teacher" in note for note in whole.effective["stand_ins"])
+    lines: list[str] = []
+    for steps in (1, 1):  # each attempt does so many steps before it is stopped; one question comes before the first
+        with pytest.raises(Stopped):
+            carry_out(run, workplace / "parts", stop=After(steps), lines=lines)
+    parts = carry_out(run, workplace / "parts", lines=lines)
+    assert parts.outcome() == whole.outcome()
+    assert [line for line in lines if "going on from step 1 of 4" in line]
+    assert [line for line in lines if "going on from step 2 of 4" in line]
+    curves = [
+        Store(workplace / place / "results", workplace / place / "runs").paths(run).curves
+        for place in ("whole", "parts")
+    ]
+    assert curves[0].read_text() == curves[1].read_text()
+    assert len(curves[0].read_text().splitlines()) == 3
+
+
+def test_the_global_generators_are_given_back(workplace: Path) -> None:
+    import random
+
+    import numpy as np
+
+    before = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr, index]
+    carry_out(runs_by_row(suite(workplace, profile={"epochs": 1, "train": 2}))["Student"], workplace)
+    after = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr, index]
+    assert torch.equal(before[0], after[0]) and before[1:] == after[1:]

@@ -1,0 +1,102 @@
+"""The suites' recipes and teachers against mmdet's own; errors that say what is missing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small import run_suite
+
+pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
+
+from detection_runs import suite
+
+from benchmark.dense import stack, weights
+from benchmark.dense.training import optim_wrapper, schedulers
+from benchmark.errors import MissingInput
+from benchmark.manifest import TeacherSpec, load, suite_path
+from benchmark.models import mmdet_detectors
+from benchmark.recipe import recipe
+
+STEPS = math.ceil(117_266 / 16)  # an epoch of train2017 without the images that show nothing
+TWICE = {
+    "faster_rcnn_r50_fpn": "coco-2x",
+    "retinanet_r50_fpn": "coco-2x-one-stage",
+    "reppoints_r50": "coco-2x-one-stage",
+    "fcos_r50": "coco-2x-fcos",
+}
+
+
+@pytest.mark.parametrize("model", TWICE)
+def test_the_2x_recipes_are_mmdets_own(model: str) -> None:
+    own = mmdet_detectors.configuration(model)
+    settings = recipe(TWICE[model]).settings
+    assert (settings.batch, settings.per_device_batch) == (16, 2)
+    assert settings.epochs == own.train_cfg.max_epochs == 24
+    ours: dict[str, Any] = optim_wrapper(own, settings, "fp32")
+    for key in ("optimizer", "clip_grad", "paramwise_cfg"):
+        assert ours.get(key) == own.optim_wrapper.get(key)
+    wanted = [dict(entry) for entry in own.param_scheduler]
+    found = schedulers(own, settings, STEPS, 24 * STEPS)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert other[key] == (pytest.approx(value, rel=1e-4) if isinstance(value, float) else value), key
+
+
+def test_the_1x_recipe_is_mmdets_own() -> None:
+    own = stack.configs("mmdet") / "retinanet" / "retinanet_r50_fpn_1x_coco.py"
+    from mmengine.config import Config
+
+    found = schedulers({}, recipe("coco-1x-one-stage").settings, STEPS, 12 * STEPS)
+    assert [entry["type"] for entry in found] == ["LinearLR", "MultiStepLR"]
+    assert found[1]["milestones"] == Config.fromfile(own).param_scheduler[1].milestones
+    assert found[1]["end"] == 12
+
+
+def test_every_published_teacher_is_in_the_model_zoo_and_carries_its_hash() -> None:
+    seen: set[str] = set()
+    for name in ("table4", "table5", "table12", "section_c5", "figure2"):
+        for cell in load(suite_path(name)).cells:
+            teacher = cell.setting.teacher
+            assert isinstance(teacher, TeacherSpec)
+            kind, _, file = teacher.weights.partition(":")
+            assert kind == "mmdet" and weights._PINNED.search(file)
+            assert teacher.published is not None
+            if file not in seen:
+                assert weights._zoo_url("mmdet", file).startswith("https://download.openmmlab.com/mmdetection/")
+            seen.add(file)
+    assert len(seen) == 6
+
+
+def test_a_file_that_is_not_the_published_one_is_refused(tmp_path: Path) -> None:
+    name = "retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth"
+    (tmp_path / name).write_bytes(b"something else")
+    with pytest.raises(MissingInput, match="is not the published file"):
+        weights.resolve(f"mmdet:{name}", tmp_path)
+
+
+def test_a_name_that_the_model_zoo_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match="model zoo has no file nothing-12345678"):
+        weights.resolve("mmdet:nothing-12345678.pth", tmp_path)
+
+
+def test_without_weights_only_a_smoke_run_goes_on(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = suite(workplace)
+    assert run_suite(path, "--profile", "mini", "--only", "Student", "--yes") == 3
+    shown = capsys.readouterr()
+    assert "COCO 2017 is not in" in shown.out + shown.err
+    assert "--profile smoke" in shown.out + shown.err
+
+
+def test_without_the_packages_the_error_says_what_to_install(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack, "find_spec", lambda name: None)
+    stack.prepare.cache_clear()
+    assert run_suite(suite(workplace), "--only", "Student") == 3
+    shown = capsys.readouterr()
+    assert "detection and segmentation need mmengine, mmcv, mmdet, mmseg, not installed here" in shown.out
+    assert "pip install '.[dense]'" in shown.out

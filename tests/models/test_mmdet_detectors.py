@@ -1,0 +1,77 @@
+"""Detectors' taps against mmdet's own forward passes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
+
+from benchmark.dense import stack
+from benchmark.engine.streams import initialising
+from benchmark.models.mmdet_detectors import needed, teach
+from benchmark.models.registry import model
+from benchmark.models.taps import Network
+
+IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def network(name: str) -> Network:
+    """In eval mode, with every role bound that a dense pass shows."""
+    with stack.scope("detection"), initialising("init", 0), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = model(name).build(5)
+    adapter = model(name).adapter(plain)
+    roles = [role for role in adapter.taps if not role.startswith("roi.")]
+    return Network(plain.eval(), adapter, roles)
+
+
+@pytest.mark.parametrize("name", ["retinanet_r50_fpn", "fcos_r50", "reppoints_r50"])
+def test_one_stage_roles_are_what_mmdet_computes(name: str) -> None:
+    taught = network(name)
+    plain: Any = taught.network
+    with torch.no_grad():
+        seen = teach(taught, IMAGES, {})
+        stages = plain.backbone(IMAGES)
+        levels = plain.neck(stages)
+        outputs = plain.bbox_head(levels)
+    for n, level in enumerate(levels):
+        torch.testing.assert_close(seen[f"fpn.{n}"], level)
+        torch.testing.assert_close(seen[f"cls_scores.{n}"], outputs[0][n])
+        if name == "retinanet_r50_fpn":
+            torch.testing.assert_close(seen[f"bbox_preds.{n}"], outputs[1][n])
+        if name == "fcos_r50":
+            torch.testing.assert_close(seen[f"bbox_preds.{n}"].exp(), outputs[1][n])
+        if name == "reppoints_r50":
+            assert seen[f"bbox_preds.{n}"].shape == (2, 18, *level.shape[2:])
+            assert seen[f"bbox_preds_init.{n}"].shape == (2, 18, *level.shape[2:])
+    torch.testing.assert_close(seen["stage4"], stages[-1])
+    torch.testing.assert_close(seen["stage2.preact"].relu(), seen["stage2"])
+    assert (seen["stage2.preact"] < 0).any()
+    assert taught.norm_of("stage2.preact") is plain.backbone.layer2[-1].bn3
+
+
+def test_a_second_stage_sees_the_proposals_it_is_given() -> None:
+    taught = network("faster_rcnn_r50_fpn")
+    plain: Any = taught.network
+    proposals = torch.tensor([[0, 4.0, 4, 40, 50], [1, 0, 0, 63, 63], [1, 10, 20, 30, 35]])
+    roles = needed(("fpn.0", "roi.cls_scores", "roi.bbox_preds"))
+    assert "roi.proposals" in roles and "roi.proposals" not in needed(("fpn.0",))
+    taught.bind(roles)
+    with torch.no_grad():
+        seen = teach(taught, IMAGES, {"roi.proposals": proposals})
+        pooled = plain.roi_head.bbox_roi_extractor(plain.extract_feat(IMAGES)[:4], proposals)
+        scores, boxes = plain.roi_head.bbox_head(pooled)
+    torch.testing.assert_close(seen["roi.proposals"], proposals)
+    torch.testing.assert_close(seen["roi.cls_scores"], scores)
+    torch.testing.assert_close(seen["roi.bbox_preds"], boxes)
+    assert scores.shape == (3, 6)
+
+
+def test_levels_are_all_of_the_neck_and_the_pooled_one_is_the_last() -> None:
+    adapter = network("faster_rcnn_r50_fpn").adapter
+    assert [role for role in adapter.taps if role.startswith("fpn.")] == [f"fpn.{n}" for n in range(5)]
+    assert adapter.taps["cls_scores.0"].module == "rpn_head"
