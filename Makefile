@@ -4,10 +4,12 @@
 #   VENV=/somewhere/venv    another place for the virtual environment
 #   TORCH_INDEX=URL         another wheel index for torch and torchvision, for CPU-only wheels say
 #   CONSTRAINTS=            newest versions instead of those in constraints.txt
+#   EXTRAS=dev              without what detection and segmentation need
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 CONSTRAINTS ?= constraints.txt
+EXTRAS ?= dev,dense
 SUITES ?= suites/smoke.yaml
 
 BIN = $(VENV)/bin
@@ -34,7 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13: make PYTHON=python3.12"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/pip install $(PIN) --index-url $(TORCH_INDEX) torch torchvision)
-	$(BIN)/pip install $(PIN) -e '.[dev]'
+	$(BIN)/pip install $(PIN) -e '.[$(EXTRAS)]'
 	touch $@
 
 clean:

@@ -111,6 +111,9 @@ def _judging(commands: Commands[argparse.ArgumentParser]) -> None:
     bench = commands.add_parser("bench", help="step time and memory of every method beside the plain student's")
     bench.add_argument("methods", nargs="*", metavar="METHOD", help="names (default: all that can serve the pair)")
     bench.add_argument(
+        "--predictors", action="store_true", help="instead DiffKD's noise predictors of Table 12, against each other"
+    )
+    bench.add_argument(
         "--pair", default="resnet56-resnet20", metavar="TEACHER-STUDENT", help="CIFAR networks (resnet56-resnet20)"
     )
     bench.add_argument("--batch", type=_positive, default=64, help="images a step (64, as recipe A1)")

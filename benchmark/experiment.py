@@ -51,6 +51,7 @@ class Experiment:
     recipe_name: str = ""  # a label; the settings themselves are in the identity
     teacher: Experiment | TeacherSpec | None = None
     student_weights: str | None = None
+    inherit: bool = False  # a dense student's neck and heads start as its teacher's, where their shapes agree
     profile: ProfileName = "paper"
     precision: str = "fp32"
 
@@ -69,6 +70,8 @@ class Experiment:
             form["precision"] = self.precision
         if self.student_weights:
             form["student_weights"] = self.student_weights
+        if self.inherit:
+            form["inherit"] = True
         if isinstance(self.teacher, Experiment):
             form["teacher"] = {"experiment": self.teacher.identity}
         elif self.teacher is not None:
@@ -111,6 +114,7 @@ class Experiment:
             "data": self.data.canonical(),
             "student": self.student,
             "student_weights": self.student_weights,
+            **({"inherit": True} if self.inherit else {}),
             "teacher": teacher,
             "method": self.method.resolved(),
             "recipe": {"name": self.recipe_name, **self.recipe.effective()} if self.recipe else None,
@@ -168,6 +172,7 @@ def experiment_of(
         method,
         teacher=teacher if method.needs_teacher else None,
         student_weights=setting.student_weights,
+        inherit=bool(setting.inherit) and method.needs_teacher,
     )
 
 

@@ -52,6 +52,7 @@ class Setting(_Strict):
     student: str | None = None
     student_weights: str | None = Field(None, description="what the student starts from; fresh weights unless given")
     teacher: str | TeacherSpec | None = Field(None, description="a model trained by the plan, or given weights")
+    inherit: bool | None = Field(None, description="whether a detector's neck and heads start as its teacher's (FGD)")
     subject: Literal["student", "teacher"] | None = Field(None, description="whose number the cell is")
     method: str | list[Any] | dict[str, Any] | None = None
     options: dict[str, dict[str, Any]] | None = Field(None, description="by method, for all rows that use it")

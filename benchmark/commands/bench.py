@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from benchmark.commands.run import pick_device
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure, print, and write bench.json, bench.md and bench.svg; the exit code."""
+    if arguments.predictors:
+        return _predictors(arguments)
     import torch
 
     from benchmark.bench import parse_pair, published_gains, run
@@ -28,10 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     settings = Settings(device=pick_device(arguments.device), say=lambda text: None)
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    bench = run(names, arguments.pair, arguments.batch, arguments.rounds, settings, say)
+    bench = run(names, arguments.pair, arguments.batch, arguments.rounds, settings, _say)
     gains = published_gains(lint(Findings()), arguments.pair)  # a manifest with a mistake costs its own gains only
     bench.costs = [
         replace(cost, gain=gains[cost.method][0], gain_source=gains[cost.method][1]) if cost.method in gains else cost
@@ -44,3 +43,26 @@ def main(arguments: argparse.Namespace) -> int:
     print(written["json"] if arguments.json else written["md"])
     print(f"written to {arguments.output}/bench.json, .md{', .svg' if written['svg'] else ''}", file=sys.stderr)
     return 0
+
+
+def _predictors(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from benchmark import predictors
+    from benchmark.files import write_text
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = pick_device(arguments.device)
+    costs = predictors.measured(predictors.BATCH, arguments.rounds, device, _say)
+    told = predictors.markdown(costs, predictors.BATCH, arguments.rounds, device)
+    data = json.dumps([asdict(found) for found in costs], indent=1) + "\n"
+    for suffix, content in (("json", data), ("md", told)):
+        write_text(arguments.output / f"predictors.{suffix}", content)
+    print(data if arguments.json else told)
+    print(f"written to {arguments.output}/predictors.json, .md", file=sys.stderr)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

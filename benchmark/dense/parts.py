@@ -65,6 +65,8 @@ def assembled(run: Run, task: DenseTask, data: DenseData, settings: Settings) ->
     if experiment.teacher is None:
         return Parts(Network(plain, entry.adapter(plain), ()), method, None, notes=notes)
     taught, facts = loaded_teacher(experiment, data.classes, settings, notes)
+    if experiment.inherit:
+        weights.inherit(plain, taught)
     teacher = Network(taught, model(experiment.teacher_name).adapter(taught), ())
     student_taps = entry.adapter(plain).taps
     teacher.bind(resolve_roles(method.taps, teacher.adapter.taps))

@@ -57,7 +57,8 @@ def looked(run: Run, settings: Settings, images: int) -> tuple[list[Looked], lis
         networks = [network for network in (parts.student, parts.teacher) if network is not None]
         for network in networks:
             network.bind((LEVEL,))
-            network.to(settings.device).eval()
+            plain: Any = network.network
+            plain.to(settings.device).eval()  # MMEngine's own `to`, which also tells where images have to go
         parts.method.to(settings.device).eval()
         noise = generator("method-noise", run.repetition, run.experiment.identity, device=torch.device(settings.device))
         with torch.no_grad():

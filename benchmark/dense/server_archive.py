@@ -1,81 +1,76 @@
-"""The archive that the server of Cityscapes scores: its test labels are not public, so nobody else can."""
+"""What the Cityscapes server scores: a student's predictions for the test images, whose labels are not public."""
 
 from __future__ import annotations
 
-import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor
 
 from benchmark.data import cityscapes
-from benchmark.data.cityscapes import IMAGE, CityscapesFolder
-from benchmark.dense import stack
-from benchmark.errors import MissingInput
-from benchmark.files import storage, write_atomically
-from benchmark.tasks.segmentation import dataset
+from benchmark.dense import weights
+from benchmark.files import write_atomically
+from benchmark.tasks.segmentation import dataset, segmentor
 
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip's dates: the same predictions give the same bytes
 _LABEL_IDS = np.array(cityscapes.LABEL_IDS, np.uint8)
 
 
-def write_archive(
-    network: nn.Module,
-    folder: CityscapesFolder,
-    path: Path,
-    device: torch.device,
-    split: str = "test",
+def write_server_archive(
+    model: str,
+    student: Path,
+    archive: Path,
+    data_dir: Path | None = None,
+    device: str = "cpu",
     whole: bool = True,
-) -> int:
-    """Write a zip of one PNG a frame, under the frame's own name, of its size, with label ids as pixels.
+    say: Callable[[str], None] = print,
+) -> Path:
+    """A zip of one PNG an image, with the archives' own label numbers, named as the image.
 
     Args:
-        network: `benchmark.tasks.segmentation.segmentor`, which answers whole or by sliding as it is set up.
-        folder: has `leftImg8bit/SPLIT`.
-        path: of the archive, replaced if it is there.
-        device: where the network runs.
-        split: whose frames; the server scores `test`.
-        whole: refuse a split that is not complete, as the server does.
-
-    Returns:
-        The number of frames.
+        model: name of the segmentation network.
+        student: file of its weights, as a run leaves it.
+        archive: becomes the zip; an older one is replaced once this one is complete.
+        data_dir: where Cityscapes lies, as for `run`.
+        device: that predicts.
+        whole: refuse a folder that has not all 1,525 test images.
+        say: gets lines on progress.
 
     Raises:
-        MissingInput: frames are not there.
+        MissingInput: the test images or the weights are not there, or do not fit.
     """
-    if not (frames := folder.names(split)):
-        raise MissingInput(f"{folder.images(split)} holds no images *{IMAGE}", cityscapes.FIX.format(folder.root))
+    folder = cityscapes.require(data_dir, ("test",))
+    names = folder.names("test")
     if whole:
-        cityscapes.check_whole(split, len(frames))
-    written = 0
+        cityscapes.check_whole("test", len(names))
+    network = segmentor(model, len(cityscapes.LABEL_IDS))
+    weights.load_whole(network, student)
+    network.to(device).eval()
+    images = dataset(folder, "test", labelled=False)
 
-    def write(file: Any) -> None:
-        nonlocal written
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNG files are compressed already
-            for name, train_ids in _predictions(network, folder, split, device):
-                picture = io.BytesIO()
-                Image.fromarray(_LABEL_IDS[train_ids]).save(picture, "png")
-                archive.writestr(name, picture.getvalue())
-                written += 1
-
-    with storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, write)
-    return written
+    write_atomically(archive, lambda file: _predict(network, images, file, say))
+    return archive
 
 
-def _predictions(
-    network: nn.Module, folder: CityscapesFolder, split: str, device: torch.device
-) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Names of frames and their train ids H,W."""
-    segmentor: Any = network.to(device).eval()
-    with stack.scope("segmentation"), torch.no_grad():
-        frames = dataset(folder, split, labelled=False)
-        for item in (frames[position] for position in range(len(frames))):
-            answer = segmentor.test_step({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]})[0]
-            yield Path(item["data_samples"].img_path).name, answer.pred_sem_seg.data[0].cpu().numpy()
+def _predict(network: Any, images: Any, file: BinaryIO, say: Callable[[str], None]) -> None:
+    with zipfile.ZipFile(file, "w") as zipped:
+        for number in range(len(images)):
+            item = images[number]
+            with torch.no_grad():
+                sample = network.test_step({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]})[0]
+            zipped.writestr(zipfile.ZipInfo(Path(sample.img_path).name, _EARLIEST), _png(sample.pred_sem_seg.data))
+            if (number + 1) % 100 == 0 or number + 1 == len(images):
+                say(f"{number + 1} of {len(images)} images")
+
+
+def _png(classes: Tensor) -> bytes:
+    """Positions of classes 1,H,W as a picture of label numbers."""
+    content = BytesIO()
+    Image.fromarray(_LABEL_IDS[classes.squeeze(0).cpu().numpy()]).save(content, "PNG")
+    return content.getvalue()

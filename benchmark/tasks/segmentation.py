@@ -102,23 +102,24 @@ TASK = Segmentation()
 
 def segmentor(network: str | nn.Module, classes: int, test_cfg: dict[str, Any] | None = None) -> CirkdSegmentor:
     """A network of CIRKD's, by name or as it is, as a model of mmseg; `test_cfg` says how it is tested."""
-    stack.prepare()
-    from benchmark.dense.segmentor import CirkdSegmentor
+    with stack.scope("segmentation"):
+        from benchmark.dense.segmentor import CirkdSegmentor
 
-    return CirkdSegmentor(network, classes, test_cfg)
+        return CirkdSegmentor(network, classes, test_cfg)
 
 
 def dataset(folder: CityscapesFolder, split: str, augmentation: Sequence[Any] = (), labelled: bool = True) -> Any:
     """A split as mmseg's data set: whole images, through an augmentation where there is one, with labels by class."""
-    from mmseg.datasets import CityscapesDataset
-
     load = [{"type": "LoadAnnotations"}, to_train_ids] if labelled else []
-    return CityscapesDataset(
-        seg_map_suffix=cityscapes.LABELS,
-        data_prefix={"img_path": str(folder.images(split)), "seg_map_path": str(folder.labels(split))},
-        pipeline=[{"type": "LoadImageFromFile"}, *load, *augmentation, {"type": "PackSegInputs"}],
-        test_mode=not augmentation,
-    )
+    with stack.scope("segmentation"):
+        from mmseg.datasets import CityscapesDataset
+
+        return CityscapesDataset(
+            seg_map_suffix=cityscapes.LABELS,
+            data_prefix={"img_path": str(folder.images(split)), "seg_map_path": str(folder.labels(split))},
+            pipeline=[{"type": "LoadImageFromFile"}, *load, *augmentation, {"type": "PackSegInputs"}],
+            test_mode=not augmentation,
+        )
 
 
 def to_train_ids(results: dict[str, Any]) -> dict[str, Any]:

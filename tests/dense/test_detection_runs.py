@@ -62,6 +62,7 @@ def test_gradients_reach_student_and_side_networks_and_never_the_teacher(workpla
     assert not [name for name, p in student.items() if p.requires_grad and p.grad is None]
     side = dict(training.parts.method.named_parameters())
     assert side and not [name for name, p in side.items() if p.grad is None]
+    assert all(p.grad.isfinite().all() for p in training.model.parameters() if p.grad is not None)
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.network.state_dict().items())
     trained = {id(p) for p in training.model.parameters()}
@@ -69,6 +70,19 @@ def test_gradients_reach_student_and_side_networks_and_never_the_teacher(workpla
     means = training.meter.means()
     assert all(value == value and abs(value) < 1e6 for value in means.values())
     assert {"task", "task.loss_cls", "diffkd.feature_0.distillation", "regressionkd.regression"} <= set(means)
+
+
+def test_an_inheriting_student_starts_with_its_teachers_neck_and_heads(workplace: Path) -> None:
+    rows = {"Inherits": {"method": DIFFKD, "inherit": True}}
+    training = built("Inherits", workplace, rows)
+    assert training.parts.teacher is not None
+    taught = training.parts.teacher.network.state_dict()
+    student = training.parts.student.network.state_dict()
+    same = {name for name, tensor in student.items() if torch.equal(tensor, taught[name])}
+    assert {"neck.fpn_convs.0.conv.weight", "bbox_head.retina_cls.weight"} <= same
+    assert "backbone.layer2.0.conv1.weight" not in same
+    experiment = training.run_id.experiment
+    assert experiment.canonical()["inherit"] and experiment.describe()["inherit"]
 
 
 def test_a_batch_is_taken_in_parts_of_what_one_device_saw(workplace: Path) -> None:
