@@ -25,9 +25,11 @@ LARGE = {"cpu": 1, "cuda": 5}  # times that rate for images of 128 and more: a R
 SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # launching kernels is what a small network waits for on a GPU
 SIZES = {"imagenet": (1_281_167, 50_000), "imagenet100": (126_689, 5_000)}  # training and test images
 CIFAR100_SIZES = (50_000, 10_000)  # also of what stands in, where a profile names no size
-# Dense tasks: a ResNet-50 RetinaNet's multiply-adds at 800 x 1280 for every network, COCO's sizes, large convolutions.
-DENSE_MACS, DENSE_SHORT = 240e9, 800
-DENSE_TRAINING, DENSE_TEST = 117_266, 5_000
+# Dense tasks, for every network and its teacher: multiply-adds of a ResNet-50 RetinaNet at 800 x 1280 and of a
+# ResNet-18 DeepLabV3 at 512 x 1024 (a frame of Cityscapes is four such crops), and the sizes of the sets.
+DENSE_MACS = {"detection": 240e9, "segmentation": 140e9}
+DENSE_IMAGES = {"detection": (117_266, 5_000), "segmentation": (2_975, 4 * 500)}
+DENSE_SHORT, DENSE_CROP = 800, 512 * 1024
 SIDE_NETWORKS = 1.5  # a method's own share of the work, as a factor, where it has side networks
 
 
@@ -125,11 +127,15 @@ def _training_seconds(experiment: Experiment, device: str) -> float:
 
 
 def _dense_seconds(experiment: Experiment, recipe: Recipe, device: str) -> float:
+    training, tested = DENSE_IMAGES[experiment.task]
     share = (max(recipe.short_sides or (DENSE_SHORT,)) / DENSE_SHORT) ** 2
-    images = experiment.data.train or DENSE_TRAINING
-    seen = recipe.iterations * recipe.batch if recipe.iterations else recipe.epochs * images
+    if recipe.crop:
+        share = recipe.crop[0] * recipe.crop[1] / DENSE_CROP
+    seen = (
+        recipe.iterations * recipe.batch if recipe.iterations else recipe.epochs * (experiment.data.train or training)
+    )
     passes = 3.0 if experiment.teacher is None else SIDE_NETWORKS * 4
-    work = (seen * passes + recipe.epochs * (experiment.data.test or DENSE_TEST)) * DENSE_MACS * share
+    work = (seen * passes + recipe.epochs * (experiment.data.test or tested)) * DENSE_MACS[experiment.task] * share
     return work / _rate(device, DENSE_SHORT)
 
 

@@ -57,7 +57,7 @@ class Recipe(BaseModel):
     def scaled_to(self, epochs: int) -> Recipe:
         """The same recipe over another number of epochs, its milestones and warm-up moved in proportion.
 
-        A length in steps is given up: it belongs to the whole training set.
+        Length and evaluations in steps are given up: they belong to the whole training set.
         """
         ratio = epochs / self.epochs
         milestones = tuple(dict.fromkeys(round(milestone * ratio) for milestone in self.milestones))
@@ -65,6 +65,7 @@ class Recipe(BaseModel):
             update={
                 "epochs": epochs,
                 "iterations": None,
+                "evaluate_steps": None,
                 "milestones": tuple(m for m in milestones if 0 < m < epochs),
                 "warmup_epochs": self.warmup_epochs * ratio,
                 "decay_epochs": self.decay_epochs * ratio if self.decay_epochs else None,

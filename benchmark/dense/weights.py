@@ -24,7 +24,7 @@ def resolve(reference: str, folder: Path) -> Path:
     """The file that a reference names, fetched into `folder` where it is not there yet.
 
     `mmdet:FILE` and `mmseg:FILE` are checkpoints of their model zoos, `torchvision:NAME` weights of torchvision,
-    `open-mmlab://NAME` backbones of OpenMMLab; all else is a path.
+    `open-mmlab://NAME` backbones of OpenMMLab; all else is a path, which may be one below `folder`.
 
     Raises:
         MissingInput: it is nowhere, or it is not the published file.
@@ -43,10 +43,12 @@ def resolve(reference: str, folder: Path) -> Path:
 
         url = get_external_models()[name.removeprefix("//")]
         return _fetched(url, folder, url.rsplit("/", 1)[-1])
-    path = Path(reference).expanduser()
-    if not path.is_file():
-        raise MissingInput(f"no weights at {reference}", "put the file there, or change `weights` in the suite")
-    return path
+    for path in (Path(reference).expanduser(), folder / reference):
+        if path.is_file():
+            return path
+    raise MissingInput(
+        f"no weights at {reference}, nor in {folder}", f"put the file into {folder}, or change `weights` in the suite"
+    )
 
 
 def _zoo_url(package: str, file: str) -> str:

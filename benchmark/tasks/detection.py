@@ -123,7 +123,8 @@ def _data(folder: CocoFolder, experiment: Experiment) -> DenseData:
     data = experiment.data
     tested = subset(len(test), data.test, data.subset_seed, "test")
     images = [test.get_data_info(position)["img_id"] for position in tested]
-    test = test.get_subset(tested) if data.test else test
+    if data.test:
+        test.get_subset_(tested)  # in place: copies of MMEngine's sets share one memo, and can hold parts of each other
     positions = subset(len(train), data.train, data.subset_seed, "train")
     evaluator = Evaluator([_metric(folder, images, test.metainfo)])
     return DenseData(

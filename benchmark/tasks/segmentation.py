@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SCALES = tuple((5 + tenths) / 10 for tenths in range(16))  # CIRKD, dataset/cityscapes.py: 0.5 to 2.0
 CROP = (512, 1024)  # where a recipe says nothing: CIRKD
 EVALUATE_STEPS = 800  # where a recipe says nothing: CIRKD, train_kd.py
+EVALUATIONS = 10  # of a training that a profile shortens
 
 _UNSUPPORTED = (
     *("ema", "dropout", "drop_path", "randaugment", "random_erasing", "color_jitter", "mixup", "cutmix"),
@@ -89,9 +90,11 @@ class Segmentation:
         return {"miou": float(found["mIoU"]), "pixel_accuracy": float(found["aAcc"])}
 
     def evaluate_every(self, experiment: Experiment, steps_an_epoch: int) -> int:
-        """As often as the recipe's source, which takes the best of them."""
+        """As often as the recipe's source, which takes the best of them; a few times in a shortened training."""
         recipe = experiment.recipe
-        return (recipe.evaluate_steps if recipe else None) or EVALUATE_STEPS
+        assert recipe is not None
+        habit = EVALUATE_STEPS if recipe.iterations else max(1, recipe.epochs * steps_an_epoch // EVALUATIONS)
+        return recipe.evaluate_steps or habit
 
 
 TASK = Segmentation()
@@ -148,13 +151,15 @@ def _data(folder: CityscapesFolder, experiment: Experiment, note: str) -> DenseD
             cityscapes.check_whole(split, len(found))
     positions = subset(len(train), data.train, data.subset_seed, "train")
     tested = subset(len(test), data.test, data.subset_seed, "test")
+    if data.test:
+        test.get_subset_(tested)  # in place: copies of MMEngine's sets share one memo, and can hold parts of each other
     names = {split: folder.names(split) for split in ("train", "val")}
     used = {"train": [names["train"][p] for p in positions], "val": [names["val"][p] for p in tested]}
     metric = IoUMetric(iou_metrics=["mIoU"])
     metric.dataset_meta = test.metainfo
     return DenseData(
         train=train,
-        test=test.get_subset(tested) if data.test else test,
+        test=test,
         evaluator=Evaluator([metric]),
         classes=len(train.metainfo["classes"]),
         identity={"name": data.name} | folder.identity(used),

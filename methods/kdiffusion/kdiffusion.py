@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.models.taps import Tap, untap
-from methods.base import STAGES, AddedRole, Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import LOGITS, STAGES, AddedRole, Batch, Losses, Method, Moment, Outputs, Pair
 from methods.kdiffusion.branches import Average, Branches
 from methods.kdiffusion.process import reverse_loss, reverse_steps
 from methods.kdiffusion.structure import Calls, Site
