@@ -87,3 +87,15 @@ def test_what_does_not_fit_is_refused() -> None:
         terms(maps(False, 0), maps(False, 1), tokens=((1.0, 2.0),))
     with pytest.raises(CannotServe, match="in the student and"):
         MasKD().build(pair_of({"seg_logits": (3, 8, 8)}, {"seg_logits": (3, 4, 4)}))
+
+
+def test_masks_that_hold_nothing_overlap_in_nothing() -> None:
+    """As of scores far from zero, which sigmoids of short floats turn to zero."""
+    tokens = torch.full((3, 4), -1e3, requires_grad=True)
+    masks = torch.einsum("kc,bchw->bkhw", tokens, torch.ones(1, 4, 2, 2)).sigmoid()
+    assert float(masks.detach().sum()) == 0
+    dice = overlap(masks)
+    dice.backward()
+    assert float(dice.detach()) == 0
+    assert tokens.grad is not None
+    assert bool(tokens.grad.isfinite().all())
