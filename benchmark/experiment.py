@@ -228,7 +228,10 @@ def profiled(settings: Recipe, profile: Profile) -> Recipe:
     if not profile.batch:
         return changed
     whole, part = settings.batch, settings.per_device_batch
-    shrunk = max(1, profile.batch * part // whole) if part else None
+    if part and settings.augmentation == "detection":  # a device's two images of one shape: fewer cannot be shared out
+        shrunk: int | None = min(part, profile.batch)
+    else:
+        shrunk = max(1, profile.batch * part // whole) if part else None
     return changed.model_copy(update={"batch": profile.batch, "per_device_batch": shrunk})
 
 
