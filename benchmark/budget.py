@@ -101,7 +101,10 @@ def _spender(runs: Sequence[Run], device: str, measured: Measured | None) -> Cal
 @cache
 def _weight_bytes(name: str, classes: int = 100) -> int:
     try:
-        with torch.device("meta"):
+        try:
+            with torch.device("meta"):
+                network = model(name).build(classes)
+        except NotImplementedError:  # RegNets compute their widths with tensors
             network = model(name).build(classes)
     except (ImportError, BenchmarkError):  # a network of a package that is not installed here
         return DETECTOR_BYTES

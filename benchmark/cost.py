@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.errors import UsageError, nearest
 from benchmark.models.registry import model
-from benchmark.models.taps import Network
+from benchmark.models.taps import Network, resolve_roles
 from methods.base import Batch, Method, Moment, Pair
 
 Shape = tuple[int, ...]
@@ -200,7 +200,13 @@ def pair_on_meta(student: str, teacher: str, data: str) -> Pair:
 
 
 def build_on_meta(method: Method, pair: Pair) -> Method:
-    """The method with its side networks for a pair of networks on the meta device."""
+    """The method with its side networks for a pair of networks on the meta device.
+
+    Raises:
+        CannotServe: a network lacks what the method must see, or the method says why not.
+    """
+    for shapes in (pair.student_shapes, pair.teacher_shapes):
+        resolve_roles(method.taps, shapes)
     with torch.device("meta"):
         method.build(pair)
     return method

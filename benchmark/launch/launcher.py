@@ -117,7 +117,7 @@ class Submitting:
             executor.update_parameters(
                 timeout_min=LOCAL_MINUTES, tasks_per_node=job.ranks, stderr_to_stdout=True, **gpus
             )
-            with _own_process_group():
+            with _own_process_group(), _detached_output():
                 self._submit(executor, [job])
         return self.submission
 
@@ -225,6 +225,24 @@ def _own_process_group() -> Iterator[None]:
     finally:
         if changed:
             os.setpgid(0, before)
+
+
+@contextlib.contextmanager
+def _detached_output() -> Iterator[None]:
+    """Processes started here do not hold this one's output open: whoever reads it from a pipe would wait for them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        for number, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)
 
 
 def devices_of(device: str, at_most: int | None) -> list[int]:

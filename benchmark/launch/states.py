@@ -83,7 +83,7 @@ class States:
             return State("queued", f"job {given.job}: {given.queued.why or 'runs, and will come to it'}")
         if paths.failure.exists():
             log = f", {given.log}" if given is not None and _failed_since(given, paths) else ""
-            return State("failed", f"{_last_line(paths.failure)} ({paths.failure}{log})")
+            return State("failed", f"{_why(paths.failure)} ({paths.failure}{log})")
         stopped = any(
             paths.work.glob(f"*{paths.checkpoint.name}")
         )  # the last, the one before, or one being put in place
@@ -100,6 +100,12 @@ def _end_of(given: Given) -> str:
     """The last thing known of a job that has ended."""
     killed = given.place.killed(given.job)
     return _last_line(killed) or _last_line(given.place.log(given.job)) or "nothing is known of it"
+
+
+def _why(failure: Path) -> str:
+    """Of an error of this project's own the message, which comes before its fix; of a traceback the last line."""
+    text = failure.read_text(errors="replace").strip()
+    return _last_line(failure) if text.startswith("Traceback") else text.partition("\n")[0]
 
 
 def _last_line(path: Path) -> str:

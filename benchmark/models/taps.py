@@ -43,7 +43,8 @@ def resolve_roles(asked: Iterable[str], available: Iterable[str]) -> tuple[str, 
     names = tuple(available)
     found: list[str] = []
     for pattern in asked:
-        matched = [name for name in names if fnmatchcase(name, pattern)]
+        # A plain name is not matched: compiled steps come by here, and fnmatch's cache cannot be compiled.
+        matched = [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
         if not matched:
             raise CannotServe(f"the network has no tap {pattern!r}; {nearest(pattern, names)}")
         found += [name for name in matched if name not in found]
