@@ -236,10 +236,13 @@ def method_cost(method: Method, pair: Pair, batch: int) -> MethodCost:
         )
         for tensor in student.values():
             tensor.requires_grad_()
-        labels = torch.empty(batch, dtype=torch.int64)
+        indices = torch.empty(batch, dtype=torch.int64)
+        labels = indices
+        if pair.task == "segmentation":  # a class for each place of an image
+            labels = torch.empty((batch, *input_of("cityscapes").counted[1:]), dtype=torch.int64)
         moment = Moment(torch.zeros(()), torch.zeros(()), torch.Generator(), step=torch.zeros(()))
         with FlopCounterMode(display=False) as counter:
-            losses = method.losses(student, teacher, Batch(torch.empty(batch), labels, labels), moment)
+            losses = method.losses(student, teacher, Batch(torch.empty(batch), labels, indices), moment)
             forward = int(counter.get_total_flops())
             if losses.terms:
                 sum(losses.terms.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
