@@ -336,10 +336,12 @@ def _pack(text: str) -> int | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = parser().parse_args(arguments)
-    # Read when torch is loaded. Threads that spin while they wait train a small network ten times slower as soon as
-    # another process wants one of the cores; threads that sleep cost it a quarter of its speed on an idle machine
-    # (ResNet-8, 2 cores). The arithmetic is the same; OMP_WAIT_POLICY=ACTIVE in the environment wins.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read when torch is loaded: how long GNU's OpenMP threads spin before they sleep. Its default, about a millisecond,
+    # trains a small network up to ten times slower as soon as another process wants one of the cores; sleeping at once
+    # costs a step a third of its speed on an idle machine; this costs neither (docs/performance.md). The arithmetic is
+    # the same, and what the environment says wins.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from benchmark.errors import BenchmarkError
 
     try:

@@ -172,7 +172,8 @@ class Submitting:
 
     def _python(self) -> str:
         """The snapshot's code, in this interpreter."""
-        environment = self.snapshot.environment() | {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+        waiting = {name: os.environ[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if name in os.environ}
+        environment = self.snapshot.environment() | waiting
         return shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable])
 
     def _slurm_parameters(self, array: Array, dependency: str | None) -> dict[str, Any]:
