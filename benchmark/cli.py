@@ -333,15 +333,21 @@ def _pack(text: str) -> int | None:
     return int(text)
 
 
+def wait_briefly() -> None:
+    """Say, before torch is loaded, how long GNU's OpenMP threads spin before they sleep.
+
+    Its default, about a millisecond, trains a small network up to ten times slower as soon as another process wants one
+    of the cores; sleeping at once costs a step a third of its speed on an idle machine; this costs neither
+    (docs/performance.md). The arithmetic is the same, and what the environment says wins.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = parser().parse_args(arguments)
-    # Read when torch is loaded: how long GNU's OpenMP threads spin before they sleep. Its default, about a millisecond,
-    # trains a small network up to ten times slower as soon as another process wants one of the cores; sleeping at once
-    # costs a step a third of its speed on an idle machine; this costs neither (docs/performance.md). The arithmetic is
-    # the same, and what the environment says wins.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    wait_briefly()
     from benchmark.errors import BenchmarkError
 
     try:

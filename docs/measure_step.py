@@ -16,13 +16,16 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from benchmark.cli import wait_briefly  # noqa: E402
+
+wait_briefly()  # as the command line does, before torch is loaded
+
+import torch  # noqa: E402
 from reference.eager_step import EagerStep, loader  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from benchmark.engine.training import Settings, Training  # noqa: E402
 from benchmark.experiment import Run  # noqa: E402
