@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import resource
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,19 +16,9 @@ import torch
 from benchmark.dense import stack
 from benchmark.engine import checkpoint, precision
 from benchmark.engine.meter import Meter
+from benchmark.engine.outcome import Curves, asked_and_found, record_of, rounded
 from benchmark.engine.streams import generator
-from benchmark.engine.training import (
-    CHECK_EVERY,
-    HISTOGRAMS,
-    Progress,
-    Settings,
-    Stopped,
-    _asked,
-    _circumstances,
-    _lines,
-    _part,
-    _rounded,
-)
+from benchmark.engine.training import CHECK_EVERY, HISTOGRAMS, Progress, Settings, Stopped
 from benchmark.errors import BenchmarkError, Diverged
 from benchmark.experiment import Run
 from benchmark.files import sweep_partials, write_atomically
@@ -98,9 +86,7 @@ class DenseTraining:
         ).to(self.device)
         if self.parts.teacher is not None:
             self.parts.teacher.to(self.device)
-        self.rows: list[dict[str, float]] = []
-        self.best: dict[str, float] = {}
-        self.best_row: int | None = None
+        self.curves = Curves()
         self.seconds = self.training_seconds = 0.0
         self.teacher_metrics: dict[str, float] = {}
         self._since = self._saved = time.monotonic()
@@ -181,7 +167,7 @@ class DenseTraining:
         own = state["benchmark"]
         self.moment.generator.set_state(own["generator"])
         self.meter.load(own["meter"])
-        self.rows, self.best, self.best_row = own["rows"], own["best"], own["best_row"]
+        self.curves = Curves(own["rows"], own["best"], own["best_row"])
         self.seconds, self.training_seconds = own["seconds"], own["training_seconds"]
         step: int = state["meta"]["iter"]
         self.model.step = step
@@ -217,13 +203,10 @@ class DenseTraining:
             raise Diverged(f"test {broken[0]} is not a finite number after step {step}")
         row = {"epoch": round(step / len(self.order), 4), "step": float(step)}
         row |= {f"train.{name}": value for name, value in self.meter.means().items()}
-        if len(self.rows) % max(1, self.steps // self.every // HISTOGRAMS) == 0:
+        if len(self.curves.rows) % max(1, self.steps // self.every // HISTOGRAMS) == 0:
             row |= {f"train.{name}": value for name, value in self.meter.histograms().items()}
-        self.rows.append(row | {f"test.{name}": value for name, value in metrics.items()})
+        self.curves.add(row, metrics, self.task.main_metric)
         self.meter = self.model.meter = Meter(self.device)
-        main = self.task.main_metric
-        if not self.best or metrics.get(main, -math.inf) > self.best.get(main, -math.inf):
-            self.best, self.best_row = metrics, len(self.rows)
 
     def _check_finite(self) -> None:
         broken = self.meter.first_broken()
@@ -233,7 +216,6 @@ class DenseTraining:
     def _report(self, step: int) -> None:
         self._tick()
         left = (self.steps - step) * self.training_seconds / max(1, step)
-        latest = _part((self.rows or [{}])[-1], "test.")
         images = self._images(step)
         self.settings.progress(
             Progress(
@@ -244,7 +226,7 @@ class DenseTraining:
                 steps=len(self.order),
                 seconds_left=left,
                 images_per_second=images / self.training_seconds if self.training_seconds else 0.0,
-                metrics=latest,
+                metrics=self.curves.last("test."),
             )
         )
 
@@ -271,9 +253,9 @@ class DenseTraining:
                 "repetition": self.run_id.repetition,
                 "generator": self.moment.generator.get_state(),
                 "meter": self.meter.state(),
-                "rows": self.rows,
-                "best": self.best,
-                "best_row": self.best_row,
+                "rows": self.curves.rows,
+                "best": self.curves.best,
+                "best_row": self.curves.best_row,
                 "seconds": self.seconds,
                 "training_seconds": self.training_seconds,
             },
@@ -289,33 +271,29 @@ class DenseTraining:
             if side := {name: tensor.detach().cpu() for name, tensor in self.parts.method.state_dict().items()}:
                 write_atomically(self.paths.side_networks, lambda file: torch.save(side, file))
         self._tick()
-        last = self.rows[-1] if self.rows else {}
-        record = Record(
+        images = self._images(self.model.step)
+        record = record_of(
+            self.run_id,
+            self.settings,
+            self.curves,
             status=status,
             reason=reason,
-            last=_rounded(_part(last, "test.")),
-            best=_rounded(self.best),
-            best_epoch=self.best_row,
-            tracked=_rounded({k: v for k, v in _part(last, "train.").items() if ".bin" not in k}),
-            weights_sha256=checkpoint.tensors_sha256(weights) if status == "done" else None,
+            weights=weights,
+            attempts=self.paths.attempts,
             data=dict(self.data.identity),
             teacher=self._teacher_facts(),
-            asked=_asked(self.run_id, self.settings),
             effective=self._effective(),
             seconds=round(self.seconds, 2),
-            images_per_second=round(self._images(self.model.step) / self.training_seconds, 2),
-            peak_memory_mb=_peak_memory(self.device),
-            interruptions=max(0, _lines(self.paths.attempts) - 1),
-            **_described(self.run_id, self.device),
+            images_per_second=round(images / self.training_seconds, 2) if self.training_seconds else None,
         )
-        self.settings.store.write(self.run_id, record, curves_csv(self.rows) if self.rows else "")
+        self.settings.store.write(self.run_id, record, curves_csv(self.curves.rows) if self.curves.rows else "")
         checkpoint.remove(self.paths.checkpoint)
         return record
 
     def _teacher_facts(self) -> dict[str, Any] | None:
         if self.parts.teacher is None:
             return None
-        return {**self.parts.teacher_facts, **_rounded(self.teacher_metrics)}
+        return {**self.parts.teacher_facts, **rounded(self.teacher_metrics)}
 
     def _effective(self) -> dict[str, Any]:
         from benchmark.dense import ops
@@ -403,30 +381,16 @@ def evaluated(run: Run, settings: Settings) -> Record:
     effective = {"device": settings.device, "threads": torch.get_num_threads(), "precision": "fp32"}
     record = Record(
         status="done",
-        last=_rounded(metrics),
-        best=_rounded(metrics),
+        last=rounded(metrics),
+        best=rounded(metrics),
         weights_sha256=facts["weights_sha256"],
         data=dict(data.identity),
-        asked=_asked(run, settings),
         effective=effective | ({"stand_ins": notes} if notes else {}),
         seconds=round(time.monotonic() - began, 2),
-        **_described(run, device),
+        **asked_and_found(run, settings),
     )
     settings.store.write(run, record)
     return record
-
-
-def _described(run: Run, device: torch.device) -> dict[str, Any]:
-    found = _circumstances(run)
-    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
-    return found | {"packages": found["packages"] | stack.versions(), "hardware": found["hardware"] | gpu}
-
-
-def _peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    scale = 2**20 if sys.platform == "darwin" else 2**10
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
@@ -16,13 +13,13 @@ from typing import Any
 
 import torch
 
-from benchmark import provenance
 from benchmark.data.locate import DataSource
 from benchmark.engine import checkpoint, precision
 from benchmark.engine.assembly import assembled
 from benchmark.engine.compiled import Compile, NotCompiled, worth_it
 from benchmark.engine.graphs import Graphs, why_not
 from benchmark.engine.meter import Meter
+from benchmark.engine.outcome import Curves, asked_and_found, circumstances, record_of, rounded
 from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.step import Stepper
 from benchmark.engine.teacher import measured, teacher_of
@@ -101,9 +98,7 @@ class Training:
         self.graphs: Graphs | None = None
         # Looking makes the host wait, which a GPU cannot make up for: there, once an epoch.
         self._check_every = CHECK_EVERY if self.device.type == "cpu" else self.steps
-        self.rows: list[dict[str, float]] = []
-        self.best: dict[str, float] = {}
-        self.best_epoch: int | None = None
+        self.curves = Curves()
         self.seconds = 0.0
         self.training_seconds = 0.0
         self._since = time.monotonic()
@@ -225,14 +220,11 @@ class Training:
             raise Diverged(f"test {broken[0]} is not a finite number after step {last} (epoch {self.epoch + 1})")
         self.epoch += 1
         self.step = 0
-        row = {"epoch": float(self.epoch)} | {f"test.{name}": value for name, value in metrics.items()}
         meter = self.meter.over(self.ranks)
-        row |= {f"train.{name}": value for name, value in meter.means().items()}
+        row = {"epoch": float(self.epoch)} | {f"train.{name}": value for name, value in meter.means().items()}
         if self.epoch == 1 or self.epoch % max(1, self.recipe.epochs // HISTOGRAMS) == 0:
             row |= {f"train.{name}": value for name, value in meter.histograms().items()}
-        self.rows.append(row)
-        if not self.best or metrics[MAIN_METRIC] > self.best[MAIN_METRIC]:
-            self.best, self.best_epoch = metrics, self.epoch
+        self.curves.add(row, metrics, MAIN_METRIC)
         self.meter.reset()
         if self.epoch == self.recipe.epochs:
             self._save()
@@ -252,7 +244,6 @@ class Training:
         trained = self.training_seconds + time.monotonic() - began
         steps_done = self.epoch * self.steps + self.step
         left = (self.recipe.epochs * self.steps - steps_done) * trained / max(1, steps_done)
-        latest = {name.removeprefix("test."): v for name, v in (self.rows or [{}])[-1].items() if "test." in name}
         self.settings.progress(
             Progress(
                 run=self.run_id,
@@ -262,7 +253,7 @@ class Training:
                 steps=self.steps,
                 seconds_left=left,
                 images_per_second=self._images() / trained if trained else 0.0,
-                metrics=latest,
+                metrics=self.curves.last("test."),
             )
         )
 
@@ -288,9 +279,9 @@ class Training:
             "generator": self.parts.moment.generator.get_state(),
             "meters": self.ranks.all(self.meter.state()),
             "average": self.parts.average.state() if self.parts.average is not None else None,
-            "rows": self.rows,
-            "best": self.best,
-            "best_epoch": self.best_epoch,
+            "rows": self.curves.rows,
+            "best": self.curves.best,
+            "best_epoch": self.curves.best_row,
             "seconds": self.seconds,
             "training_seconds": self.training_seconds,
         }
@@ -330,7 +321,7 @@ class Training:
             )
         self.began = state.get("step_kind", "eager")
         self.epoch, self.step = state["epoch"], state["step"]
-        self.rows, self.best, self.best_epoch = state["rows"], state["best"], state["best_epoch"]
+        self.curves = Curves(state["rows"], state["best"], state["best_epoch"])
         self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
         if self.epoch < self.recipe.epochs:
             where = f"epoch {self.epoch + 1}, step {self.step} of {self.steps}"
@@ -344,29 +335,22 @@ class Training:
         if status == "done" and self.ranks.leads:
             write_atomically(self.paths.student, lambda file: torch.save(weights, file))
         self._tick()
-        last_row = self.rows[-1] if self.rows else {}
-        circumstances = _circumstances(self.run_id)
-        circumstances["hardware"] = circumstances["hardware"] | self._accelerator()
-        record = Record(
+        record = record_of(
+            self.run_id,
+            self.settings,
+            self.curves,
             status=status,
             reason=reason,
-            last=_rounded(_part(last_row, "test.")),
-            best=_rounded(self.best),
-            best_epoch=self.best_epoch,
-            tracked=_rounded({k: v for k, v in _part(last_row, "train.").items() if ".bin" not in k}),
-            weights_sha256=checkpoint.tensors_sha256(weights) if status == "done" else None,
+            weights=weights,
+            attempts=self.paths.attempts,
             data=dict(self.data.identity),
             teacher=self._teacher_facts(),
-            asked=_asked(self.run_id, self.settings),
             effective=self._effective(),
             seconds=round(self.seconds, 2),
             images_per_second=round(self._images() / self.training_seconds, 1) if self.training_seconds else None,
-            peak_memory_mb=self._peak_memory(),
-            interruptions=max(0, _lines(self.paths.attempts) - 1),
-            **circumstances,
         )
         if self.ranks.leads:
-            self.settings.store.write(self.run_id, record, curves_csv(self.rows) if self.rows else "")
+            self.settings.store.write(self.run_id, record, curves_csv(self.curves.rows) if self.curves.rows else "")
             checkpoint.remove(self.paths.checkpoint)
         return record
 
@@ -375,7 +359,7 @@ class Training:
             return None
         stands_in = {"stand_in": self.parts.teacher.source} if self.parts.teacher.stands_in else {}
         sha = self.parts.teacher.weights_sha256
-        return {"weights_sha256": sha, **stands_in, **_rounded(self.parts.teacher_metrics)}
+        return {"weights_sha256": sha, **stands_in, **rounded(self.parts.teacher_metrics)}
 
     def _effective(self) -> dict[str, Any]:
         return {
@@ -396,19 +380,10 @@ class Training:
         synchronised = any(isinstance(m, torch.nn.SyncBatchNorm) for m in self.parts.distiller.modules())
         return self.recipe.batch if synchronised else self.recipe.batch // self.parts.shards.total
 
-    def _peak_memory(self) -> float:
-        if self.device.type == "cuda":
-            return round(torch.cuda.max_memory_allocated(self.device) / 2**20, 1)
-        scale = 2**20 if sys.platform == "darwin" else 2**10
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1)
-
-    def _accelerator(self) -> dict[str, str | int]:
-        return {"gpu": torch.cuda.get_device_name(self.device)} if self.device.type == "cuda" else {}
-
 
 def skipped(run: Run, reason: CannotServe, settings: Settings) -> Record:
     """The record of a method that cannot serve a pair."""
-    record = Record(status="skipped", reason=reason.message, **_circumstances(run))
+    record = Record(status="skipped", reason=reason.message, **circumstances(run, settings.device))
     if settings.ranks.leads:
         settings.store.write(run, record)
     return record
@@ -424,46 +399,15 @@ def evaluated(run: Run, data: ClassificationData, settings: Settings) -> Record:
     metrics = measured(teacher, frozen, data, settings.store, settings.ranks)
     record = Record(
         status="done",
-        last=_rounded(metrics),
-        best=_rounded(metrics),
+        last=rounded(metrics),
+        best=rounded(metrics),
         weights_sha256=teacher.weights_sha256,
         teacher={"stand_in": teacher.source} if teacher.stands_in else None,
         data=dict(data.identity),
-        asked=_asked(run, settings),
         effective={"device": settings.device, "threads": torch.get_num_threads(), "precision": "fp32"},
         seconds=round(time.monotonic() - began, 2),
-        **_circumstances(run),
+        **asked_and_found(run, settings),
     )
     if settings.ranks.leads:
         settings.store.write(run, record)
     return record
-
-
-def _asked(run: Run, settings: Settings) -> dict[str, Any]:
-    said = {"device": settings.device, "threads": settings.threads, "compile": settings.compile}
-    said |= {"pack": settings.pack or "auto"} | settings.asked
-    return {**said, "precision": run.experiment.precision}
-
-
-def _circumstances(run: Run) -> dict[str, Any]:
-    return {
-        "identity": run.experiment.identity,
-        "repetition": run.repetition,
-        "experiment": run.experiment.describe(),
-        "code": provenance.revision(),
-        "packages": provenance.packages(),
-        "hardware": provenance.hardware(),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _part(row: dict[str, float], prefix: str) -> dict[str, float]:
-    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
-
-
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in values.items()}
-
-
-def _lines(path: Path) -> int:
-    return len(path.read_text().splitlines()) if path.exists() else 0
