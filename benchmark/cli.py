@@ -259,6 +259,7 @@ def _looking(commands: Commands[argparse.ArgumentParser]) -> None:
         "what", choices=("suites", "cells", "methods", "models", "recipes", "profiles", "data", "pending")
     )
     listing.add_argument("suites", nargs="*", metavar="SUITE", help="only these suites")
+    listing.add_argument("--data-dir", type=Path, metavar="DIR", help="with data: where to look")
     _json(listing)
 
     show = commands.add_parser("show", help="one method, model, recipe, suite, experiment or run in full; the schema")

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.comparison import Problem, ProblemKind
-from benchmark.data.locate import DENSE_STAND_INS, GENERATED, GENERATED_VERSION
+from benchmark.data.locate import STAND_INS
 from benchmark.evidence import Evidence, Settled, key_of
 from benchmark.experiment import Experiment, experiment_of, why_left_out
 from benchmark.manifest import Cell, Suite, TeacherSpec
+from benchmark.records import Record
 from benchmark.rules import Rules
 from benchmark.verdicts import Achieved, Blocked, Verdict
 
@@ -88,7 +89,7 @@ def _unusable(run: Settled, problem: str) -> Problem:
 def experiments_of(suites: Iterable[Suite], evidence: Evidence) -> dict[str, Experiment | None]:
     """The experiment behind every cell under its suite's own profile.
 
-    Where a smoke suite was run on the generated set, that is its experiment.
+    Where a smoke suite was run on generated images, that is its experiment.
     """
     found: dict[str, Experiment | None] = {}
     for suite in suites:
@@ -97,7 +98,7 @@ def experiments_of(suites: Iterable[Suite], evidence: Evidence) -> dict[str, Exp
         for cell in suite.cells:
             experiment = experiment_of(cell, name, profile)
             if name == "smoke" and experiment is not None and experiment.identity not in evidence.by_identity:
-                stand_in = experiment_of(cell, name, profile, stand_in=True, absent=DENSE_STAND_INS)
+                stand_in = experiment_of(cell, name, profile, stand_in=True, absent=STAND_INS)
                 if stand_in is not None and stand_in.identity in evidence.by_identity:
                     experiment = stand_in
             found[cell.id] = experiment
@@ -161,7 +162,7 @@ def case_of(cell: Cell, basis: Basis) -> Case:
 
 def _near(experiment: Experiment, cell: Cell, basis: Basis) -> list[Settled]:
     """Runs of the same networks by the same method that no cell asks for, or that only prove the path."""
-    names = {cell.setting.data, GENERATED, GENERATED_VERSION}
+    names = {cell.setting.data, *STAND_INS.get(str(cell.setting.data), ())}
     found: list[Settled] = []
     for identity in basis.evidence.by_key.get(key_of(experiment.describe()), ()):
         runs = basis.evidence.by_identity[identity]
@@ -209,8 +210,35 @@ def _without_own(experiment: Experiment, near: Sequence[Settled]) -> tuple[Seque
         return (), (Verdict.NOT_RUN, f"{found} runs are recorded, but of another revision of the method")
     reduced = sorted({run.record.profile for run in near} - {experiment.profile})
     if reduced:
-        return (), (Verdict.NOT_COMPARABLE, f"only {' and '.join(reduced)} runs are recorded: {len(near)}")
+        on = dict.fromkeys(found for run in near for found in _images_of(run.record))
+        only = f"only {' and '.join(reduced)} runs are recorded: {len(near)}{', on ' if on else ''}{', '.join(on)}"
+        return (), (Verdict.NOT_COMPARABLE, only)
     return (), (Verdict.NOT_RUN, "no run of this experiment is recorded")
+
+
+def why_not_comparable(described: Mapping[str, Any]) -> str:
+    """What keeps an experiment's runs from being compared with the paper, as one sentence; empty if nothing does."""
+    profile = described.get("profile")
+    found = [] if profile == "paper" else [f"profile {profile}"]
+    found += other_images(described)
+    return f"not comparable with published numbers: {', '.join(found)}" if found else ""
+
+
+def other_images(described: Mapping[str, Any]) -> list[str]:
+    """In what an experiment's images differ from the whole of a published data set."""
+    data = described.get("data") or {}
+    generated = any(data.get("name") in names for names in STAND_INS.values())
+    found = [f"generated images ({data['name']})"] if generated else []
+    splits = {"train": "training", "test": "test"}
+    found += [f"{data[key]} {split} images" for key, split in splits.items() if data.get(key)]
+    found += [f"{data['holdout']} training images as test images"] if data.get("holdout") else []
+    return found + ([f"images of {data['image_size']} pixels"] if data.get("image_size") else [])
+
+
+def _images_of(record: Record) -> list[str]:
+    """The same of a run, whose record says what was found under its data set's name."""
+    asked = record.experiment.get("data") or {}
+    return other_images({"data": {**asked, "name": record.data.get("name", asked.get("name"))}})
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

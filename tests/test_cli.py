@@ -16,6 +16,9 @@ import pytest
 from small import call, command, environment, plan_of, record_of, run_suite, runs_of, write_suite
 
 from benchmark.cli import main
+from benchmark.data.inventory import TITLES
+from benchmark.experiment import Selection, make_plan
+from benchmark.manifest import load, suite_path
 from methods.registry import methods
 
 FORBID_TORCH = """
@@ -38,6 +41,7 @@ TORCH_FREE = (
     ["list", "recipes"],
     ["list", "models"],
     ["list", "methods"],
+    ["list", "data"],
     ["list", "profiles"],
     ["show", "method", "diffkd"],
     ["show", "recipe", "A1"],
@@ -275,6 +279,21 @@ def test_show_schema_is_the_json_schema_of_a_manifest(capsys: pytest.CaptureFixt
     assert "method" in schema["$defs"]["Row"]["properties"]
 
 
+def test_show_experiment_finds_smoke_runs_and_says_what_they_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    path = suite_path("table7")
+    plans = {
+        profile: make_plan([load(path)], Selection(only=("KL div.",), profile=profile, absent=frozenset({"imagenet"})))
+        for profile in ("paper", "smoke")
+    }
+    (paper,), (smoke,) = (plans[profile].experiments for profile in ("paper", "smoke"))
+    assert main(["show", "experiment", paper, "--json"]) == 0
+    assert "note" not in json.loads(capsys.readouterr().out)
+    assert main(["show", "experiment", smoke, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert "not comparable with published numbers: profile smoke, generated images" in shown["note"]
+    assert shown["serves"] == ["table7/KL div./Top-1"]
+
+
 def test_show_run_and_unknown_names(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = write_suite(workplace / "shown.yaml", {"Student": {"method": "none"}})
     run_suite(suite)
@@ -305,8 +324,11 @@ def test_doctor_names_what_is_there_and_the_mend(workplace: Path, capsys: pytest
     assert main(["doctor", "--json"]) == 0
     rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["torch"]["state"] == "ok"
-    assert rows["CIFAR-100"]["state"] == "absent"
+    assert {rows[title]["state"] for title in TITLES.values()} == {"absent"}
     assert "curl" in rows["CIFAR-100"]["mend"]
+    for title in ("ImageNet", "ImageNet-100"):
+        assert str(workplace / "no-data") in rows[title]["found"]
+        assert "train/CLASS/IMAGE.JPEG" in rows[title]["mend"] and "--profile smoke" in rows[title]["mend"]
     assert rows["disk"]["found"].endswith(str(workplace / "runs"))
 
 

@@ -34,6 +34,7 @@ from benchmark.errors import UsageError
 from benchmark.experiment import Run
 from benchmark.manifest import Suite
 from benchmark.orderings import Order
+from benchmark.protocol import why_not_comparable
 from benchmark.verdicts import Verdict
 
 
@@ -146,6 +147,63 @@ def test_rule_2_not_comparable_under_a_reduced_profile(bench: Bench, suite: Suit
     assert comparison.coverage.smoke_run == 1
     assert comparison.runs[cell.near[0]].profile == "smoke"
     assert comparison.inputs.unknown == 0
+
+
+IMAGENET = {
+    "data": "imagenet",
+    "recipe": "B1",
+    "student": "resnet18",
+    "teacher": {"model": "resnet34", "weights": "theirs.pth", "published": 72.34},
+}
+SMOKE = {"train": 32, "test": 20, "batch": 16, "image_size": 64}
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "seen", "words"),
+    [
+        (True, "generated-imagefolder", "on generated images (generated-imagefolder), 32 training images, 20 test"),
+        (False, "imagenet", "on 32 training images, 20 test images, images of 64 pixels"),
+        (False, "generated-imagefolder", "on generated images (generated-imagefolder), 32"),  # a folder that says so
+    ],
+)
+def test_an_imagenet_run_on_other_images_is_not_comparable_and_says_why(
+    bench: Bench, stand_in: bool, seen: str, words: str
+) -> None:
+    suite = bench.table(setting=SETTING | IMAGENET, profiles={"smoke": SMOKE})
+    made = experiment(suite, "KD", "smoke", stand_in)
+    assert made.data.name == ("generated-imagefolder" if stand_in else "imagenet")
+    write(bench.store, made, [70.66], data={"name": seen})
+    comparison = bench.compare()
+    cell = cell_of(comparison, "KD")
+    assert cell.verdict is Verdict.NOT_COMPARABLE
+    assert cell.judgement is not None and f"only smoke runs are recorded: 1, {words}" in cell.judgement.reason
+    assert (comparison.coverage.smoke_run, comparison.inputs.unknown) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"name": "generated-imagefolder"}, "trained on generated-imagefolder data in place of imagenet"),
+        ({"name": "imagenet", "subset_train": 128_000}, "a subset of 128000 train images"),
+    ],
+)
+def test_an_imagenet_record_of_other_images_is_a_protocol_mismatch(
+    bench: Bench, data: dict[str, Any], words: str
+) -> None:
+    suite = bench.table(setting=SETTING | IMAGENET)
+    write(bench.store, experiment(suite, "KD"), around(70.66, TIGHT), data=data)
+    cell = bench.cell("KD")
+    assert cell.verdict is Verdict.PROTOCOL_MISMATCH
+    assert cell.judgement is not None and words in cell.judgement.reason
+
+
+def test_why_an_experiment_is_not_compared_is_one_sentence(bench: Bench) -> None:
+    suite = bench.table(setting=SETTING | IMAGENET, profiles={"smoke": SMOKE})
+    assert why_not_comparable(experiment(suite, "KD").describe()) == ""
+    assert why_not_comparable(experiment(suite, "KD", "smoke", stand_in=True).describe()) == (
+        "not comparable with published numbers: profile smoke, generated images (generated-imagefolder-v1), "
+        "32 training images, 20 test images, images of 64 pixels"
+    )
 
 
 def test_smoke_runs_beside_real_ones_only_count_as_smoke(bench: Bench, suite: Suite) -> None:

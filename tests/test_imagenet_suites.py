@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator
+import math
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
-from small import run_suite
+import torch
+import yaml
+from imagenet import data_of, settings_in, training
+from small import command, environment, record_of, run_suite, store_in
 
 from benchmark.commands.planning import find_folder
-from benchmark.experiment import Experiment, Plan, Selection, make_plan
-from benchmark.manifest import Suite, load, load_all, suite_path
-from benchmark.records import Record
+from benchmark.data.generated_folder import Request, generate
+from benchmark.data.locate import DataSource
+from benchmark.engine.checkpoint import tensors_sha256
+from benchmark.engine.training import Training, evaluated
+from benchmark.engine.weights import address
+from benchmark.experiment import STATIC_METRICS, Experiment, Plan, Run, Selection, make_plan
+from benchmark.manifest import Suite, TeacherSpec, load, load_all, suite_path
+from benchmark.models.registry import ModelEntry, model
+from benchmark.records import Record, RunPaths
 
 SUITES = (
     *("table2", "table3", "table7", "table8", "table10", "table11"),
     *("figure4", "figure5", "figure6", "section_c6", "kdiffusion_imagenet100", "kdiffusion_pilot"),
 )
-# One row of each table that takes seconds; `slow` takes all of them.
+# One row of each table, for the whole way to its record and its line in the report.
 ROWS = {
     "table2": "DiffKD†",
     "table3": "MobileNetV2*",
@@ -28,6 +45,15 @@ ROWS = {
     "figure4": "NFE 3",
     "kdiffusion_imagenet100": "Swin -> ShuffleNetV1",
 }
+
+
+def trained_rows(name: str) -> list[tuple[str, str, str]]:
+    """A suite's rows as suite, group and row, but for those whose numbers are static; read without planning them."""
+    rows = yaml.safe_load(suite_path(name).read_text())["rows"]
+    return [(name, row.get("group", ""), row["row"]) for row in rows if row.get("metric") not in STATIC_METRICS]
+
+
+TRAINED_ROWS = [row for name in SUITES if name != "section_c6" for row in trained_rows(name)]
 
 
 def smoke(suites: list[Suite], **more: object) -> Plan:
@@ -79,6 +105,117 @@ def test_a_row_of_each_table_ends_with_its_record(name: str, row: str, workplace
     assert "generated images stand in, teachers are randomly initialised" in table
 
 
+@pytest.fixture(scope="module")
+def one_step(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Experiment], None]:
+    """Trains an experiment for a step, and none twice: rows share many. Each network is built once and copied."""
+    settings = settings_in(tmp_path_factory.mktemp("rows"))
+    built: dict[Any, torch.nn.Module] = {}
+    taken: set[str] = set()
+    build = ModelEntry.build
+
+    def copied(entry: ModelEntry, classes: int, **wishes: float) -> torch.nn.Module:
+        key = (entry.name, classes, *sorted(wishes.items()))
+        if key not in built:
+            built[key] = build(entry, classes, **wishes)
+        return copy.deepcopy(built[key])
+
+    def step(asked: Experiment) -> None:
+        teacher = asked.teacher
+        if asked.identity in taken:
+            return
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ModelEntry, "build", copied)
+            if isinstance(teacher, Experiment) and settings.store.weights(Run(teacher, 0)) is None:
+                assert training(teacher, settings).run().status == "done"
+            if asked.recipe is None:
+                assert evaluated(Run(asked, 0), data_of(asked, settings), settings).status == "done"
+            else:
+                take_a_step(training(asked, settings))
+        taken.add(asked.identity)
+
+    return step
+
+
+def take_a_step(begun: Training) -> None:
+    """After it all terms and all gradients of the student are numbers. Its weights may stay: B3 warms up from 0."""
+    begun.one_step(begun.data.epoch_plan(0, 0))
+    found = begun.meter.means()
+    assert found and all(math.isfinite(value) for value in found.values()), found
+    student = begun.parts.distiller.student.network
+    gradients = [parameter.grad for parameter in student.parameters() if parameter.grad is not None]
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+    assert any(bool(gradient.any()) for gradient in gradients)
+
+
+@cache
+def plan_of(name: str) -> Plan:
+    return smoke([load(suite_path(name))])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "group", "row"), TRAINED_ROWS, ids=["-".join(filter(None, r)) for r in TRAINED_ROWS])
+def test_every_row_is_built_and_takes_a_step(
+    name: str, group: str, row: str, one_step: Callable[[Experiment], None]
+) -> None:
+    plan = plan_of(name)
+    asked = [
+        experiment
+        for identity, experiment in plan.experiments.items()
+        if any((cell.group, cell.row) == (group, row) for cell in plan.cells.get(identity, ()))
+    ]
+    assert asked
+    for experiment in asked:
+        one_step(experiment)
+
+
+# Published weights of teachers
+
+
+def given_teachers() -> list[TeacherSpec]:
+    cells = (cell for name in SUITES for cell in load(suite_path(name)).cells)
+    found = {str(cell.setting.teacher): cell.setting.teacher for cell in cells}
+    return [teacher for teacher in found.values() if isinstance(teacher, TeacherSpec)]
+
+
+def test_libraries_know_the_very_files_that_the_suites_name() -> None:
+    given = given_teachers()
+    assert {teacher.model for teacher in given} == {"resnet34", "resnet50", "swin_large"}
+    assert all(teacher.source.endswith(f"file {address(teacher.weights).rpartition('/')[2]}") for teacher in given)
+
+
+@pytest.mark.slow
+def test_swin_large_is_read_from_its_authors_file_and_teaches(tmp_path: Path) -> None:
+    """Table 3's teacher: its file's layout is not timm's. Random weights in that layout, and images of 1000 classes."""
+    (spec,) = (teacher for teacher in given_teachers() if teacher.model == "swin_large")
+    network = model("swin_large").build(1000)
+    images = generate(tmp_path / "imagenet", Request(classes=1000, train=1000, test=1000, scale=0.03))
+    settings = settings_in(tmp_path)
+    settings.source = DataSource("folder", data_dir=images)
+    file = settings.store.runs / "weights" / address(spec.weights).rpartition("/")[2]
+    file.parent.mkdir(parents=True)
+    torch.save({"model": as_its_authors_have_it(network.state_dict())}, file)
+
+    only = ("table3/Swin-T (Swin-L)/DiffKD",)
+    (run,) = make_plan([load(suite_path("table3"))], Selection(profile="smoke", only=only)).runs
+    begun = training(run.experiment, settings)
+    teacher = begun.parts.teacher
+    assert teacher is not None and (teacher.source, teacher.stands_in) == (file.name, False)
+    assert teacher.weights_sha256 == tensors_sha256(network.state_dict())
+    take_a_step(begun)
+
+
+def as_its_authors_have_it(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The layout of Swin Transformer's own files: stages end with what makes maps smaller, buffers are kept."""
+
+    def stage_before(found: re.Match[str]) -> str:
+        return f"layers.{int(found[1]) - 1}.downsample"
+
+    named = {re.sub(r"^layers\.(\d)\.downsample", stage_before, name): tensor for name, tensor in state.items()}
+    named |= {"layers.0.blocks.0.attn.relative_position_index": torch.zeros(49, 49, dtype=torch.int64)}
+    named |= {"layers.0.blocks.1.attn_mask": torch.zeros(64, 49, 49)}
+    return {name.replace("head.fc.", "head."): tensor for name, tensor in named.items()}
+
+
 def test_a_row_of_table_7_in_the_default_tests(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_suite(suite_path("table7"), "--profile", "smoke", "--only", "KL div.") == 0
     (record,) = records(workplace)
@@ -94,3 +231,44 @@ def test_without_imagenet_the_paper_profile_says_what_is_missing(
     assert run_suite(suite_path("table7"), "--yes") == 3
     shown = capsys.readouterr().err
     assert "imagenet is not in" in shown and "--profile smoke" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # a minute on a machine of one's own
+def test_a_row_of_table_2_killed_in_mid_run_ends_as_one_never_killed(workplace: Path) -> None:
+    """kill -9 after its first step is saved. DiffKD's row: eight shards, and noise of the method's own."""
+    row = "table2/R18 (R34) Top-1/DiffKD"
+    (run,) = smoke([load(suite_path("table2"))], only=(row,)).runs
+    arguments = command("run", "table2", "--profile", "smoke", "--only", row, "--threads", "1", "--device", "cpu")
+    places = ["--results-dir", "whole/results", "--runs-dir", "whole/runs"]
+    subprocess.run([*arguments, *places], env=environment(), check=True)
+
+    paths = store_in(workplace).paths(run)
+    said = killed_after_a_step([*arguments, "--checkpoint-seconds", "0"], paths, workplace / "log.txt")
+    assert not paths.record.exists(), said
+    again = subprocess.run(arguments, env=environment(), capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "going on from epoch 1, step 1" in again.stdout
+
+    whole, parts = record_of(run, workplace / "whole"), record_of(run, workplace)
+    assert parts.outcome() == whole.outcome()
+    assert (parts.interruptions, whole.interruptions) == (1, 0)
+    reference = store_in(workplace / "whole").paths(run)
+    assert paths.curves.read_text() == reference.curves.read_text()
+    mine, theirs = (torch.load(each.student, weights_only=True) for each in (paths, reference))
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def killed_after_a_step(arguments: list[str], paths: RunPaths, log: Path) -> str:
+    """Start a run and kill it as soon as its first checkpoint is there; what it said until then."""
+    with log.open("w") as file:
+        process = subprocess.Popen(arguments, stdout=file, stderr=file, env=environment())
+        try:
+            while process.poll() is None and not paths.checkpoint.exists():
+                time.sleep(0.01)
+        finally:
+            process.kill()  # SIGKILL
+            process.wait()
+    assert process.returncode == -signal.SIGKILL, f"ended by itself:\n{log.read_text()}"
+    return log.read_text()

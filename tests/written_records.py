@@ -12,6 +12,7 @@ import yaml
 
 from benchmark.compare import Sources, compare
 from benchmark.comparison import CellView, Comparison, Mode, ProblemKind
+from benchmark.data.locate import STAND_INS
 from benchmark.experiment import Experiment, Run, experiment_of
 from benchmark.manifest import Cell, Suite, load
 from benchmark.provenance import source_hash
@@ -109,9 +110,9 @@ def cell_of(comparison: Comparison, row: str, column: str = "Top-1") -> CellView
 
 
 def experiment(suite: Suite, row: str, profile: Any = None, stand_in: bool = False) -> Experiment:
-    """The experiment behind a row's first cell."""
+    """The experiment behind a row's first cell; `stand_in`: on generated images."""
     name = profile or suite.file.profile
-    found = experiment_of(find(suite, row), name, suite.profile(name), stand_in)
+    found = experiment_of(find(suite, row), name, suite.profile(name), stand_in, STAND_INS if stand_in else ())
     assert found is not None
     return found
 

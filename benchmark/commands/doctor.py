@@ -13,8 +13,7 @@ from typing import Any
 from benchmark import provenance
 from benchmark.commands.output import print_rows
 from benchmark.commands.planning import store_of
-from benchmark.data import coco
-from benchmark.data.locate import resolve
+from benchmark.data.inventory import inventory
 from benchmark.dense import stack
 from benchmark.errors import BenchmarkError
 
@@ -74,15 +73,7 @@ def _dense() -> list[dict[str, Any]]:
 
 
 def _data(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    try:
-        source = resolve("cifar100", arguments.data_dir, allow_download=False, allow_generated=False)
-        rows = [_row("CIFAR-100", "ok", source.folder)]
-    except BenchmarkError as error:
-        rows = [_row("CIFAR-100", "absent", error.message, " ".join(error.fix.split()))]
-    try:
-        return [*rows, _row("COCO 2017", "ok", coco.require(arguments.data_dir).root)]
-    except BenchmarkError as error:
-        return [*rows, _row("COCO 2017", "absent", error.message, " ".join(error.fix.split()))]
+    return [_row(entry.title, entry.state, entry.line, entry.mend) for entry in inventory(arguments.data_dir)]
 
 
 def _folders(arguments: argparse.Namespace) -> list[dict[str, Any]]:

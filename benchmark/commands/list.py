@@ -112,22 +112,20 @@ def _profiles(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _data(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from benchmark.data.locate import resolve
-    from benchmark.errors import BenchmarkError
-    from benchmark.manifest import DATA_SETS
+    from benchmark.data.inventory import inventory
 
-    rows = []
-    for name in DATA_SETS:
-        if name != "cifar100":
-            rows.append({"data": name, "state": "not available yet", "where": None})
-            continue
-        try:
-            source = resolve(name, None, allow_download=False, allow_generated=False)
-            rows.append({"data": name, "state": "found, md5 right", "where": str(source.folder)})
-        except BenchmarkError as error:
-            rows.append({"data": name, "state": error.message, "where": None})
-    rows.append({"data": "generated", "state": "built in; for smoke runs without CIFAR-100", "where": None})
-    return rows
+    rows = [
+        {
+            "data": entry.name,
+            "state": entry.state,
+            "where": str(entry.where) if entry.where else None,
+            "found": entry.found,
+            "mend": entry.mend,
+        }
+        for entry in inventory(arguments.data_dir)
+    ]
+    built_in = "stands in for what is absent, in smoke runs alone"
+    return [*rows, {"data": "generated", "state": "built in", "where": None, "found": built_in, "mend": ""}]
 
 
 def _pending(arguments: argparse.Namespace) -> list[dict[str, Any]]:

@@ -78,18 +78,31 @@ def _suite(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Of the suites as they are, or else of their smoke runs, where generated images may stand in."""
+    from benchmark.data.locate import STAND_INS
     from benchmark.experiment import Selection, make_plan
     from benchmark.manifest import load_all
+    from benchmark.protocol import why_not_comparable
 
+    hint = "python -m benchmark list cells prints the identities"
+    if not arguments.name:
+        return _only({}, "", hint)
+    as_they_are = Selection(all_rows=True)
+    smoke = Selection(all_rows=True, profile="smoke")
+    on_generated = Selection(all_rows=True, profile="smoke", stand_in=True, absent=frozenset(STAND_INS))
+    suites = load_all()
     matches: dict[str, dict[str, Any]] = {}
-    for suite in load_all():
-        for stand_in in (False, True) if suite.file.profile == "smoke" else (False,):
-            plan = make_plan([suite], Selection(all_rows=True, stand_in=stand_in))
+    for selections in ((as_they_are,), (smoke, on_generated)):
+        for plan in (make_plan([suite], selection) for selection in selections for suite in suites):
             for identity, experiment in plan.experiments.items():
-                if arguments.name and identity.startswith(arguments.name):
-                    known = matches.setdefault(identity, {"identity": identity, **experiment.describe(), "serves": []})
+                if identity.startswith(arguments.name):
+                    described = experiment.describe()
+                    note = {"note": why} if (why := why_not_comparable(described)) else {}
+                    known = matches.setdefault(identity, {"identity": identity, **described, **note, "serves": []})
                     known["serves"] += [cell.id for cell in plan.cells.get(identity, ())]
-    return _only(matches, arguments.name, "python -m benchmark list cells prints the identities")
+        if matches:
+            break
+    return _only(matches, arguments.name, hint)
 
 
 def _run(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,16 +1,44 @@
-"""Where ImageNet and ImageNet-100 lie, without importing torch or reading an image."""
+"""Where ImageNet and ImageNet-100 lie, and whether they are whole, without importing torch or opening an image."""
 
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.data.imagenet100 import CMC
 from benchmark.data.locate import DEFAULT, ENVIRONMENT
 from benchmark.errors import MissingInput, UsageError, nearest
 
 NAMES = ("imagenet", "imagenet100")
 TRAIN, VALIDATION = "train", "val"
 MARKER = "GENERATED-NOT-IMAGENET.json"  # lies in a folder whose images were generated
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))  # torchvision's
+
+# ILSVRC 2012. How many training images a list of 100 classes has depends on the list.
+_WHOLE = {
+    "imagenet": {"classes": 1000, "training images": 1_281_167, "validation images": 50_000},
+    "imagenet100": {"classes": 100, "validation images": 5_000},
+}
+FIRST = "first-100"  # the first hundred classes in sorted order
+CLASS_LISTS = ("cmc", FIRST)
+
+SHOWN = 5  # problems of one kind that an error names
+
+
+@dataclass(frozen=True)
+class Census:
+    """How many images a run would find in a folder, and in how many classes."""
+
+    classes: int
+    train: int
+    validation: int
+    generated: bool
+
+    def __str__(self) -> str:
+        return f"{self.classes:,} classes, {self.train:,} training and {self.validation:,} validation images"
 
 
 def find(name: str, data_dir: Path | None) -> Path:
@@ -53,3 +81,94 @@ def layout(root: Path, verb: str) -> str:
         f"{verb} {root}/{TRAIN}/CLASS/IMAGE.JPEG and {root}/{VALIDATION}/CLASS/IMAGE.JPEG, CLASS being the wnid, such "
         f"as n01440764, in both; the archives come from https://image-net.org/download; or name a folder laid out so"
     )
+
+
+def census(name: str, root: Path) -> Census:
+    """Count a folder's images by their names, for the classes that a run on `name` takes.
+
+    Raises:
+        MissingInput: the folder is not laid out right, or holds only a part.
+    """
+    generated = (root / MARKER).is_file()
+    found = class_folders(root, TRAIN)
+    check_same_classes(root, found, class_folders(root, VALIDATION))
+    taken = usual_classes(name, generated) or found
+    require_classes(root / TRAIN, found, taken)
+    train, validation = (
+        sum(is_image(entry.name) for label in taken for entry in os.scandir(root / split / label))
+        for split in (TRAIN, VALIDATION)
+    )
+    if not generated:
+        check_whole(name, root, len(taken), train, validation)
+    return Census(len(taken), train, validation, generated)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file counts as an image."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - a million times
+
+
+def usual_classes(name: str, generated: bool) -> Sequence[str] | None:
+    """The classes that a run takes unless others are asked for; None: all that are there."""
+    return CMC if name == "imagenet100" and not generated else None
+
+
+def class_folders(root: Path, split: str) -> list[str]:
+    """The names of a split's classes, sorted.
+
+    Raises:
+        MissingInput: there are none; says what lies there instead.
+    """
+    folder = root / split
+    if not folder.is_dir():
+        looks_like_split = root.name in (TRAIN, VALIDATION)
+        hint = f"name its parent, {root.parent}" if looks_like_split else layout(root, "arrange as")
+        raise MissingInput(f"{root} has no folder {split}/", hint)
+    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    classes = sorted(entry.name for entry in entries if entry.is_dir())
+    if classes:
+        return classes
+    files = sorted(entry.name for entry in entries)
+    what = f"{len(files)} files and no class folder, {files[0]} among them" if files else "nothing"
+    if any(name.endswith(".tar") for name in files):
+        mend = (
+            f"cd {shlex.quote(str(folder))} && for t in *.tar; do mkdir ${{t%.tar}} && tar -xf $t -C ${{t%.tar}}; done"
+        )
+    else:
+        mend = layout(root, "arrange as")
+    raise MissingInput(f"{folder} holds {what}", mend)
+
+
+def check_same_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> None:
+    """Refuse splits with different classes: their numbers would not mean the same."""
+    for one, other, there, missing in ((train, test, TRAIN, VALIDATION), (test, train, VALIDATION, TRAIN)):
+        absent = sorted(set(one) - set(other))
+        if absent:
+            raise MissingInput(
+                f"{root}: {len(absent)} classes of {there}/ are not in {missing}/: {_some(absent)}",
+                layout(root, "arrange as"),
+            )
+
+
+def require_classes(folder: Path, found: Iterable[str], wanted: Sequence[str]) -> None:
+    """Refuse a split that lacks a class asked for."""
+    absent = sorted(set(wanted) - set(found))
+    if absent:
+        raise MissingInput(
+            f"{folder} lacks {len(absent)} of the {len(wanted)} classes asked for: {_some(absent)}",
+            f"add their folders, or choose other classes: {', '.join(CLASS_LISTS)}, or a file with one name a line",
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def check_whole(name: str, root: Path, classes: int, train: int, validation: int) -> None:
+    """Hold a data set to what is known of it, so that a half-copied folder is never taken for the whole."""
+    found = {"classes": classes, "training images": train, "validation images": validation}
+    wrong = [
+        f"{found[what]:,} {what}, not {right:,}" for what, right in _WHOLE.get(name, {}).items() if found[what] != right
+    ]
+    if wrong:
+        raise MissingInput(f"{root} is not the whole of {name}: {'; '.join(wrong)}", layout(root, "complete"))

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shlex
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,22 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.data.cifar import balanced
-from benchmark.data.find_folder import MARKER, TRAIN, VALIDATION, layout
+from benchmark.data.find_folder import (
+    CLASS_LISTS,
+    FIRST,
+    MARKER,
+    SHOWN,
+    SUFFIXES,
+    TRAIN,
+    VALIDATION,
+    check_same_classes,
+    check_whole,
+    class_folders,
+    is_image,
+    require_classes,
+    usual_classes,
+)
 from benchmark.data.imagenet100 import CMC
 from benchmark.errors import BenchmarkError, MissingInput, StorageError, UsageError
 from benchmark.files import write_atomically
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))  # torchvision's
-
-# ILSVRC 2012. How many training images a list of 100 classes has depends on the list.
-_NUMBERS = {
-    "imagenet": {"classes": 1000, "training images": 1_281_167, "validation images": 50_000},
-    "imagenet100": {"classes": 100, "validation images": 5_000},
-}
-FIRST = "first-100"  # the first hundred classes in sorted order
-CLASS_LISTS = ("cmc", FIRST)
-
-_SHOWN = 5  # problems of one kind that an error names
 _LISTING_VERSION = 1
 
 
@@ -116,7 +118,7 @@ def load(
     cache = cache or _cache()
     train, found = _listed(root, TRAIN, cache)
     test, found_test = _listed(root, VALIDATION, cache)
-    _same_classes(root, found, found_test)
+    check_same_classes(root, found, found_test)
     if chosen == FIRST:
         names: Sequence[str] = found[:100]
     else:
@@ -124,7 +126,7 @@ def load(
     if tuple(names) != tuple(found):
         train, test = _of_classes(train, found, names), _of_classes(test, found, names)
     if not generated:
-        _check_numbers(name, root, names, train, test)
+        check_whole(name, root, len(names), len(train), len(test))
     whole = {"train_files_sha256": train.sha256, "val_files_sha256": test.sha256}
     if holdout:
         held = _positions(train, holdout, subset_seed, len(names))
@@ -151,7 +153,7 @@ def load(
 
 def _class_list(name: str, classes: str | Path | None, generated: bool) -> Sequence[str] | str | None:
     if classes is None:
-        return CMC if name == "imagenet100" and not generated else None
+        return usual_classes(name, generated)
     if classes == "cmc":
         return CMC
     if classes == FIRST:
@@ -168,7 +170,7 @@ def _class_list(name: str, classes: str | Path | None, generated: bool) -> Seque
 def _listed(root: Path, split: str, cache: Path) -> tuple[Listing, list[str]]:
     """A split's images and its classes, from the cache where no folder has changed since."""
     folder = root / split
-    classes = _class_folders(root, split)
+    classes = class_folders(root, split)
     stamp = _stamp(folder, classes)
     cached = cache / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.npz"
     arrays = _remembered(cached, stamp)
@@ -209,27 +211,6 @@ def _cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "diffkd-benchmark"
 
 
-def _class_folders(root: Path, split: str) -> list[str]:
-    folder = root / split
-    if not folder.is_dir():
-        looks_like_split = root.name in (TRAIN, VALIDATION)
-        hint = f"name its parent, {root.parent}" if looks_like_split else layout(root, "arrange as")
-        raise MissingInput(f"{root} has no folder {split}/", hint)
-    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    classes = sorted(entry.name for entry in entries if entry.is_dir())
-    if classes:
-        return classes
-    files = sorted(entry.name for entry in entries)
-    what = f"{len(files)} files and no class folder, {files[0]} among them" if files else "nothing"
-    if any(name.endswith(".tar") for name in files):
-        mend = (
-            f"cd {shlex.quote(str(folder))} && for t in *.tar; do mkdir ${{t%.tar}} && tar -xf $t -C ${{t%.tar}}; done"
-        )
-    else:
-        mend = layout(root, "arrange as")
-    raise MissingInput(f"{folder} holds {what}", mend)
-
-
 def _scan(folder: Path, classes: Sequence[str]) -> _Arrays:
     names: list[bytes] = []
     sizes: list[int] = []
@@ -250,7 +231,7 @@ def _scan(folder: Path, classes: Sequence[str]) -> _Arrays:
 def _images(folder: Path, problems: list[str]) -> Iterator[tuple[str, int]]:
     """Names and sizes of a class's images, sorted. What cannot be an image is told in `problems`."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
+        if not is_image(entry.name):
             continue
         try:
             size = entry.stat().st_size
@@ -264,46 +245,18 @@ def _images(folder: Path, problems: list[str]) -> Iterator[tuple[str, int]]:
 
 def _refuse(problems: Sequence[str], mend: str) -> None:
     if problems:
-        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise MissingInput("\n  ".join(["not all images can be used:", *problems[:_SHOWN], *more]), mend)
-
-
-def _same_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> None:
-    for one, other, there, missing in ((train, test, TRAIN, VALIDATION), (test, train, VALIDATION, TRAIN)):
-        absent = sorted(set(one) - set(other))
-        if absent:
-            shown = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
-            raise MissingInput(
-                f"{root}: {len(absent)} classes of {there}/ are not in {missing}/: {shown}", layout(root, "arrange as")
-            )
+        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        raise MissingInput("\n  ".join(["not all images can be used:", *problems[:SHOWN], *more]), mend)
 
 
 def _of_classes(listing: Listing, found: Sequence[str], wanted: Sequence[str]) -> Listing:
     """The images of some classes, their labels counted anew."""
-    absent = sorted(set(wanted) - set(found))
-    if absent:
-        shown = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
-        raise MissingInput(
-            f"{listing.folder} lacks {len(absent)} of the {len(wanted)} classes asked for: {shown}",
-            f"add their folders, or choose other classes: {', '.join(CLASS_LISTS)}, or a file with one name a line",
-        )
+    require_classes(listing.folder, found, wanted)
     renumbered = np.full(len(found), -1, np.int64)
     renumbered[[found.index(name) for name in wanted]] = np.arange(len(wanted))
     labels = renumbered[listing.labels]
     kept = np.flatnonzero(labels >= 0)
     return replace(listing.take(kept), labels=labels[kept])
-
-
-def _check_numbers(name: str, root: Path, classes: Sequence[str], train: Listing, test: Listing) -> None:
-    """Hold a data set to what is known of it, so that a half-copied folder is never taken for the whole."""
-    found = {"classes": len(classes), "training images": len(train), "validation images": len(test)}
-    wrong = [
-        f"{found[what]:,} {what}, not {right:,}"
-        for what, right in _NUMBERS.get(name, {}).items()
-        if found[what] != right
-    ]
-    if wrong:
-        raise MissingInput(f"{root} is not the whole of {name}: {'; '.join(wrong)}", layout(root, "complete"))
 
 
 def _size(asked: int | None, listing: Listing) -> int | None:

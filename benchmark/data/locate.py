@@ -37,6 +37,13 @@ USER_FOLDER: Literal["folder"] = "folder"  # any other in ImageNet's layout; the
 IMAGE_FOLDERS = frozenset({"imagenet", "imagenet100", GENERATED_FOLDER, USER_FOLDER})
 # What stands in for the data sets of detection and segmentation in smoke runs; the version is part of the name.
 DENSE_STAND_INS = {"coco2017": "generated-coco-v1", "cityscapes": "generated-cityscapes-v1"}
+# By data set: under which names the images that stand in for it are found in records.
+STAND_INS: Mapping[str, tuple[str, ...]] = {
+    "cifar100": (GENERATED, GENERATED_VERSION),
+    "imagenet": (GENERATED_FOLDER, GENERATED_FOLDER_VERSION),
+    "imagenet100": (GENERATED_FOLDER, GENERATED_FOLDER_VERSION),
+    **{name: (stand_in,) for name, stand_in in DENSE_STAND_INS.items()},
+}
 
 FOLDER = "cifar-100-python"
 FILES = {  # md5 sums as torchvision.datasets.CIFAR100 has them

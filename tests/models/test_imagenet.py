@@ -1,5 +1,7 @@
 """The ImageNet networks: published sizes, and taps against the networks' own layers."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -59,6 +61,24 @@ def test_taps_lie_on_the_way_to_the_logits(name: str) -> None:
     assert torch.equal(tapped["logits"], plain)
     if name != "efficientnet_b0":  # there the tap is before the last batch norm, as in the released code
         assert torch.allclose(tapped["pre_pool"].mean((2, 3)), tapped["embedding"], atol=1e-5)
+
+
+def test_swins_own_files_are_converted_as_timm_converts_them() -> None:
+    """They downsample at the end of a stage, and hold buffers that are computed here."""
+    from timm.models.swin_transformer import checkpoint_filter_fn
+
+    with torch.device("meta"):
+        network = model("swin_tiny").build(1000)
+    state = network.state_dict()
+    theirs = {
+        re.sub(r"layers\.([1-3])\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", k): k for k in state
+    }
+    published = {name.replace("head.fc.", "head."): state[ours] for name, ours in theirs.items()}
+    buffers = dict.fromkeys(("layers.1.blocks.0.attn.relative_position_index", "layers.0.blocks.1.attn_mask"))
+    converted = model("swin_tiny").convert(published | buffers)
+    assert converted.keys() == checkpoint_filter_fn(published | buffers, network).keys() == state.keys()
+    assert all(converted[name] is state[name] for name in state)
+    assert model("swin_tiny").convert(state) is state
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv1", "shufflenet_v1"])

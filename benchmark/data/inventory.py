@@ -1,0 +1,79 @@
+"""Which of the suites' data sets are at hand, as runs find them, without opening an image: `doctor`, `list data`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmark.data import cityscapes, coco, find_folder
+from benchmark.data.locate import resolve
+from benchmark.errors import BenchmarkError, MissingInput
+from benchmark.manifest import DATA_SETS
+
+TITLES = {
+    "cifar100": "CIFAR-100",
+    "imagenet": "ImageNet",
+    "imagenet100": "ImageNet-100",
+    coco.NAME: "COCO 2017",
+    cityscapes.NAME: "Cityscapes",
+}
+_SMOKE = "or prove the path alone, on generated images: --profile smoke"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set as it is here."""
+
+    name: str  # as suites have it
+    state: Literal["ok", "generated", "incomplete", "absent"]
+    found: str  # what is there, or what is missing where
+    where: Path | None = None
+    mend: str = ""
+
+    @property
+    def title(self) -> str:
+        """As people write it."""
+        return TITLES[self.name]
+
+    @property
+    def line(self) -> str:
+        """What is there, and where."""
+        named = self.where is None or str(self.where) in self.found
+        return self.found if named else f"{self.where}: {self.found}"
+
+
+def inventory(data_dir: Path | None) -> list[Entry]:
+    """Every data set that a suite can name."""
+    return [_entry(name, data_dir) for name in DATA_SETS]
+
+
+def _entry(name: str, data_dir: Path | None) -> Entry:
+    try:
+        if name in find_folder.NAMES:
+            return _image_folder(name, data_dir)
+        return Entry(name, "ok", *_others(name, data_dir))
+    except BenchmarkError as error:
+        smoke = f", {_SMOKE}" if name in find_folder.NAMES else ""
+        return Entry(name, "absent", error.message, mend=" ".join(error.fix.split()) + smoke)
+    except OSError as error:
+        return Entry(name, "incomplete", f"{error.filename} cannot be read: {error.strerror}", mend="let it be read")
+
+
+def _image_folder(name: str, data_dir: Path | None) -> Entry:
+    folder = find_folder.find(name, data_dir)
+    try:
+        counted = find_folder.census(name, folder)
+    except MissingInput as error:
+        return Entry(name, "incomplete", error.message, folder, error.fix)
+    if counted.generated:
+        return Entry(name, "generated", f"{counted}, all generated: for smoke runs alone", folder, "name the real one")
+    return Entry(name, "ok", str(counted), folder)
+
+
+def _others(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
+    if name == "cifar100":
+        return "md5 right", resolve(name, data_dir, allow_download=False, allow_generated=False).folder
+    if name == coco.NAME:
+        return "annotations and images of both splits", coco.require(data_dir).root
+    return "images and labels of both splits", cityscapes.require(data_dir).root
