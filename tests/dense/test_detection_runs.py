@@ -181,6 +181,27 @@ def test_a_last_step_that_breaks_the_student_is_recorded_as_diverged(
     assert not store.paths(training.run_id).student.exists()
 
 
+MASKD = {"maskd_detection": {"custom_mask_warmup": 0}, "regressionkd": {"tap": "roi.bbox_preds"}}
+RCNN = {"student": "faster_rcnn_r50_fpn", "recipe": "coco-2x"}
+RCNN["teacher"] = {  # type: ignore[assignment]
+    "model": "faster_rcnn_r101_fpn",
+    "weights": "mmdet:faster_rcnn_r101_fpn_2x_coco_bbox_mAP-0.398_20200504_210455-1d2dac9c.pth",
+}
+
+
+@pytest.mark.slow
+def test_maskd_takes_a_real_step_from_a_suite(workplace: Path) -> None:
+    path = suite(workplace, {"MasKD": {"method": MASKD}}, setting=RCNN, profile={"epochs": 1, "train": 2})
+    record = carry_out(runs_by_row(path)["MasKD"], workplace)
+    assert record.status == "done", record.reason
+    terms = {f"maskd_detection.{name}" for name in ("masked", "lost", "dice")} | {"regressionkd.regression"}
+    assert terms <= set(record.tracked)
+    assert all(value == value and value > 0 for name, value in record.tracked.items() if name in terms)
+    store = Store(workplace / "results", workplace / "runs")
+    side = torch.load(store.paths(runs_by_row(path)["MasKD"]).side_networks, weights_only=True)
+    assert sum("tokens" in name for name in side) == 5, "one set of tokens a level"
+
+
 def one_step_long(folder: Path) -> DenseTraining:
     run = runs_by_row(suite(folder, profile={"epochs": 1, "train": 2}))["Student"]
     with stack.scope("detection"), own_generators("fp32", torch.device("cpu")):

@@ -44,7 +44,10 @@ def trained(folder: Path) -> tuple[Line, Path]:
             train_cfg={"by_epoch": True, "max_epochs": 1},
             optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.9}},
             param_scheduler=[{"type": "MultiStepLR", "milestones": [1]}],
-            default_hooks={"checkpoint": {"type": "CheckpointHook", "interval": 1}, "logger": {"type": "LoggerHook", "interval": 1}},
+            default_hooks={
+                "checkpoint": {"type": "CheckpointHook", "interval": 1},
+                "logger": {"type": "LoggerHook", "interval": 1},
+            },
             experiment_name=folder.name,
             log_level="CRITICAL",
         ).train()
@@ -53,7 +56,7 @@ def trained(folder: Path) -> tuple[Line, Path]:
 
 def test_what_a_runner_saved_is_read_whole(tmp_path: Path) -> None:
     model, path = trained(tmp_path)
-    with pytest.raises(Exception, match="HistoryBuffer|scalar|getattr"):  # what makes the file hard to read
+    with pytest.raises(Exception, match=r"HistoryBuffer|scalar|getattr"):  # what makes the file hard to read
         torch.load(path, weights_only=True)
     found = Line()
     weights.load_whole(found, path)
