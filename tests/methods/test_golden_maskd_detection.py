@@ -11,6 +11,7 @@ from benchmark.errors import CannotServe, MissingInput
 from methods.base import Moment
 from methods.maskd import masked_errors
 from methods.maskd_detection import Level, MasKDDetection, weighted
+from methods.spec import MethodSpec
 
 NAMES = {
     f"levels.{n}.{ours}": f"mask_modules.{n}.{theirs}"
@@ -137,3 +138,8 @@ def test_tokens_start_small_and_weights_alike() -> None:
     assert isinstance(first, nn.Conv2d) and first.bias is not None
     assert float(first.weight.detach().std()) == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
     assert not first.bias.any()
+
+
+def test_its_terms_have_the_name_of_manifests_in_a_sum() -> None:
+    parts = MethodSpec.parse("maskd_detection+regressionkd").make().get_submodule("parts")
+    assert [name for name, _ in parts.named_children()] == ["maskd_detection", "regressionkd"]
