@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from benchmark.discovery import ROOT
 from benchmark.errors import UsageError, nearest
 from benchmark.models.registry import ModelEntry, models
-from benchmark.recipe import recipes
+from benchmark.recipe import foreign, recipes
 from benchmark.yamlfile import Place, YamlFile, yaml_files
 from methods.registry import MethodEntry, methods
 from methods.spec import MethodSpec, WrongMethod, named
@@ -251,6 +251,7 @@ def load(path: Path) -> Suite:
     parsed = _parse(file)
     cells = tuple(_cells(parsed, file))
     _check_options(parsed, file)
+    _check_profiles(parsed, cells, file)
     for message in _lint(parsed, path):
         file.complain(("suite",), message)
     file.check("python -m benchmark list models|methods|recipes names what exists")
@@ -423,6 +424,12 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
             complain("pending", problem)
     if setting.recipe is not None and setting.recipe not in recipes() and f"recipe {setting.recipe}" not in pending:
         complain("recipe", f"unknown recipe {setting.recipe!r}; {nearest(setting.recipe, recipes())}")
+    elif setting.recipe in recipes():
+        task = setting.task or "classification"
+        if words := foreign(recipes()[setting.recipe].settings, task):
+            fitting = [name for name, known in recipes().items() if not foreign(known.settings, task)]
+            message = f"recipe {setting.recipe!r} is none of {task}'s: it has {', '.join(words)}"
+            complain("recipe", f"{message}; take {', '.join(fitting)}")
     if setting.data is not None and setting.data not in DATA_SETS:
         complain("data", f"unknown data set {setting.data!r}; {nearest(setting.data, DATA_SETS)}")
     teacher = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else setting.teacher
@@ -461,6 +468,20 @@ def _check_options(parsed: SuiteFile, file: YamlFile) -> None:
             except WrongMethod as error:
                 for place, message in error.problems:
                     file.complain((*layer, "options", *place), message)
+
+
+_SIZES = {"classification": "image_size", "detection": "short_side", "segmentation": "crop"}  # of a task's images
+
+
+def _check_profiles(parsed: SuiteFile, cells: Iterable[Cell], file: YamlFile) -> None:
+    """A size that no row's task has would be passed over."""
+    tasks = sorted({cell.setting.task or "classification" for cell in cells})
+    for name, profile in parsed.profiles.items():
+        for task, key in _SIZES.items():
+            if getattr(profile, key) and tasks and task not in tasks:
+                right = " or ".join(_SIZES[own] for own in tasks)
+                message = f"{key} is the size of images in {task}, and no row is of that task: write {right}"
+                file.complain(("profiles", name, key), message)
 
 
 def _own(entries: Mapping[str, MethodEntry] | Mapping[str, ModelEntry]) -> set[str]:

@@ -14,6 +14,14 @@ from benchmark.yamlfile import YamlFile
 
 RECIPES = ROOT / "suites" / "recipes.yaml"
 
+# What belongs to one task alone: another would pass it over.
+_AUGMENTATIONS = {
+    "classification": ("crop-flip", "inception"),
+    "detection": ("detection",),
+    "segmentation": ("segmentation",),
+}
+_WORDS = {"detection": ("short_sides",), "segmentation": ("crop", "evaluate_steps", "iterations")}
+
 
 class Recipe(BaseModel):
     """How a network is trained. What is left at its default stays out of the identity."""
@@ -79,6 +87,15 @@ class Recipe(BaseModel):
     def effective(self) -> dict[str, Any]:
         """Every setting in force, defaults included; what is switched off is left out."""
         return {key: value for key, value in self.model_dump(mode="json").items() if value or value is False}
+
+
+def foreign(settings: Recipe, task: str) -> list[str]:
+    """What a recipe says in another task's words."""
+    others = [word for other, words in _WORDS.items() if other != task for word in words]
+    found = [f"{word} {getattr(settings, word)}" for word in others if getattr(settings, word)]
+    if settings.augmentation not in _AUGMENTATIONS[task]:
+        found.append(f"augmentation {settings.augmentation}")
+    return found
 
 
 class _Description(BaseModel):

@@ -17,7 +17,8 @@ class CWD(Method):
     scores' divergence at each position (pixel KD). `C` is the student's own number of channels, as the source has it.
 
     The defaults are CIRKD's script, whose results Table 6 cites, but for its adversarial term (weight 0.001), which
-    trains a discriminator by an optimiser of its own. The authors' own: T 4 and weight 3, class scores only.
+    trains a discriminator by an optimiser of its own and is left out. The authors' own: T 4 and weight 3, class scores
+    only.
     """
 
     taps: tuple[str, ...] = (SEG_FEATURE, SEG_LOGITS)

@@ -12,7 +12,8 @@ from methods.maps import pixel_cross_entropy
 from methods.options import MethodOptions, option
 
 _EPS = 1e-5  # of a mask's size, as in the source
-_NOTHING = 1e-12  # keeps the overlap of two empty masks a number
+EMPTY = 1e-12  # of each of two masks in their overlap, as in the source
+START = 0.01  # standard deviation of tokens before they learn, as in the source: masks begin at a half
 
 
 class MasKD(Method):
@@ -27,6 +28,7 @@ class MasKD(Method):
     """
 
     taps = ("*_logits",)  # both heads, where a network has both
+    revision = 2  # tokens began with a standard deviation of 1
 
     class Options(MethodOptions):
         """Options of MasKD."""
@@ -54,7 +56,7 @@ class MasKD(Method):
                 self.skip(f"tokens have {wrong.pop()} numbers, and the teacher {classes} classes")
             self.register_buffer("tokens", torch.tensor(self.options.tokens))
         else:
-            self.tokens = nn.Parameter(torch.randn(self.options.count, classes))
+            self.tokens = nn.Parameter(START * torch.randn(self.options.count, classes))
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
         """Terms `masked`, `masked_aux` where both have that head, and `task` and `dice` of tokens that learn."""
@@ -63,16 +65,14 @@ class MasKD(Method):
         for role in self._auxiliary(student, teacher):
             terms["masked_aux"] = o.weight * o.aux_weight * self._masked_error(student[role], teacher[role])
         if not o.tokens:
-            masks = _masks(self.tokens, teacher[SEG_LOGITS])
-            terms["task"] = o.token_weight * pixel_cross_entropy(masked(masks, teacher[SEG_LOGITS]), batch.targets)
+            scores = precise(teacher[SEG_LOGITS])
+            masks = masks_of(self.tokens, scores)
+            terms["task"] = o.token_weight * pixel_cross_entropy(masked(masks, scores), batch.targets)
             terms["dice"] = o.token_weight * overlap(masks)
         return Losses(terms)
 
     def _masked_error(self, student: Tensor, teacher: Tensor) -> Tensor:
-        masks = _masks(self.tokens.detach(), teacher).flatten(2)
-        errors = (student - teacher).square().flatten(2).transpose(1, 2)
-        by_token = masks.square() @ errors / (masks.sum(dim=2, keepdim=True) + _EPS)
-        return by_token.mean() / 2
+        return masked_errors(masks_of(self.tokens.detach(), teacher), student, teacher, _EPS).mean() / 2
 
     @staticmethod
     def _auxiliary(student: Container[str], teacher: Container[str]) -> tuple[str, ...]:
@@ -80,9 +80,15 @@ class MasKD(Method):
         return (AUX_LOGITS,) if AUX_LOGITS in student and AUX_LOGITS in teacher else ()
 
 
-def _masks(tokens: Tensor, teacher: Tensor) -> Tensor:
+def precise(tensor: Tensor) -> Tensor:
+    """In float32 at least: float16 has no room for sums over positions."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def masks_of(tokens: Tensor, maps: Tensor) -> Tensor:
     """Of maps B,C,H,W by tokens K,C: B,K,H,W in (0, 1)."""
-    return torch.einsum("kc,bchw->bkhw", tokens, teacher).sigmoid()
+    with torch.autocast(maps.device.type, enabled=False):
+        return torch.einsum("kc,bchw->bkhw", tokens, precise(maps)).sigmoid()
 
 
 def masked(masks: Tensor, teacher: Tensor) -> Tensor:
@@ -90,10 +96,19 @@ def masked(masks: Tensor, teacher: Tensor) -> Tensor:
     return teacher * masks.sum(dim=1, keepdim=True)
 
 
+def masked_errors(masks: Tensor, student: Tensor, teacher: Tensor, eps: float = 0.0) -> Tensor:
+    """`sum(m^2 (s - t)^2) / (sum(m) + eps)` over positions, of masks B,K,H,W and maps B,C,H,W: B,K,C."""
+    with torch.autocast(masks.device.type, enabled=False):
+        flat = masks.flatten(2)
+        errors = (precise(student) - precise(teacher)).square().flatten(2).transpose(1, 2)
+        return flat.square() @ errors / (flat.sum(dim=2, keepdim=True) + eps)
+
+
 def overlap(masks: Tensor) -> Tensor:
     """Dice of all pairs of different masks B,K,H,W of an image, mean over pairs and images."""
-    flat = masks.flatten(2)
-    shared, sizes = flat @ flat.transpose(1, 2), flat.square().sum(dim=2)
-    dice = 2 * shared / (sizes.unsqueeze(1) + sizes.unsqueeze(2) + _NOTHING)
-    others = ~torch.eye(flat.shape[1], dtype=torch.bool, device=flat.device)
-    return (dice * others).mean(dim=0).sum() / others.sum()
+    with torch.autocast(masks.device.type, enabled=False):
+        flat = masks.flatten(2)
+        shared, sizes = flat @ flat.transpose(1, 2), flat.square().sum(dim=2) + EMPTY
+        dice = 2 * shared / (sizes.unsqueeze(1) + sizes.unsqueeze(2))
+        others = ~torch.eye(flat.shape[1], dtype=torch.bool, device=flat.device)
+        return (dice * others).mean(dim=0).sum() / others.sum()

@@ -16,7 +16,8 @@ class SumOfMethods(base.Method):
 
     def __init__(self, parts: Sequence[base.Method]) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict({type(part).__name__.lower(): part for part in parts})
+        # By the names that manifests use, which `methods.registry` reads in the same way.
+        self.parts = nn.ModuleDict({getattr(part, "name", type(part).__name__.lower()): part for part in parts})
         if len(self.parts) < len(parts):
             raise UsageError("a sum names one method twice", "give each method once, with the weight it should have")
         self.capturable = all(part.capturable for part in parts)

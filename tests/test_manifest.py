@@ -277,3 +277,38 @@ def test_a_setting_can_be_chosen_on_training_images_held_out(tmp_path: Path) -> 
     assert {experiment.data.holdout for experiment in plan.experiments.values()} == {300}  # the teacher's too
     other = make_plan([load(write_suite(tmp_path / "plain.yaml", {"KD": {"method": "kd"}}))], Selection())
     assert not plan.experiments.keys() & other.experiments.keys()
+
+
+DENSE = """\
+suite: mine
+title: Mine
+source: ours
+setting: {task: detection, data: coco2017, student: retinanet_r50_fpn, recipe: coco-2x-one-stage}
+columns:
+  - {column: AP, metric: ap}
+rows:
+  - {row: Student, method: none}
+profiles:
+  smoke: {train: 2, short_side: 64}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said", "fix"),
+    [
+        ("short_side: 64", "crop: [48, 96]", 10, "crop is the size of images in segmentation", "write short_side"),
+        ("coco-2x-one-stage", "cityscapes-40k", 4, "is none of detection's: it has crop (512, 1024), ", "coco-2x, "),
+        ("coco-2x-one-stage", "cityscapes-40k", 4, "evaluate_steps 800, iterations 40000, aug", "coco-1x, "),
+        ("coco-2x-one-stage", "A1", 4, "it has augmentation crop-flip", "coco-2x, "),
+    ],
+)
+def test_plan_refuses_the_words_of_another_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, line: int, said: str, fix: str
+) -> None:
+    path = written(tmp_path, DENSE)
+    assert [cell.id for cell in load(path).cells] == ["mine/Student/AP"]
+    path.write_text(DENSE.replace(old, new))
+    assert main(["plan", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert f"{path}:{line}: " in told
+    assert said in told and fix in told

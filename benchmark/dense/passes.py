@@ -23,6 +23,9 @@ class Supervisor(Protocol):
     def after_step(self, runner: Any, step: int) -> None:
         """So many steps are done. May save, and may raise to end the run."""
 
+    def before_evaluation(self, step: int) -> None:
+        """The student is about to be evaluated after so many steps. May raise to end the run."""
+
     def after_evaluation(self, runner: Any, step: int, found: dict[str, float]) -> None:
         """The metrics after so many steps."""
 
@@ -106,6 +109,7 @@ class Passes(BaseLoop):  # type: ignore[misc]
         self._iter += 1
 
     def _evaluate(self) -> None:
+        self.supervisor.before_evaluation(self._iter)
         with stack.quiet():
             found: dict[str, float] = self.runner.val_loop.run()
         self.runner.model.train()

@@ -194,9 +194,15 @@ class DenseTraining:
         if stopping:
             raise Stopped
 
+    def before_evaluation(self, step: int) -> None:
+        """Look for what no metric would show: a detector of broken weights finds nothing, and has an AP of 0."""
+        self._check_finite()
+        for name, tensor in self.parts.student.network.state_dict().items():
+            if not tensor.isfinite().all():
+                raise Diverged(f"{name} of the student is not finite after step {step}")
+
     def after_evaluation(self, runner: Any, step: int, found: Mapping[str, float]) -> None:
         """One row of the curves."""
-        self._check_finite()
         metrics = self.task.metrics(found)
         broken = [name for name, value in metrics.items() if not math.isfinite(value)]
         if broken:

@@ -92,7 +92,7 @@ def state_of(path: Path) -> dict[str, Tensor]:
         MissingInput: it is no checkpoint of tensors.
     """
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content = _content(path)
     except Exception as error:
         raise MissingInput(
             f"{path} is no readable checkpoint ({type(error).__name__}: {str(error).splitlines()[0]})",
@@ -104,6 +104,29 @@ def state_of(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise MissingInput(f"{path} holds no state dict", "name a file of tensors")
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+class _Unread(dict[Any, Any]):
+    """Stands where a checkpoint names a class or function that is no tensor's: it takes anything and does nothing."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def _content(path: Path) -> Any:
+    """A checkpoint without running any code of it: MMEngine's hold the history of the losses, with classes of its own.
+
+    torch's safe reading refuses what it does not know, even where only the tensors beside it are wanted.
+    """
+    serialization = torch.serialization
+    try:
+        foreign = serialization.get_unsafe_globals_in_checkpoint(path)
+    except ValueError:  # a file of before torch 1.6, which cannot be looked through
+        foreign = []
+    with serialization.safe_globals([(_Unread, name) for name in foreign]):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def load_whole(network: nn.Module, path: Path) -> None:

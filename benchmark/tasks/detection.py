@@ -26,7 +26,7 @@ _LONG_TO_SHORT = 1333 / 800  # mmdet's scale: the longest side a short one of 80
 _SHORT = 800
 _UNSUPPORTED = (
     *("iterations", "ema", "dropout", "drop_path", "randaugment", "random_erasing", "color_jitter", "mixup", "cutmix"),
-    *("label_smoothing", "nesterov"),
+    *("label_smoothing", "nesterov", "crop", "evaluate_steps"),
 )
 
 

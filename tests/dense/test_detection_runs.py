@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from small import settings_in
 
 from benchmark.dense import stack
 from benchmark.dense.feeding import seeded_globals, training_loader
+from benchmark.dense.model import Distilling
 from benchmark.dense.training import DenseTraining, own_generators
 from benchmark.engine.training import Stopped
 from benchmark.records import Store
@@ -135,6 +138,74 @@ def test_a_run_interrupted_at_any_step_ends_as_if_it_never_was(workplace: Path) 
     ]
     assert curves[0].read_text() == curves[1].read_text()
     assert len(curves[0].read_text().splitlines()) == 3
+
+
+def broken_loss(model: Distilling) -> None:
+    network: Any = model.student.network
+    original = network.loss
+    network.loss = lambda *given: {name: [part * nan for part in losses] for name, losses in original(*given).items()}
+
+
+def broken_weights(model: Distilling) -> None:
+    """As a step leaves them whose loss is a number and whose gradients are none."""
+    original = model.train_step
+
+    def train_step(*given: Any, **named: Any) -> Any:
+        found = original(*given, **named)
+        with torch.no_grad():
+            model.student.network.get_parameter("bbox_head.retina_cls.bias")[3] = nan
+        return found
+
+    model.train_step = train_step  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("breaks", "reason"),
+    [
+        (broken_loss, "task is not a finite number at step 0"),
+        (broken_weights, "bbox_head.retina_cls.bias of the student is not finite after step 1"),
+    ],
+)
+def test_a_last_step_that_breaks_the_student_is_recorded_as_diverged(
+    workplace: Path, breaks: Callable[[Distilling], None], reason: str
+) -> None:
+    training = one_step_long(workplace)
+    breaks(training.model)
+    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")):
+        record = training.run()
+    assert (record.status, record.reason) == ("diverged", reason)
+    assert not record.last and record.weights_sha256 is None
+    store = Store(workplace / "results", workplace / "runs")
+    kept = store.read(training.run_id)
+    assert kept is not None and kept.status == "diverged"
+    assert not store.paths(training.run_id).student.exists()
+
+
+MASKD = {"maskd_detection": {"custom_mask_warmup": 0}, "regressionkd": {"tap": "roi.bbox_preds"}}
+RCNN = {"student": "faster_rcnn_r50_fpn", "recipe": "coco-2x"}
+RCNN["teacher"] = {  # type: ignore[assignment]
+    "model": "faster_rcnn_r101_fpn",
+    "weights": "mmdet:faster_rcnn_r101_fpn_2x_coco_bbox_mAP-0.398_20200504_210455-1d2dac9c.pth",
+}
+
+
+@pytest.mark.slow
+def test_maskd_takes_a_real_step_from_a_suite(workplace: Path) -> None:
+    path = suite(workplace, {"MasKD": {"method": MASKD}}, setting=RCNN, profile={"epochs": 1, "train": 2})
+    record = carry_out(runs_by_row(path)["MasKD"], workplace)
+    assert record.status == "done", record.reason
+    terms = {f"maskd_detection.{name}" for name in ("masked", "lost", "dice")} | {"regressionkd.regression"}
+    assert terms <= set(record.tracked)
+    assert all(value == value and value > 0 for name, value in record.tracked.items() if name in terms)
+    store = Store(workplace / "results", workplace / "runs")
+    side = torch.load(store.paths(runs_by_row(path)["MasKD"]).side_networks, weights_only=True)
+    assert sum("tokens" in name for name in side) == 5, "one set of tokens a level"
+
+
+def one_step_long(folder: Path) -> DenseTraining:
+    run = runs_by_row(suite(folder, profile={"epochs": 1, "train": 2}))["Student"]
+    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")):
+        return DenseTraining(run, settings_in(folder))
 
 
 def test_the_global_generators_are_given_back(workplace: Path) -> None:

@@ -155,3 +155,30 @@ def test_a_batch_without_labels_gives_no_memory_term_and_no_entry() -> None:
 def test_maps_of_two_sizes_are_refused() -> None:
     with pytest.raises(CannotServe, match="not of one size"):
         CIRKD().build(pair_of({"seg_feature": (4, 8, 8)}, {"seg_feature": (4, 4, 4)}))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_similarities_are_taken_in_float32_under_autocast(dtype: torch.dtype) -> None:
+    """At a temperature of a tenth half the digits would not do; the features themselves may be of half precision."""
+    draw = torch.Generator().manual_seed(0)
+    maps = [{"seg_feature": torch.randn(2, 6, 4, 5, generator=draw).to(dtype)} for _ in range(2)]
+    scores = {"seg_logits": torch.zeros(2, 3, 4, 5)}
+    student, teacher = ({**found, **scores} for found in maps)
+    method = CIRKD(CIRKD.Options(pixel_queue=16, region_queue=8, pixel_contrast=12, region_contrast=6))
+    method.build(pair_of(shapes_of(student), shapes_of(teacher), classes=3))
+    method.project = torch.nn.Sequential()  # whose convolutions are in half precision by right
+    labels = torch.randint(3, (2, 4, 5), generator=draw)
+
+    def terms(student: dict[str, Tensor], teacher: dict[str, Tensor]) -> dict[str, Tensor]:
+        kept = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+        found = method.losses(student, teacher, batch_of(2, labels), moment_at()).terms
+        method.load_state_dict(kept)
+        return dict(found)
+
+    whole = [{role: tensor.float() for role, tensor in found.items()} for found in (student, teacher)]
+    expected = terms(*whole)
+    with torch.autocast("cpu", dtype=dtype):
+        found = terms(student, teacher)
+    for name in ("batch", "memory_pixel", "memory_region"):
+        assert found[name].dtype == torch.float32 and float(expected[name]) > 0
+        torch.testing.assert_close(found[name], expected[name])

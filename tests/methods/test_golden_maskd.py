@@ -99,3 +99,27 @@ def test_masks_that_hold_nothing_overlap_in_nothing() -> None:
     assert float(dice.detach()) == 0
     assert tokens.grad is not None
     assert bool(tokens.grad.isfinite().all())
+
+
+def test_tokens_start_as_the_source_starts_them() -> None:
+    shapes = {"seg_logits": (500, 2, 2)}
+    method = built(MasKD(MasKD.Options(count=20)), pair_of(shapes, shapes))
+    assert float(method.get_parameter("tokens").detach().std()) == pytest.approx(0.01, rel=0.05)
+
+
+def test_overlap_of_faint_masks_has_the_sources_epsilon_for_each() -> None:
+    masks = torch.tensor([[[[1e-6, 0.0]], [[1e-6, 1e-6]]]], dtype=torch.float64)
+    torch.testing.assert_close(overlap(masks), torch.tensor(2e-12 / (3e-12 + 2e-12)).double())
+
+
+def test_errors_that_float16_cannot_add_up_are_added_up() -> None:
+    tokens = ((1.0, 0.0, 0.5), (0.0, 1.0, -0.5))
+    student = {"seg_logits": torch.full((1, 3, 64, 64), -8.0)}
+    teacher = {"seg_logits": torch.full((1, 3, 64, 64), 8.0)}
+    method = MasKD(MasKD.Options(tokens=tokens))
+    method.build(pair_of(shapes_of(student), shapes_of(teacher), classes=3))
+    expected = method.losses(student, teacher, batch_of(1), moment_at()).terms["masked"]
+    halves = [{role: tensor.half() for role, tensor in maps.items()} for maps in (student, teacher)]
+    with torch.autocast("cpu", dtype=torch.float16):
+        found = method.losses(*halves, batch_of(1), moment_at()).terms["masked"]
+    torch.testing.assert_close(found, expected)

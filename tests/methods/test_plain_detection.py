@@ -15,6 +15,7 @@ from methods.base import ImageSize
 from methods.fgd import FGD, GlobalContext
 from methods.fkd import FKD, NonLocal
 from methods.frs import FRS
+from methods.maskd_detection import Level, MasKDDetection
 
 
 @pytest.fixture(params=range(2))
@@ -118,3 +119,24 @@ def test_frs(draw: torch.Generator) -> None:
     ]
     check(terms["feature"], 0.5 * sum(feature for feature, _ in levels))
     check(terms["class"], 2 * sum(classes for _, classes in levels))
+
+
+@pytest.mark.parametrize("steps", [0, 1000])
+def test_maskd(draw: torch.Generator, steps: int) -> None:
+    student, teacher = {"fpn.0": normal(draw, 2, 4, 3, 4)}, {"fpn.0": normal(draw, 2, 3, 3, 4)}
+    options = MasKDDetection.Options(count=3, weight=7.0, custom_mask_warmup=1000, token_weight=2.0)
+    method = built(MasKDDetection(options), pair_of(shapes_of(student), shapes_of(teacher)))
+    randomise(method, draw)
+    now = replace(moment_at(), step=torch.tensor(float(steps)))
+    terms = method.losses(student, teacher, batch_of(2), now).terms
+    plain, level = reference("maskd"), method.levels[0]
+    assert isinstance(level, Level)
+    kernels = [(conv.weight.detach(), conv.bias.detach()) for conv in (level.weigh[0], level.weigh[2])]
+    kernels[1] = (kernels[1][0].flatten(1), kernels[1][1])
+    shares = [plain.weights(image, *kernels) for image in teacher["fpn.0"]]
+    weight, bias = matrix(method.align[0])
+    aligned = torch.einsum("oc,bchw->bohw", weight, student["fpn.0"]) + bias[:, None, None]
+    tokens, maps = level.tokens.detach(), teacher["fpn.0"]
+    check(terms["masked"], 7 * plain.level_error(tokens, shares, aligned, maps, customised=steps == 1000))
+    check(terms["lost"], 2 * plain.lost(tokens, shares, maps))
+    check(terms["dice"], 2 * plain.dice(tokens, maps))
