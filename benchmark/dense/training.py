@@ -342,6 +342,7 @@ def schedulers(own: Mapping[str, Any], recipe: Recipe, steps_an_epoch: int, step
     found: list[dict[str, Any]] = []
     warm = math.ceil(recipe.warmup_epochs * steps_an_epoch)
     if warm:
+        warm = max(2, warm)  # MMEngine's warm-up of one step would keep its first rate for the whole training
         constant = any(entry["type"] == "ConstantLR" for entry in own.get("param_scheduler", ()))
         factor = recipe.warmup_lr / recipe.lr
         form = {"type": "ConstantLR", "factor": factor} if constant else {"type": "LinearLR", "start_factor": factor}

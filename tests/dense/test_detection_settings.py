@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small import run_suite
 
 pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 
 from detection_runs import suite
+from mmengine.registry import PARAM_SCHEDULERS
 
 from benchmark.dense import stack, weights
 from benchmark.dense.training import optim_wrapper, schedulers
@@ -54,6 +56,25 @@ def test_the_1x_recipe_is_mmdets_own() -> None:
     assert [entry["type"] for entry in found] == ["LinearLR", "MultiStepLR"]
     assert found[1]["milestones"] == Config.fromfile(own).param_scheduler[1].milestones
     assert found[1]["end"] == 12
+
+
+@pytest.mark.parametrize("model", ["retinanet_r50_fpn", "fcos_r50"])
+def test_a_warm_up_shorter_than_a_step_ends_with_it(model: str) -> None:
+    """A linear and a constant one, as a profile of few images shortens them."""
+    settings = recipe(TWICE[model]).settings.scaled_to(6)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], settings.lr)
+    found: list[float] = []
+    with stack.scope("detection"):
+        entries = schedulers(mmdet_detectors.configuration(model), settings, 2, 12)
+        parts = [PARAM_SCHEDULERS.build({**entry, "optimizer": optimizer}) for entry in entries]
+    for step in range(8):  # before the first milestone
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for part in parts:
+            if not part.by_epoch or step % 2:
+                part.step()
+    assert found == pytest.approx([settings.warmup_lr] + [settings.lr] * 7)
 
 
 def test_every_published_teacher_is_in_the_model_zoo_and_carries_its_hash() -> None:
