@@ -1,6 +1,6 @@
 """What a dense method costs: its step time over the plain student's, both in one run, step by step in turns.
 
-`python -m benchmark.dense.bench table4 --only 'RetinaNet*' --only DiffKD --profile smoke --steps 5`
+`python -m benchmark.dense.bench table4 --only '*/One-stage*/DiffKD/*' --profile smoke --steps 5`
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +112,8 @@ def _exchanging(distiller: Distiller, ranks: Ranks) -> nn.Module:
     """The distiller, whose gradients become those of all ranks. Its buffers are left to whoever needs them equal."""
     if ranks.world == 1:
         return distiller
+    # Gradients of 1x1 convolutions made as matrix products differ from their weights in strides of size-one dimensions.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     known = inspect.signature(DistributedDataParallel).parameters
     quiet = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its name before 2.14
     return DistributedDataParallel(distiller, **{quiet: False})  # type: ignore[arg-type]

@@ -277,13 +277,16 @@ def test_diffkd_overfits_a_handful_of_images(workplace: Path) -> None:
     for row, text in curves.items():
         print(f"{row}\n{text}")
     for row in ("Student", "DiffKD"):
-        found = loss_curve(curves[row])
+        found = curve(curves[row], "task.loss_ce")
         assert found[-1] < 0.5 * found[0], f"{row}: {found}"
+    for term, factor in {"feature.distillation": 0.6, "feature.diffusion": 0.7}.items():
+        found = curve(curves["DiffKD"], term)
+        assert found[-1] < factor * found[0], f"{term}: {found}"
 
 
-def loss_curve(text: str) -> list[float]:
+def curve(text: str, term: str) -> list[float]:
     header, *rows = (line.split(",") for line in text.splitlines())
-    return [float(row[header.index("train.task.loss_ce")]) for row in rows]
+    return [float(row[header.index(f"train.{term}")]) for row in rows]
 
 
 def test_export_writes_what_the_server_scores(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
