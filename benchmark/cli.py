@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.process import settle
+
 EXIT_CODES = """exit codes:
   0    everything asked for is done
   1    a run failed, diverged or could not be judged
@@ -334,21 +336,10 @@ def _pack(text: str) -> int | None:
     return int(text)
 
 
-def wait_briefly() -> None:
-    """Say, before torch is loaded, how long GNU's OpenMP threads spin before they sleep.
-
-    Its default, about a millisecond, trains a small network up to ten times slower as soon as another process wants one
-    of the cores; sleeping at once costs a step a third of its speed on an idle machine; this costs neither
-    (docs/performance.md). The arithmetic is the same, and what the environment says wins.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = parser().parse_args(arguments)
-    wait_briefly()
+    settle()
     from benchmark.errors import BenchmarkError
 
     try:

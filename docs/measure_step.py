@@ -19,14 +19,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from benchmark.cli import wait_briefly  # noqa: E402
+from benchmark.process import settle  # noqa: E402
 
-wait_briefly()  # as the command line does, before torch is loaded
+settle()  # as the command line does, before torch is loaded
 
 import torch  # noqa: E402
 from reference.eager_step import EagerStep, loader  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from benchmark.engine import precision  # noqa: E402
 from benchmark.engine.training import Settings, Training  # noqa: E402
 from benchmark.experiment import Run  # noqa: E402
 from benchmark.models.registry import model  # noqa: E402
@@ -47,6 +48,16 @@ def training(folder: Path, eager: bool) -> Training:
     next(made.advancing())
     print(f"the engine's step is {made.stepper.kind}")
     return made
+
+
+def as_in_a_run(step: Callable[[], None]) -> Callable[[], None]:
+    """The step under the settings that a run holds while it trains on a CPU."""
+
+    def stepped() -> None:
+        with precision.arithmetic("fp32", deterministic=True):
+            step()
+
+    return stepped
 
 
 def endless(made: Training) -> Iterator[tuple[Tensor, Tensor]]:
@@ -94,7 +105,7 @@ def main() -> None:
         inputs = batch.inputs.contiguous()
         ratios(
             lambda: plain.step(inputs, batch.targets) and None,
-            lambda: made.stepper.step(batch, 0.0, made.meter, 0),
+            as_in_a_run(lambda: made.stepper.step(batch, 0.0, made.meter, 0)),
             arguments.pairs,
             "without augmentation",
         )
@@ -105,7 +116,7 @@ def main() -> None:
             made.step = next(steps) % STEPS
             made.one_step(plan)
 
-        ratios(lambda: plain.step(*next(images)) and None, ours, arguments.pairs, "with augmentation")
+        ratios(lambda: plain.step(*next(images)) and None, as_in_a_run(ours), arguments.pairs, "with augmentation")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 
@@ -36,15 +37,23 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 @contextlib.contextmanager
 def arithmetic(precision: str, deterministic: bool) -> Iterator[None]:
-    """Matrix precision and determinism for the length of a run, given back as they were."""
+    """Matrix precision and determinism for the length of a run, given back as they were.
+
+    Determinism without torch's filling of new tensors with NaN, a pass over every map of every step: it finds reads of
+    memory that nobody wrote, and does not make their results any more right.
+    """
     was = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     was_deterministic = torch.are_deterministic_algorithms_enabled()
+    fills: Any = torch.utils.deterministic  # its setting is a property of the module, unknown to type checkers
+    was_filling = fills.fill_uninitialized_memory
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.use_deterministic_algorithms(deterministic)
+    fills.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(was[0])
         torch.backends.cudnn.allow_tf32 = was[1]
         torch.use_deterministic_algorithms(was_deterministic)
+        fills.fill_uninitialized_memory = was_filling

@@ -33,6 +33,7 @@ from benchmark.launch.submissions import (
 )
 from benchmark.launch.work import Work
 from benchmark.lease import Holder
+from benchmark.process import inherited
 from benchmark.records import Store
 
 SIGNAL_SECONDS = 120  # before a job's time is up: enough to finish a step and write a checkpoint
@@ -172,8 +173,7 @@ class Submitting:
 
     def _python(self) -> str:
         """The snapshot's code, in this interpreter."""
-        waiting = {name: os.environ[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if name in os.environ}
-        environment = self.snapshot.environment() | waiting
+        environment = {**self.snapshot.environment(), **inherited()}
         return shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable])
 
     def _slurm_parameters(self, array: Array, dependency: str | None) -> dict[str, Any]:

@@ -138,11 +138,13 @@ class Cluster:
 
     def crash_node(self) -> None:
         """slurmd and whatever it started die at once, and slurmctld finds out."""
-        daemon = int((self.folder / "slurmd.pid").read_text())
-        for pid in (daemon, *self._steps()):
-            for child in (*_children(pid), pid):
+        managers = (int((self.folder / "slurmd.pid").read_text()), *self._steps())
+        workers = [child for pid in managers for child in _children(pid)]
+        # The managers stand still first: one that saw its worker die would report a failed job, which is not requeued.
+        for number, pids in ((signal.SIGSTOP, managers), (signal.SIGKILL, (*workers, *managers))):
+            for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
+                    os.kill(pid, number)
         self._until(lambda: self._node() == "down", "slurmctld misses the node")
 
     def _steps(self) -> list[int]:
