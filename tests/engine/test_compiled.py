@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from small import settings_in
+from torch._inductor.codecache import PyCodeCache
 
 from benchmark.engine.compiled import worth_it
 from benchmark.engine.training import Settings, Stopped, Training
@@ -120,3 +122,8 @@ def test_compiled_losses_are_the_eager_ones(method: str, workplace: Path) -> Non
         assert len(plan) == IMAGES
     for eager, fast in zip(found["never"], found["always"], strict=True):
         assert fast == pytest.approx(eager, rel=1e-4)
+    programs = [Path(str(made.__file__)).read_text() for made in PyCodeCache.modules]
+    kernels = [found for program in programs for found in re.findall(r"(cpp\w+) = .*cpp_pybinding\(\[(.*?)\]", program)]
+    rectifiers = [given for name, given in kernels if "relu" in name or "threshold" in name]
+    assert rectifiers
+    assert not [given for given in rectifiers if "bool*" in given]  # no mask is kept for the backward pass
