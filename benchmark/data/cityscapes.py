@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.data.locate import DEFAULT, DENSE_STAND_INS, ENVIRONMENT
+from benchmark.data.locate import DENSE_STAND_INS, folders, places
 from benchmark.errors import MissingInput
 
 NAME = "cityscapes"
@@ -61,14 +60,10 @@ class CityscapesFolder:
 
 
 def find(data_dir: Path | None, splits: Iterable[str] = ("train", "val")) -> CityscapesFolder | None:
-    """The folder with images of these splits, None where no usual place has it."""
-    named = os.environ.get(ENVIRONMENT)
-    usual = [Path(named), DEFAULT] if named else [DEFAULT]
-    for place in [data_dir] if data_dir is not None else usual:
-        for folder in (place.expanduser(), place.expanduser() / FOLDER):
-            found = CityscapesFolder(folder)
-            if all(found.images(split).is_dir() for split in splits):
-                return found
+    """The folder with images of these splits, None where no place has it."""
+    for found in map(CityscapesFolder, folders(data_dir, FOLDER)):
+        if all(found.images(split).is_dir() for split in splits):
+            return found
     return None
 
 
@@ -80,7 +75,7 @@ def require(data_dir: Path | None, splits: Iterable[str] = ("train", "val")) -> 
     """
     splits = tuple(splits)
     found = find(data_dir, splits)
-    place = data_dir or Path(os.environ.get(ENVIRONMENT) or DEFAULT) / FOLDER
+    place = data_dir or places(None)[0] / FOLDER
     if found is None:
         raise MissingInput(f"Cityscapes ({', '.join(splits)}) is not in {place}", FIX.format(place))
     for split in splits:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.data.locate import DEFAULT, DENSE_STAND_INS, ENVIRONMENT
+from benchmark.data.locate import DENSE_STAND_INS, folders, places
 from benchmark.errors import MissingInput
 
 NAME = "coco2017"
@@ -46,14 +45,10 @@ class CocoFolder:
 
 
 def find(data_dir: Path | None) -> CocoFolder | None:
-    """The folder with both splits, None where no usual place has it. A `data_dir` without it is an error."""
-    named = os.environ.get(ENVIRONMENT)
-    usual = [Path(named), DEFAULT] if named else [DEFAULT]
-    for place in [data_dir] if data_dir is not None else usual:
-        for folder in (place.expanduser(), place.expanduser() / FOLDER):
-            found = CocoFolder(folder)
-            if all(found.annotations(split).is_file() and found.images(split).is_dir() for split in SPLITS):
-                return found
+    """The folder with both splits, None where no place has it."""
+    for found in map(CocoFolder, folders(data_dir, FOLDER)):
+        if all(found.annotations(split).is_file() and found.images(split).is_dir() for split in SPLITS):
+            return found
     return None
 
 
@@ -65,7 +60,7 @@ def require(data_dir: Path | None) -> CocoFolder:
     """
     found = find(data_dir)
     if found is None:
-        place = data_dir or Path(os.environ.get(ENVIRONMENT) or DEFAULT) / FOLDER
+        place = data_dir or places(None)[0] / FOLDER
         raise MissingInput(f"COCO 2017 is not in {place}", FIX.format(place))
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.data.imagenet100 import CMC
-from benchmark.data.locate import DEFAULT, ENVIRONMENT
+from benchmark.data.locate import folders, places
 from benchmark.errors import MissingInput, UsageError, nearest
 
 NAMES = ("imagenet", "imagenet100")
@@ -53,14 +53,12 @@ def find(name: str, data_dir: Path | None) -> Path:
     if name not in NAMES:
         raise UsageError(f"unknown data set {name!r}", nearest(name, NAMES))
     under = ("imagenet100", "imagenet") if name == "imagenet100" else ("imagenet",)
-    named = os.environ.get(ENVIRONMENT)
-    places = [data_dir] if data_dir else [*([Path(named)] if named else []), DEFAULT]
-    for place in (place.expanduser() for place in places):
-        for folder in (place, *(place / folder for folder in under)):
-            if (folder / TRAIN).is_dir() or (folder / VALIDATION).is_dir():
-                return folder
+    for folder in folders(data_dir, *under):
+        if (folder / TRAIN).is_dir() or (folder / VALIDATION).is_dir():
+            return folder
+    looked_in = places(data_dir)
     raise MissingInput(
-        f"{name} is not in {' or '.join(map(str, places))}", layout(places[0].expanduser() / under[-1], "make")
+        f"{name} is not in {' or '.join(map(str, looked_in))}", layout(looked_in[0].expanduser() / under[-1], "make")
     )
 
 

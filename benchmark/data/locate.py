@@ -82,7 +82,7 @@ class DownloadFailed(MissingInput):
 
 def find_cifar100(data_dir: Path | None) -> Found | None:
     """The verified files, None where no place has any. A `data_dir` without them is an error, as are wrong files."""
-    for place in _places(data_dir):
+    for place in places(data_dir):
         found = _in(place.expanduser())
         if found is not None:
             return found
@@ -91,10 +91,23 @@ def find_cifar100(data_dir: Path | None) -> Found | None:
     return None
 
 
+def places(data_dir: Path | None) -> list[Path]:
+    """Where data are looked for: in `data_dir`, else in $BENCHMARK_DATA and `data/`."""
+    if data_dir is not None:
+        return [data_dir]
+    named = os.environ.get(ENVIRONMENT)
+    return [Path(named), DEFAULT] if named else [DEFAULT]
+
+
+def folders(data_dir: Path | None, *names: str) -> Iterator[Path]:
+    """Where a data set may lie: each place itself, then the folders of these names in it."""
+    for place in places(data_dir):
+        yield from (place.expanduser() / name for name in ("", *names))
+
+
 def present(data_dir: Path | None) -> bool:
     """Whether some place holds files of these names. Quick: nothing is verified."""
-    places = [place.expanduser() for place in _places(data_dir)]
-    return any((folder / "train").is_file() for place in places for folder in (place, place / FOLDER))
+    return any((folder / "train").is_file() for folder in folders(data_dir, FOLDER))
 
 
 def resolve(name: str, data_dir: Path | None, allow_download: bool, allow_generated: bool) -> DataSource:
@@ -111,12 +124,12 @@ def resolve(name: str, data_dir: Path | None, allow_download: bool, allow_genera
     found = find_cifar100(data_dir)
     if found is not None:
         return DataSource("cifar100", found.folder, found.md5s)
-    places = _places(None)
+    looked_in = places(None)
     unset = "" if os.environ.get(ENVIRONMENT) else f" (${ENVIRONMENT} is not set)"
-    missing = f"CIFAR-100 is not in {' or '.join(map(str, places))}{unset}"
+    missing = f"CIFAR-100 is not in {' or '.join(map(str, looked_in))}{unset}"
     if allow_download:
         try:
-            found = download(places[0].expanduser())
+            found = download(looked_in[0].expanduser())
             return DataSource("cifar100", found.folder, found.md5s)
         except DownloadFailed as failure:
             missing += f", and {failure.message}"
@@ -124,7 +137,7 @@ def resolve(name: str, data_dir: Path | None, allow_download: bool, allow_genera
         return DataSource(
             "generated", note=f"{missing}: generated images stand in, figures say nothing about CIFAR-100"
         )
-    raise MissingInput(missing, f"{_mend(_folder(places[0]))}\n  or name the folder that has it with --data-dir")
+    raise MissingInput(missing, f"{_mend(_folder(looked_in[0]))}\n  or name the folder that has it with --data-dir")
 
 
 def download(root: Path) -> Found:
@@ -159,13 +172,6 @@ def mismatch(path: Path, found: str, expected: str) -> MissingInput:
         f"{path} is not the official file: md5 {found}, expected {expected}; it is corrupt or was cut off",
         _mend(path.parent),
     )
-
-
-def _places(data_dir: Path | None) -> list[Path]:
-    if data_dir is not None:
-        return [data_dir]
-    named = os.environ.get(ENVIRONMENT)
-    return [Path(named), DEFAULT] if named else [DEFAULT]
 
 
 def _folder(place: Path) -> Path:
