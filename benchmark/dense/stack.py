@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import logging
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import cache
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,6 +28,18 @@ def missing() -> list[str]:
 
 
 @cache
+def import_formatter() -> None:
+    """Import yapf, which MMEngine imports, while no other process here does.
+
+    Its first import on a machine writes a cache file in place, and a process that starts meanwhile reads half of it.
+    """
+    with (Path(tempfile.gettempdir()) / f"benchmark-yapf-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(ImportError):  # whoever needs it says so
+            import_module("yapf")
+
+
+@cache
 def prepare() -> None:
     """Make `mmengine`, `mmdet` and `mmseg` importable and their registries filled.
 
@@ -35,6 +50,7 @@ def prepare() -> None:
         raise MissingInput(f"detection and segmentation need {', '.join(absent)}, not installed here", FIX)
     from benchmark.dense import ops
 
+    import_formatter()
     with warnings.catch_warnings():  # their own imports warn of what their newer versions would do
         warnings.simplefilter("ignore")
         ops.install()

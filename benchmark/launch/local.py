@@ -17,6 +17,7 @@ from types import FrameType
 import torch
 
 from benchmark.data.locate import IMAGE_FOLDERS
+from benchmark.dense import stack
 from benchmark.engine.training import Settings, Stopped, Training, evaluated, skipped
 from benchmark.errors import BenchmarkError, CannotServe, StorageError
 from benchmark.experiment import Data, Experiment, Plan, Run
@@ -257,6 +258,7 @@ class Local:
         return (yield from training.advancing())
 
     def _dense(self, run: Run) -> Record:
+        stack.prepare()  # before the module that imports MMEngine
         from benchmark.dense.training import carried_out
 
         try:
