@@ -197,7 +197,7 @@ class Compiled:
 def _without_masks() -> Any:
     """A pass over a program for a CPU: where rectifiers let gradients through is found anew in the backward pass.
 
-    Kept instead, as is done by default, it is written bit by bit: which takes ten times as long as its batch norm.
+    By default it is kept, and written number by number, which takes ten times as long as the batch norm before it.
     """
     from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
     from torch.utils.checkpoint import CheckpointPolicy
