@@ -12,7 +12,9 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any, Literal
 
 import torch
@@ -167,16 +169,20 @@ class Compiled:
         if self.parts.frozen is None:
             return {}
         with torch.no_grad():
-            seen: Mapping[str, Tensor] = self.parts.frozen(inputs)
+            return self._taught(inputs)
+
+    def _taught(self, inputs: Tensor) -> Mapping[str, Tensor]:
+        assert self.parts.frozen is not None
+        seen: Mapping[str, Tensor] = self.parts.frozen(inputs)
         return seen
 
     def _compiled_teacher(self) -> Callable[[Tensor], Mapping[str, Tensor]] | None:
-        return None if self.parts.frozen is None else torch.compile(self.parts.frozen, dynamic=False, fullgraph=True)
+        return None if self.parts.frozen is None else torch.compile(_own(self._taught), dynamic=False, fullgraph=True)
 
     def _compiled_losses(self) -> Callable[..., tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]]:
         on_cpu = self.parts.moment.epoch.device.type == "cpu"
         options = {"joint_custom_post_pass": _without_masks()} if on_cpu else {}
-        return torch.compile(self._passed, dynamic=False, fullgraph=True, options=options)
+        return torch.compile(_own(self._passed), dynamic=False, fullgraph=True, options=options)
 
     @contextlib.contextmanager
     def _undone(self) -> Iterator[None]:
@@ -192,6 +198,16 @@ class Compiled:
                 for name, buffer in parts.distiller.named_buffers():
                     buffer.copy_(kept[name])
             parts.optimizer.zero_grad(set_to_none=True)
+
+
+_numbers = count()
+
+
+def _own(method: Any) -> Any:
+    """A method with code of its own: torch keeps programs by code, eight at most, and a process may have more runs."""
+    function = method.__func__
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
+    return MethodType(FunctionType(code, function.__globals__, code.co_name), method.__self__)
 
 
 def _without_masks() -> Any:

@@ -127,3 +127,13 @@ def test_compiled_losses_are_the_eager_ones(method: str, workplace: Path) -> Non
     rectifiers = [given for name, given in kernels if "relu" in name or "threshold" in name]
     assert rectifiers
     assert not [given for given in rectifiers if "bool*" in given]  # no mask is kept for the backward pass
+
+
+@pytest.mark.slow
+def test_any_number_of_runs_of_a_process_are_compiled(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._dynamo.config.recompile_limit", 1)
+    run = run_in(workplace, "kd")
+    for repetition in range(3):
+        again = Training(replace(run, repetition=repetition), noise(IMAGES), settings_in(workplace, compile="always"))
+        next(again.advancing())
+        assert again.stepper.kind == "compiled"
