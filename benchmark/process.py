@@ -15,7 +15,7 @@ from collections.abc import Mapping
 # on an idle machine.
 SPINS = 1000
 
-# The GNU C library may hand freed memory back to the system, which clears it page by page when the next step asks again.
+# The GNU C library may hand freed memory back to the system, which clears it page by page when a step asks again.
 # M_TRIM_THRESHOLD, and M_MMAP_THRESHOLD at its largest allowed value; by default both follow the largest block freed.
 TRIM, MMAP = 1 << 30, 32 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
