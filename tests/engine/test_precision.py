@@ -27,11 +27,12 @@ def test_what_the_cpu_has_is_taken(name: str) -> None:
 
 
 def test_the_arithmetic_of_a_run_is_given_back() -> None:
-    def state() -> tuple[str, bool]:
-        return torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
+    def state() -> tuple[str, bool, bool]:
+        filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+        return torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled(), filling
 
     before = state()
     with pytest.raises(ZeroDivisionError), precision.arithmetic("tf32", deterministic=True):
-        assert state() == ("high", True)
+        assert state() == ("high", True, False)  # new tensors are not filled with NaN
         raise ZeroDivisionError
     assert state() == before

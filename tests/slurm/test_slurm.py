@@ -90,6 +90,9 @@ def test_edits_after_the_submission_do_not_reach_the_jobs_and_the_record_names_t
     assert not lost(plan_of(suite).runs, laboratory.folder, reference)
     record = record_of(runs_of(suite)["KD"], laboratory.folder)
     assert record.code["source_sha256"] == found.revision["source_sha256"] == provenance.source_hash()
+    scripts = [path.read_text() for path in laboratory.folder.glob("runs/jobs/*/*submission.sh")]
+    waiting_and_memory = ("GOMP_SPINCOUNT=", "MALLOC_TRIM_THRESHOLD_=")
+    assert scripts and all(setting in script for script in scripts for setting in waiting_and_memory)
 
 
 def test_a_wrong_partition_is_told_and_leaves_nothing_behind(laboratory: Laboratory) -> None:
