@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -586,14 +587,147 @@ def test_a_checkpoint_of_other_code_is_a_clear_error(
 ) -> None:
     suite, run, _ = interrupted
     path = paths_of(run, workplace).checkpoint
-    state = torch.load(path, weights_only=True)
-    state["distiller"]["student.network.renamed"] = torch.zeros(1)
-    torch.save(state, path)
+    found = checkpoint.load(path, run)
+    assert found is not None
+    found.state["distiller"]["student.network.renamed"] = torch.zeros(1)
+    checkpoint.save(path, found.state, run, 1)
     assert run_suite(suite) == 1
     shown = capsys.readouterr().err
     assert f"{path} was written by other code" in shown
     assert "student.network.renamed" in shown
     assert "start this run again" in shown
+
+
+def flipped(path: Path, part: float) -> None:
+    """Flip one bit, some way into a file."""
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * part)] ^= 16
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_in_a_checkpoint_changes_no_record(
+    interrupted: tuple[Path, Run, dict[str, Any]], workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite, run, reference = interrupted
+    path = paths_of(run, workplace).checkpoint
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16  # in the midst of the weights
+    path.write_bytes(content)
+    assert run_suite(suite) == 0
+    shown = capsys.readouterr().out
+    assert f"kept as {path.name}.damaged-1" in shown
+    assert "going on from epoch 2, step 1 of 2" in shown
+    assert record_of(run, workplace).outcome() == reference
+
+
+def test_another_runs_checkpoint_is_not_taken_for_this_ones(
+    interrupted: tuple[Path, Run, dict[str, Any]], workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Repetition 1's work folder was copied from repetition 0's."""
+    suite, run, _ = interrupted
+    other = Run(run.experiment, 1)
+    assert run_suite(suite, "--seeds", "2", "--results-dir", "whole/results", "--runs-dir", "whole/runs") == 0
+    reference = record_of(other, workplace / "whole").outcome()
+    shutil.copytree(paths_of(run, workplace).work, paths_of(other, workplace).work)
+    assert run_suite(suite, "--seeds", "2") == 0
+    shown = capsys.readouterr().out
+    assert f"belongs to another run ({run.experiment.identity} #0): kept as checkpoint.pt.foreign-1" in shown
+    assert record_of(other, workplace).outcome() == reference
+
+
+def of_earlier_format(path: Path) -> dict[str, Any]:
+    """Rewrite a checkpoint as programs before the seal did; return its content."""
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    del state["seal"], state["teacher_sha256"]
+    torch.save(state, path)
+    return state
+
+
+def test_a_checkpoint_of_the_earlier_format_is_read_once_and_sealed(
+    interrupted: tuple[Path, Run, dict[str, Any]], workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite, run, reference = interrupted
+    path = paths_of(run, workplace).checkpoint
+    of_earlier_format(path)
+    sealed: list[bool] = []
+    original = checkpoint.save
+
+    def watched(*arguments: Any) -> None:
+        original(*arguments)
+        sealed.append("seal" in torch.load(path, weights_only=True))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", watched)
+        assert run_suite(suite) == 0
+    shown = capsys.readouterr().out
+    assert f"{path} has the format of an earlier version, without a seal: written anew" in shown
+    assert "going on from epoch 2, step 2 of 2" in shown
+    assert all(sealed)
+    assert len(sealed) == 2, "once when it was read, once at the end"
+    assert record_of(run, workplace).outcome() == reference
+
+
+@pytest.mark.parametrize("left", ["previous", "nothing"])
+def test_a_checkpoint_of_the_earlier_format_that_lacks_a_key_gives_way(
+    left: str, interrupted: tuple[Path, Run, dict[str, Any]], workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be read in part before that is seen: nothing of it may stay in the run."""
+    suite, run, reference = interrupted
+    path = paths_of(run, workplace).checkpoint
+    state = of_earlier_format(path)
+    name = next(iter(state["optimizer"]["state"]))
+    del state["optimizer"]["param_groups"][0]["params"][name]
+    torch.save(state, path)
+    if left == "nothing":
+        checkpoint.previous(path).unlink()
+    assert run_suite(suite) == 0
+    shown = capsys.readouterr().out
+    assert "does not fit this run" in shown
+    assert ("going on from epoch 2, step 1 of 2" in shown) == (left == "previous")
+    assert record_of(run, workplace).outcome() == reference
+
+
+def test_a_run_does_not_go_on_with_another_teacher(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stopped in its second epoch, then the teacher's file was exchanged for one of the same network."""
+    suite = write_suite(workplace / "exchanged.yaml", {"KD": {"method": "kd"}}, profile={"epochs": 4})
+    assert run_suite(suite, "--only", "KD") == 0
+    run, teacher = runs_of(suite)["KD"], runs_of(suite)["teacher"]
+    paths = paths_of(run, workplace)
+    reference = record_of(run, workplace)
+    paths.record.unlink()
+    saved = 0
+    original = checkpoint.save
+
+    def stopping(*arguments: Any) -> None:
+        nonlocal saved
+        original(*arguments)
+        saved += 1
+        if saved == 3:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", stopping)
+        assert run_suite(suite, "--checkpoint-seconds", "0") == 130
+    teacher_paths = paths_of(teacher, workplace)
+    kept = teacher_paths.student.read_bytes()
+    other = {
+        name: value * 2 if value.is_floating_point() else value
+        for name, value in weights_of(teacher, workplace).items()
+    }
+    torch.save(other, teacher_paths.student)
+    teacher_record = teacher_paths.record.read_text()
+    teacher_paths.record.write_text(
+        teacher_record.replace(str(record_of(teacher, workplace).weights_sha256), checkpoint.tensors_sha256(other))
+    )
+    capsys.readouterr()
+    assert run_suite(suite) == 1
+    shown = capsys.readouterr().err
+    assert "began with a teacher of other weights" in shown
+    assert "restore the teacher's weights, or delete" in shown
+    teacher_paths.student.write_bytes(kept)
+    teacher_paths.record.write_text(teacher_record)
+    assert run_suite(suite) == 0
+    assert record_of(run, workplace).outcome() == reference.outcome()
 
 
 @pytest.mark.parametrize("which", ["results", "runs"])

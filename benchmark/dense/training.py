@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import random
 import time
@@ -19,7 +20,7 @@ from benchmark.engine.meter import Meter
 from benchmark.engine.outcome import Curves, asked_and_found, record_of, rounded
 from benchmark.engine.streams import generator
 from benchmark.engine.training import CHECK_EVERY, HISTOGRAMS, Progress, Settings, Stopped
-from benchmark.errors import BenchmarkError, Diverged
+from benchmark.errors import Diverged
 from benchmark.experiment import Run
 from benchmark.files import sweep_partials, write_atomically
 from benchmark.recipe import Recipe
@@ -150,30 +151,52 @@ class DenseTraining:
     # What the loop tells (`passes.Supervisor`)
 
     def restore(self, runner: Any) -> int:
-        """A checkpoint's state, where there is one."""
-        state = checkpoint.load(self.paths.checkpoint, self.settings.say)
-        if state is None:
+        """Put the newest usable checkpoint into the runner, if there is one; return the steps done."""
+        fresh: dict[str, Any] | None = None
+        step: int | None = None
+        while step is None:
+            found = checkpoint.load(self.paths.checkpoint, self.run_id, self.settings.say)
+            if found is None:
+                break
+            if fresh is None and not found.sealed:
+                fresh = copy.deepcopy(self._state(runner, 0))
+            step = self._restored(runner, found)
+        if step is None or found is None:
+            if fresh is not None:  # a damaged checkpoint may have been read in part
+                self._restore(runner, fresh)
             return 0
+        if not found.sealed:
+            self.settings.say(f"{found.path} has the format of an earlier version, without a seal: written anew")
+            self._save(runner, step)
+        if step < self.steps:
+            self.settings.say(f"{self.run_id.label}: going on from step {step} of {self.steps}")
+        return step
+
+    def _restored(self, runner: Any, found: checkpoint.Found) -> int | None:
+        """Return the steps done by a checkpoint that fits this run, None where it was set aside."""
         try:
-            runner.model.load_state_dict(state["state_dict"])
-            runner.optim_wrapper.load_state_dict(state["optimizer"])
-            for scheduler, found in zip(runner.param_schedulers, state["param_schedulers"], strict=True):
-                scheduler.load_state_dict(found)
-        except (RuntimeError, ValueError) as error:
-            raise BenchmarkError(
-                f"{self.paths.checkpoint} was written by other code: {str(error).splitlines()[-1].strip()}",
-                f"go back to that code, or delete {self.paths.work} to start this run again",
-            ) from error
+            return self._restore(runner, found.state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            checkpoint.refused(found, error, self.settings.say)
+            return None
+
+    def _restore(self, runner: Any, state: Mapping[str, Any]) -> int:
         own = state["benchmark"]
+        checkpoint.check_teacher(self.run_id, own.get("teacher_sha256"), self._teacher_sha256(), self.paths.work)
+        runner.model.load_state_dict(state["state_dict"])
+        runner.optim_wrapper.load_state_dict(state["optimizer"])
+        for scheduler, saved in zip(runner.param_schedulers, state["param_schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
         self.moment.generator.set_state(own["generator"])
         self.meter.load(own["meter"])
         self.curves = Curves(own["rows"], own["best"], own["best_row"])
         self.seconds, self.training_seconds = own["seconds"], own["training_seconds"]
         step: int = state["meta"]["iter"]
         self.model.step = step
-        if step < self.steps:
-            self.settings.say(f"{self.run_id.label}: going on from step {step} of {self.steps}")
         return step
+
+    def _teacher_sha256(self) -> str | None:
+        return self.parts.teacher_facts.get("weights_sha256")
 
     def before_step(self, step: int) -> None:
         """The method's clock."""
@@ -247,9 +270,13 @@ class DenseTraining:
         self._since = now
 
     def _save(self, runner: Any, step: int) -> None:
-        """In MMEngine's layout, what is this project's own under `benchmark`."""
         self._tick()
-        state = {
+        checkpoint.save(self.paths.checkpoint, self._state(runner, step), self.run_id, step)
+        self._saved = time.monotonic()
+
+    def _state(self, runner: Any, step: int) -> dict[str, Any]:
+        """In MMEngine's layout, what is this project's own under `benchmark`."""
+        return {
             "meta": {"iter": step, "epoch": step // len(self.order)},
             "state_dict": runner.model.state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),
@@ -257,6 +284,7 @@ class DenseTraining:
             "benchmark": {
                 "identity": self.run_id.experiment.identity,
                 "repetition": self.run_id.repetition,
+                "teacher_sha256": self._teacher_sha256(),
                 "generator": self.moment.generator.get_state(),
                 "meter": self.meter.state(),
                 "rows": self.curves.rows,
@@ -266,8 +294,6 @@ class DenseTraining:
                 "training_seconds": self.training_seconds,
             },
         }
-        checkpoint.save(self.paths.checkpoint, state)
-        self._saved = time.monotonic()
 
     def _record(self, status: Any, reason: str = "") -> Record:
         student = self.parts.method.merge(self.parts.student.network)

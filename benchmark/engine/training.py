@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from benchmark.engine.outcome import Curves, asked_and_found, circumstances, rec
 from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.step import Stepper
 from benchmark.engine.teacher import measured, teacher_of
-from benchmark.errors import BenchmarkError, CannotServe, Diverged
+from benchmark.errors import CannotServe, Diverged
 from benchmark.estimate import Measured
 from benchmark.experiment import Run
 from benchmark.files import sweep_partials, write_atomically
@@ -267,9 +268,16 @@ class Training:
 
     def _save(self) -> None:
         self._tick()
-        state = {
+        state = self._state()  # by all ranks: each has sums of its own
+        if self.ranks.leads:
+            checkpoint.save(self.paths.checkpoint, state, self.run_id, self.epoch * self.steps + self.step)
+        self._saved = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "identity": self.run_id.experiment.identity,
             "repetition": self.run_id.repetition,
+            "teacher_sha256": self.parts.teacher.weights_sha256 if self.parts.teacher is not None else None,
             "epoch": self.epoch,
             "step": self.step,
             "step_kind": self.began,
@@ -285,29 +293,55 @@ class Training:
             "seconds": self.seconds,
             "training_seconds": self.training_seconds,
         }
-        if self.ranks.leads:
-            checkpoint.save(self.paths.checkpoint, state)
-        self._saved = time.monotonic()
 
     def _resume(self) -> None:
         if self.ranks.leads:
             sweep_partials(self.paths.work)
-        state = checkpoint.load(self.paths.checkpoint, self.settings.say)
-        if len(set(self.ranks.all(None if state is None else (state["epoch"], state["step"])))) > 1:
-            raise BenchmarkError(
-                f"the processes see different checkpoints in {self.paths.work}",
-                "--runs-dir must name a folder that all machines of the job share",
-            )
-        if state is None:
+        fresh = None
+        while (found := self._found()) is not None:
+            if fresh is None and not found.sealed:
+                fresh = copy.deepcopy(self._state())
+            if self._restored(found):
+                break
+        else:
+            if fresh is not None:  # a damaged checkpoint may have been read in part
+                self._restore(fresh)
             return
+        if not found.sealed:
+            self.settings.say(f"{found.path} has the format of an earlier version, without a seal: written anew")
+            self._save()
+        if self.epoch < self.recipe.epochs:
+            where = f"epoch {self.epoch + 1}, step {self.step} of {self.steps}"
+            self.settings.say(f"{self.run_id.label}: going on from {where}")
+
+    def _found(self) -> checkpoint.Found | None:
+        """The leader's choice, read by every rank."""
+        path = self.paths.checkpoint
+        found = checkpoint.load(path, self.run_id, self.settings.say) if self.ranks.leads else None
+        chosen = self.ranks.told((found.path.name, found.sha256) if found is not None else None)
+        if chosen is None or self.ranks.world == 1:
+            return found
+
+        def same() -> checkpoint.Found:
+            return found or checkpoint.load_same(path.with_name(chosen[0]), self.run_id, chosen[1])
+
+        return self.ranks.together(same)
+
+    def _restored(self, found: checkpoint.Found) -> bool:
+        """Whether a checkpoint's content fits this run; one that does not is set aside."""
         try:
-            self.parts.distiller.load_state_dict(state["distiller"])
-            self.parts.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError) as error:
-            raise BenchmarkError(
-                f"{self.paths.checkpoint} was written by other code: {str(error).splitlines()[-1].strip()}",
-                f"go back to that code, or delete {self.paths.work} to start this run again",
-            ) from error
+            self._restore(found.state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            checkpoint.refused(found, error, self.settings.say, self.ranks.leads)
+            return False
+        return True
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        teacher = self.parts.teacher
+        sha = teacher.weights_sha256 if teacher is not None else None
+        checkpoint.check_teacher(self.run_id, state.get("teacher_sha256"), sha, self.paths.work)
+        self.parts.distiller.load_state_dict(state["distiller"])
+        self.parts.optimizer.load_state_dict(state["optimizer"])
         self.parts.scaler.load_state_dict(state["scaler"])
         self.parts.moment.generator.set_state(state["generator"])
         if self.parts.average is not None:
@@ -323,9 +357,6 @@ class Training:
         self.epoch, self.step = state["epoch"], state["step"]
         self.curves = Curves(state["rows"], state["best"], state["best_epoch"])
         self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
-        if self.epoch < self.recipe.epochs:
-            where = f"epoch {self.epoch + 1}, step {self.step} of {self.steps}"
-            self.settings.say(f"{self.run_id.label}: going on from {where}")
 
     def _record(self, status: Any, reason: str = "") -> Record:
         average = self.parts.average

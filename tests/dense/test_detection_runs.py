@@ -118,6 +118,18 @@ def test_rows_of_one_repetition_start_alike_and_see_the_same_images(workplace: P
         assert all(torch.equal(a, b) for a, b in zip(one["inputs"], other["inputs"], strict=True))
 
 
+def as_before_the_seal(path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    del state["seal"], state["benchmark"]["teacher_sha256"]
+    torch.save(state, path)
+
+
+def with_a_flipped_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+
+
 def test_a_run_interrupted_at_any_step_ends_as_if_it_never_was(workplace: Path) -> None:
     run = runs_by_row(suite(workplace))["DiffKD"]
     whole = carry_out(run, workplace / "whole")
@@ -125,13 +137,17 @@ def test_a_run_interrupted_at_any_step_ends_as_if_it_never_was(workplace: Path) 
     assert whole.teacher is not None and "RANDOM" in whole.teacher["stand_in"]
     assert any("backbone" in note or "teacher" in note for note in whole.effective["stand_ins"])
     lines: list[str] = []
-    for steps in (1, 1):  # each attempt does so many steps before it is stopped; one question comes before the first
-        with pytest.raises(Stopped):
-            carry_out(run, workplace / "parts", stop=After(steps), lines=lines)
+    saved = Store(workplace / "parts" / "results", workplace / "parts" / "runs").paths(run).checkpoint
+    for spoil in (as_before_the_seal, lambda path: None, with_a_flipped_bit):
+        with pytest.raises(Stopped):  # after one step; one question whether to stop comes before the first
+            carry_out(run, workplace / "parts", stop=After(1), lines=lines)
+        spoil(saved)
     parts = carry_out(run, workplace / "parts", lines=lines)
     assert parts.outcome() == whole.outcome()
-    assert [line for line in lines if "going on from step 1 of 4" in line]
-    assert [line for line in lines if "going on from step 2 of 4" in line]
+    said = [line.partition("going on from ")[2] for line in lines if "going on from" in line]
+    assert said == ["step 1 of 4", "step 2 of 4", "step 2 of 4"]
+    assert len([line for line in lines if "without a seal: written anew" in line]) == 1
+    assert len([line for line in lines if "kept as checkpoint.pt.damaged-1" in line]) == 1
     curves = [
         Store(workplace / place / "results", workplace / place / "runs").paths(run).curves
         for place in ("whole", "parts")

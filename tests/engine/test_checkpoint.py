@@ -1,27 +1,59 @@
-"""Checkpoints: the newest that can be read is taken, whatever a killed or cut-off writer left."""
+"""Checkpoints: the newest whole one of the run itself is taken; whatever else lies there is set aside and said."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from benchmark.discovery import ROOT
 from benchmark.engine import checkpoint
+from benchmark.experiment import Data, Experiment, Run, Selection, make_plan, plain
+from benchmark.manifest import load, suite_path
+from benchmark.recipe import Recipe
 
 
-def number(path: Path) -> int | None:
+def run_of(student: str = "resnet8", repetition: int = 0) -> Run:
+    recipe = Recipe(epochs=1, batch=8, lr=0.1)
+    return Run(Experiment("classification", Data("generated"), student, plain(), recipe), repetition)
+
+
+RUN = run_of()
+
+
+def state_of(value: float) -> dict[str, Any]:
+    """A little of everything that checkpoints hold."""
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(value)
+    optimizer = {"state": {0: {"momentum": torch.ones(3) * value}}, "param_groups": [{"lr": value, "fused": True}]}
+    return {
+        "number": value,
+        "distiller": network.state_dict(),
+        "optimizer": optimizer,
+        "rows": [{"epoch": 1.0, "test.top1": 100 / 3}],
+        "names": ("a", "b"),
+        "nothing": None,
+    }
+
+
+def number(path: Path, run: Run = RUN) -> int | None:
     said: list[str] = []
-    state = checkpoint.load(path, said.append)
-    return None if state is None else int(state["number"])
+    found = checkpoint.load(path, run, said.append)
+    return None if found is None else int(found.state["number"])
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     found = tmp_path / "checkpoint.pt"
     for value in (1, 2, 3):
-        checkpoint.save(found, {"number": value, "weights": torch.zeros(1000)})
+        checkpoint.save(found, state_of(value), RUN, value)
     return found
 
 
@@ -35,14 +67,66 @@ def test_none_where_there_is_none(tmp_path: Path) -> None:
     assert number(tmp_path / "checkpoint.pt") is None
 
 
-def test_an_unreadable_one_is_named_and_passed_over(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
+def test_a_cut_off_one_is_named_and_set_aside(path: Path) -> None:
+    cut = path.read_bytes()[:-100]
+    path.write_bytes(cut)
     said: list[str] = []
-    state = checkpoint.load(path, said.append)
-    assert state is not None
-    assert state["number"] == 2
+    found = checkpoint.load(path, RUN, said.append)
+    assert found is not None
+    assert found.state["number"] == 2
     assert len(said) == 1
-    assert str(path) in said[0]
+    assert f"{path} cannot be read" in said[0]
+    assert path.with_name("checkpoint.pt.damaged-1").read_bytes() == cut, "nothing is thrown away"
+    assert not path.exists()
+
+
+def test_no_single_flipped_bit_is_ever_believed(path: Path) -> None:
+    """Every 7th byte, all of its bits in turn: the file is refused, or means just what it meant."""
+    whole = path.read_bytes()
+    meant = checkpoint.load(path, RUN)
+    assert meant is not None
+    flips = [(place, (place // 7) % 8) for place in range(0, len(whole), 7)]
+    refused = 0
+    for place, bit in flips:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << bit
+        path.write_bytes(damaged)
+        checkpoint.previous(path).unlink(missing_ok=True)
+        found = checkpoint.load(path, RUN, lambda line: None)
+        refused += found is None
+        if found is not None:
+            assert found.sha256 == meant.sha256
+            assert checkpoint.content_sha256(found.state) == checkpoint.content_sha256(meant.state)
+        for leftover in path.parent.glob("checkpoint.pt.*"):
+            leftover.unlink()
+    assert refused > len(flips) / 4, "most of the file means something"
+
+
+def test_a_checkpoint_of_another_run_or_repetition_is_set_aside(path: Path) -> None:
+    for other in (run_of("resnet14"), run_of(repetition=1)):
+        said: list[str] = []
+        assert checkpoint.load(path, other, said.append) is None
+        assert f"{path} belongs to another run ({RUN.experiment.identity} #0)" in said[0]
+        for name in ("checkpoint.pt", "previous-checkpoint.pt"):
+            path.with_name(f"{name}.foreign-1").replace(path.with_name(name))
+    assert number(path) == 3
+
+
+def test_one_of_a_later_format_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "FORMAT", 3)
+    checkpoint.save(path, state_of(4), RUN, 4)
+    monkeypatch.undo()
+    said: list[str] = []
+    found = checkpoint.load(path, RUN, said.append)
+    assert found is not None
+    assert found.state["number"] == 3
+    assert "has format 3, which this program does not know" in said[0]
+
+
+def test_what_could_not_be_read_back_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="cannot hold a PosixPath"):
+        checkpoint.save(tmp_path / "checkpoint.pt", {"place": Path("x")}, RUN, 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_writer_killed_after_each_of_its_moves_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,10 +144,10 @@ def test_a_writer_killed_after_each_of_its_moves_loses_nothing(path: Path, monke
         moves = 0
         monkeypatch.setattr(Path, "replace", killed_before)
         with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(path, {"number": deadly + 2 if deadly > 1 else 99, "weights": torch.zeros(1000)})
+            checkpoint.save(path, state_of(deadly + 2 if deadly > 1 else 99), RUN, deadly)
         monkeypatch.setattr(Path, "replace", original)
         assert number(path) == expected
-        checkpoint.save(path, {"number": expected, "weights": torch.zeros(1000)})
+        checkpoint.save(path, state_of(expected), RUN, deadly)
 
 
 def test_nothing_but_tensors_and_plain_values_is_ever_loaded(tmp_path: Path) -> None:
@@ -91,3 +175,25 @@ def test_the_hash_of_weights_sees_names_shapes_types_and_values_and_nothing_else
         {"a": state["a"].nextafter(torch.tensor(9.0)), "b": state["b"]},
     ):
         assert checkpoint.tensors_sha256(other) != reference
+
+
+def test_long_runs_begun_by_an_earlier_version_can_be_continued(tmp_path: Path) -> None:
+    """Copies of two checkpoints of Table 9's own runs, where they are there: found, theirs, and not sealed yet."""
+    campaign = (
+        Path(os.environ.get("BENCHMARK_SHARED_DATA", ROOT.parent / "shared" / "data")).parent / "campaign" / "work"
+    )
+    if not campaign.is_dir():
+        pytest.skip(f"needs checkpoints of long runs: no {campaign}")
+    plan = make_plan([load(suite_path("table9"))], Selection(only=("resnet20",), seeds=1))
+    found = 0
+    for run in plan.runs:
+        saved = campaign / f"{run.experiment.identity}-r0" / "checkpoint.pt"
+        if saved.is_file():
+            copy = tmp_path / run.experiment.identity / "checkpoint.pt"
+            copy.parent.mkdir()
+            shutil.copy(saved, copy)
+            read = checkpoint.load(copy, run)
+            assert read is not None and not read.sealed
+            assert read.state["epoch"] > 0
+            found += 1
+    assert found == len(list(campaign.iterdir()))
