@@ -60,14 +60,13 @@ def evaluated(asked: Asked, store: Store, device: torch.device) -> dict[str, Any
         MissingInput: images or weights are not there, or weights do not fit.
     """
     entry = model(asked.model)
-    spec = TeacherSpec(model=asked.model, weights=asked.weights, sha256=asked.sha256)
-    path = weights_file(spec, store)
+    file = weights_file(asked.weights, store, asked.sha256)
     prepared = preparation(asked.weights)
     data = _data(asked, prepared, device)
     try:
         with initialising("teacher", 0):
             network = entry.build(data.classes, image_size=prepared.size)
-        network.load_state_dict(load_weights(path, entry, network))
+        network.load_state_dict(load_weights(file, entry, network))
         tapped = Network(network.eval(), entry.adapter(network)).to(device)
         metrics = evaluate(tapped.to(memory_format=torch.channels_last), data)
     finally:
@@ -75,7 +74,8 @@ def evaluated(asked: Asked, store: Store, device: torch.device) -> dict[str, Any
     published = asked.published if asked.published is not None else _published(asked)
     found: dict[str, Any] = {
         "model": asked.model,
-        "weights": str(path),
+        "weights": str(file.path),
+        "file_sha256": file.sha256,
         "weights_sha256": tensors_sha256(network.state_dict()),
         "data": dict(data.identity),
         **{name: round(value, 4) for name, value in metrics.items()},

@@ -65,6 +65,7 @@ class Experiment:
     recipe_name: str = ""  # a label; the settings themselves are in the identity
     teacher: Experiment | TeacherSpec | None = None
     student_weights: str | None = None
+    student_weights_sha256: str | None = None
     inherit: bool = False  # a dense student's neck and heads start as its teacher's, where their shapes agree
     profile: ProfileName = "paper"
     precision: str = "fp32"
@@ -83,7 +84,7 @@ class Experiment:
         if self.precision != "fp32":
             form["precision"] = self.precision
         if self.student_weights:
-            form["student_weights"] = self.student_weights
+            form["student_weights"] = self.student_weights_sha256 or self.student_weights
         if self.inherit:
             form["inherit"] = True
         if isinstance(self.teacher, Experiment):
@@ -128,6 +129,7 @@ class Experiment:
             "data": self.data.canonical(),
             "student": self.student,
             "student_weights": self.student_weights,
+            **({"student_weights_sha256": self.student_weights_sha256} if self.student_weights_sha256 else {}),
             **({"inherit": True} if self.inherit else {}),
             "teacher": teacher,
             "method": self.method.resolved(),
@@ -182,6 +184,7 @@ def experiment_of(
         method,
         teacher=teacher if method.needs_teacher else None,
         student_weights=setting.student_weights,
+        student_weights_sha256=setting.student_weights_sha256,
         inherit=bool(setting.inherit) and method.needs_teacher,
     )
 

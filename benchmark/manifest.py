@@ -56,6 +56,9 @@ class Setting(_Strict):
     holdout: int | None = Field(None, gt=0, description="training images that take the place of the test images")
     student: str | None = None
     student_weights: str | None = Field(None, description="what the student starts from; fresh weights unless given")
+    student_weights_sha256: str | None = Field(
+        None, min_length=8, description="of that file; it is the file's identity, else its name is"
+    )
     teacher: str | TeacherSpec | None = Field(None, description="a model trained by the plan, or given weights")
     inherit: bool | None = Field(None, description="whether a detector's neck and heads start as its teacher's (FGD)")
     subject: Literal["student", "teacher"] | None = Field(None, description="whose number the cell is")

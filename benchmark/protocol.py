@@ -188,6 +188,8 @@ def _blocked(
     for run in own:
         if odd := _oddities(experiment, run):
             return own, (Verdict.PROTOCOL_MISMATCH, f"repetition {run.record.repetition}: {'; '.join(odd)}")
+    if exchanged := _exchanged(experiment, own):
+        return own, (Verdict.PROTOCOL_MISMATCH, exchanged)
     return own, teacher_gate(cell, experiment, own, basis)
 
 
@@ -252,7 +254,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
         for key in dict.fromkeys(changed):
             what = f"{name} {key}" if key != "name" else name
             found.append(_in_place(what, other.get(key), mine.get(key)))
-    for name in ("precision", "student_weights"):
+    for name in ("precision", "student_weights", "student_weights_sha256"):
         if ours.get(name) != theirs.get(name):
             found.append(_in_place(name.replace("_", " "), theirs.get(name), ours.get(name)))
     return found
@@ -277,6 +279,23 @@ def _oddities(experiment: Experiment, run: Settled) -> list[str]:
     if precision is not None and precision != experiment.precision:
         found.append(f"precision {precision} in place of {experiment.precision}")
     return found
+
+
+def _exchanged(experiment: Experiment, runs: Sequence[Settled]) -> str:
+    """Tell which given weights were not the same file in all repetitions; empty if all were."""
+    seen: dict[str, dict[str, list[int]]] = {}
+    for run in runs:
+        found = {whose: file["sha256"] for whose, file in run.record.weight_files.items()}
+        tensors = (run.record.teacher or {}).get("weights_sha256")
+        if tensors and isinstance(experiment.teacher, TeacherSpec):
+            found["teacher"] = tensors  # which records of earlier versions tell too
+        for whose, sha in found.items():
+            seen.setdefault(whose, {}).setdefault(sha, []).append(run.record.repetition)
+    for whose, files in seen.items():
+        if len(files) > 1:
+            each = "; ".join(f"{sha[:12]} in {', '.join(map(str, numbers))}" for sha, numbers in files.items())
+            return f"the repetitions were given different weights of the {whose}: sha256 {each}"
+    return ""
 
 
 def teacher_gate(cell: Cell, experiment: Experiment, runs: Sequence[Settled], basis: Basis) -> Blocked | None:

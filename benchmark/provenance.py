@@ -16,7 +16,10 @@ from benchmark.discovery import EXTRA, ROOT, own_files
 
 # What can change a result. Edits elsewhere (docs, reports, results) do not make a revision dirty.
 SOURCES = ("benchmark", "methods", "suites", "pyproject.toml")
-TRAINED_BY = ("methods", "benchmark/data", "benchmark/engine", "benchmark/models", "benchmark/tasks")
+TRAINED_BY = (
+    *("methods", "benchmark/data", "benchmark/dense", "benchmark/engine", "benchmark/models", "benchmark/tasks"),
+    *("benchmark/experiment.py", "benchmark/recipe.py", "benchmark/launch/local.py"),
+)
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 FROZEN = ROOT / "revision.json"  # in a snapshot, which has no history: the revision that it was taken from
 
@@ -47,7 +50,11 @@ def _revision(extra: str) -> dict[str, str | bool | None]:
 @cache
 def source_hash() -> str:
     """Hash of the python files that a training passes through; an edit of the report's is none of its business."""
-    return _hash_of(path for folder in TRAINED_BY for path in sorted((ROOT / folder).rglob("*.py")))
+    return _hash_of(path for place in TRAINED_BY for path in _python_files(ROOT / place))
+
+
+def _python_files(place: Path) -> list[Path]:
+    return [place] if place.is_file() else sorted(place.rglob("*.py"))
 
 
 def _hash_of(paths: Iterable[Path]) -> str:

@@ -42,6 +42,9 @@ class Record(BaseModel):
     weights_sha256: str | None = Field(None, description="of the exported student's tensors")
     data: dict[str, Any] = Field({}, description="what the images really were: md5s or the generator's version")
     teacher: dict[str, Any] | None = Field(None, description="its weights' sha256 and its measured accuracy")
+    weight_files: dict[str, dict[str, str]] = Field(
+        {}, description="given weights, by whose they are: the file's name and the sha256 of its bytes"
+    )
     asked: dict[str, Any] = Field({}, description="device, threads and precision as asked for")
     effective: dict[str, Any] = Field({}, description="the same as they were")
     seconds: float = Field(0.0, description="wall time over all attempts, up to the last checkpoint of each")

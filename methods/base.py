@@ -165,6 +165,7 @@ class Method(nn.Module):
         """No options."""
 
     options: MethodOptions  # a subclass with options writes `options: Options`
+    files: Mapping[str, Mapping[str, str]] = {}  # of weights that `build` read: what they hold -> name and sha256
 
     def __init__(self, options: MethodOptions | None = None) -> None:
         super().__init__()

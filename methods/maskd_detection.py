@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmark.dense.weights import state_of
 from benchmark.errors import MissingInput
+from benchmark.models.checkpoints import WeightFile
 from methods.base import Batch, Losses, Method, Moment, Outputs, Pair
 from methods.maskd import EMPTY, START, masked, masked_errors, masks_of, overlap, precise
 from methods.options import MethodOptions, option
@@ -99,8 +99,10 @@ class MasKDDetection(Method):
             raise MissingInput(
                 f"no learned tokens at {path}", "fetch them from the releases of MasKD, or leave `learned` out"
             )
+        file = WeightFile.read(path)
+        self.files = {"tokens": file.facts}
         state = {}
-        for name, tensor in state_of(path).items():
+        for name, tensor in file.tensors().items():
             _, found, rest = name.partition("mask_modules.")
             level, _, part = rest.partition(".")
             for theirs, ours in _PUBLISHED.items():

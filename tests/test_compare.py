@@ -236,6 +236,28 @@ def test_rule_2_protocol_mismatch_says_what_differs(
     assert cell.ours == pytest.approx(70.66)
 
 
+def test_repetitions_of_different_weight_files_are_never_averaged(bench: Bench) -> None:
+    """Their records may come from two machines, of which each saw one file."""
+    given = {"teacher": {"model": "resnet56", "weights": "theirs.pth", "published": 72.34}}
+    suite = bench.table(setting=SETTING | given)
+    made = experiment(suite, "KD")
+    told = {"teacher": {"weights_sha256": "a" * 64, "top1": 72.34}}
+    paths = write(bench.store, made, around(70.66, TIGHT), **told)
+    assert bench.cell("KD").verdict is Verdict.REPRODUCED
+    edit(paths[1].record, teacher={"weights_sha256": "b" * 64, "top1": 72.34})
+    cell = bench.cell("KD")
+    assert cell.verdict is Verdict.PROTOCOL_MISMATCH
+    assert cell.judgement is not None
+    assert (
+        "different weights of the teacher: sha256 aaaaaaaaaaaa in 0, 2, 3, 4; bbbbbbbbbbbb in 1"
+        in cell.judgement.reason
+    )
+    edit(paths[1].record, **told, weight_files={"student": {"file": "s.pth", "sha256": "c" * 64}})
+    edit(paths[2].record, weight_files={"student": {"file": "s.pth", "sha256": "d" * 64}})
+    cell = bench.cell("KD")
+    assert cell.judgement is not None and "different weights of the student" in cell.judgement.reason
+
+
 def test_a_run_that_another_cell_asks_for_is_no_mismatch(bench: Bench, suite: Suite) -> None:
     other = bench.table("other", setting=SETTING | {"recipe": "A1-small"})
     write(bench.store, experiment(other, "KD"), around(70.66, TIGHT))

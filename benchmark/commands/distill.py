@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ def asked(arguments: argparse.Namespace) -> Asked:
     data = Data(USER_FOLDER, image_size=arguments.image_size, files=_files(arguments.data))
     given: Experiment | TeacherSpec
     if weights is not None:
-        given = TeacherSpec(model=teacher, weights=weights)
+        given = TeacherSpec(model=teacher, weights=weights, sha256=_sha256(weights))
     else:
         given = Experiment("classification", data, teacher, plain(), settings, arguments.recipe, profile="mini")
     experiment = Experiment(
@@ -104,6 +105,7 @@ def asked(arguments: argparse.Namespace) -> Asked:
         recipe_name=arguments.recipe,
         teacher=given,
         student_weights=arguments.student_weights,
+        student_weights_sha256=_sha256(arguments.student_weights),
         profile="mini",
         precision=arguments.precision,
     )
@@ -129,6 +131,16 @@ def _method(text: str) -> object:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"cannot read the method {text!r}", "write diffkd, or 'diffkd: {latent: 256}'") from error
+
+
+def _sha256(weights: str | None) -> str | None:
+    """The hash of a file of the user's own: exchanged for another, it makes another student."""
+    path = Path(weights).expanduser() if weights is not None else None
+    if path is None or not path.is_file():
+        return None  # what a library or an address has is held to what was found first
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    return digest.hexdigest()
 
 
 def _files(folder: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,13 @@ from torch import nn
 from benchmark.dense import weights
 from benchmark.dense.feeding import seeded_globals
 from benchmark.engine.checkpoint import tensors_sha256
+from benchmark.engine.first_use import given_files, held
 from benchmark.engine.streams import initialising, seed_of
+from benchmark.engine.weights import weights_file
 from benchmark.errors import MissingInput
 from benchmark.experiment import Experiment, Run
 from benchmark.files import write_text
+from benchmark.models.checkpoints import WeightFile
 from benchmark.models.registry import model
 from benchmark.models.taps import Network, resolve_roles
 from benchmark.tasks import dense
@@ -39,6 +43,7 @@ class Parts:
     teacher: Network | None
     teacher_facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of given weights
 
 
 def assembled(run: Run, task: DenseTask, data: DenseData, settings: Settings) -> Parts:
@@ -53,18 +58,20 @@ def assembled(run: Run, task: DenseTask, data: DenseData, settings: Settings) ->
     entry = model(experiment.student)
     with initialising("init", run.repetition, experiment.student):
         plain = task.trainable(entry.build(data.classes), data.classes)
+    files: dict[str, Mapping[str, str]] = {}
+
+    def start() -> None:
+        file = weights_file(str(experiment.student_weights), settings.store, experiment.student_weights_sha256)
+        weights.load_backbone(plain, file)
+        files["student"] = file.facts
+
     if experiment.student_weights:
-        folder = settings.store.runs / "weights"
-        _or_random(
-            experiment,
-            "the student's backbone",
-            notes,
-            lambda: weights.load_backbone(plain, weights.resolve(str(experiment.student_weights), folder)),
-        )
+        _or_random(experiment, "the student's backbone", notes, start)
     method = experiment.method.make()
     if experiment.teacher is None:
-        return Parts(Network(plain, entry.adapter(plain), ()), method, None, notes=notes)
-    taught, facts = loaded_teacher(experiment, data.classes, settings, notes)
+        held(run, files, settings.store)
+        return Parts(Network(plain, entry.adapter(plain), ()), method, None, notes=notes, files=files)
+    taught, facts = loaded_teacher(experiment, data.classes, settings, notes, files)
     if experiment.inherit:
         weights.inherit(plain, taught)
     teacher = Network(taught, model(experiment.teacher_name).adapter(taught), ())
@@ -75,13 +82,19 @@ def assembled(run: Run, task: DenseTask, data: DenseData, settings: Settings) ->
     teacher.bind(resolve_roles(method.taps, teacher.adapter.taps))  # `build` may have narrowed them
     student = Network(plain, entry.adapter(plain), task.needed(resolve_roles(method.taps, student_taps)))
     taught.eval().requires_grad_(False)
-    return Parts(student, method, teacher, facts, notes)
+    files |= given_files(method)
+    held(run, files, settings.store, teacher_sha256=facts["weights_sha256"] if "teacher" in files else None)
+    return Parts(student, method, teacher, facts, notes, files)
 
 
 def loaded_teacher(
-    experiment: Experiment, classes: int, settings: Settings, notes: list[str]
+    experiment: Experiment,
+    classes: int,
+    settings: Settings,
+    notes: list[str],
+    files: dict[str, Mapping[str, str]],
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The teacher's plain network and what the record says of its weights."""
+    """Return the teacher's plain network and what the record says of its weights; add to notes and given files."""
     given = experiment.teacher
     assert given is not None
     with initialising("teacher", 0):
@@ -92,9 +105,11 @@ def loaded_teacher(
             path = settings.store.weights(Run(given, 0))
             if path is None:
                 raise MissingInput(f"the teacher {given.label} has no weights", "run the suite that trains it")
+            weights.load_whole(network, WeightFile.read(path))
         else:
-            path = weights.resolve(given.weights, settings.store.runs / "weights")
-        weights.load_whole(network, path)
+            file = weights_file(given.weights, settings.store, given.sha256)
+            weights.load_whole(network, file)
+            files["teacher"] = file.facts
 
     random = _or_random(experiment, f"the teacher {experiment.teacher_name}", notes, load)
     facts: dict[str, Any] = {"weights_sha256": tensors_sha256(network.state_dict())}

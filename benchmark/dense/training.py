@@ -16,6 +16,7 @@ import torch
 
 from benchmark.dense import stack
 from benchmark.engine import checkpoint, precision
+from benchmark.engine.first_use import held
 from benchmark.engine.meter import Meter
 from benchmark.engine.outcome import Curves, asked_and_found, record_of, rounded
 from benchmark.engine.streams import generator
@@ -314,6 +315,7 @@ class DenseTraining:
             attempts=self.paths.attempts,
             data=dict(self.data.identity),
             teacher=self._teacher_facts(),
+            weight_files=self.parts.files,
             effective=self._effective(),
             seconds=round(self.seconds, 2),
             images_per_second=round(images / self.training_seconds, 2) if self.training_seconds else None,
@@ -404,7 +406,9 @@ def evaluated(run: Run, settings: Settings) -> Record:
     found = task(run.experiment.task)
     data = found.data(run.experiment, settings.data_dir, settings.store.runs)
     notes: list[str] = []
-    network, facts = loaded_teacher(run.experiment, data.classes, settings, notes)
+    files: dict[str, Mapping[str, str]] = {}
+    network, facts = loaded_teacher(run.experiment, data.classes, settings, notes, files)
+    held(run, files, settings.store, teacher_sha256=facts["weights_sha256"] if files else None)
     device = torch.device(settings.device)
     metrics = cached_metrics(
         settings, facts["weights_sha256"], data, lambda: found.metrics(evaluate(network, data, device))
@@ -418,6 +422,7 @@ def evaluated(run: Run, settings: Settings) -> Record:
         best=rounded(metrics),
         weights_sha256=facts["weights_sha256"],
         data=dict(data.identity),
+        weight_files=files,
         effective=effective | ({"stand_ins": notes} if notes else {}),
         seconds=round(time.monotonic() - began, 2),
         **asked_and_found(run, settings),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,12 +12,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.engine.average import Average
 from benchmark.engine.distiller import Distiller, student_roles, trained_student
+from benchmark.engine.first_use import Files, given_files, held
 from benchmark.engine.optimizer import make_optimizer
 from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.shards import Shards, shards_of, with_norms_for
 from benchmark.engine.streams import generator, initialising
 from benchmark.engine.teacher import Teacher, load_weights, measured, teacher_of
+from benchmark.engine.weights import weights_file
 from benchmark.experiment import Run
+from benchmark.manifest import TeacherSpec
+from benchmark.models.checkpoints import WeightFile
 from benchmark.models.registry import model
 from benchmark.models.taps import Network, resolve_roles
 from benchmark.records import Store
@@ -42,6 +45,7 @@ class Assembly:
     shards: Shards
     average: Average | None  # of the student's weights, where the recipe asks for one
     not_in_student: tuple[str, ...]  # wishes of the recipe for which the student has no place
+    files: Files  # of weights that were given
 
 
 def assembled(run: Run, data: ClassificationData, store: Store, device: torch.device, ranks: Ranks = ALONE) -> Assembly:
@@ -58,8 +62,10 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
     wishes = {"image_size": data.example().shape[-1], "dropout": recipe.dropout, "drop_path": recipe.drop_path}
     with initialising("init", run.repetition, experiment.student):
         plain = entry.build(data.classes, **wishes)
+    start: WeightFile | None = None
     if experiment.student_weights:
-        plain.load_state_dict(load_weights(Path(experiment.student_weights), entry, plain))
+        start = weights_file(experiment.student_weights, store, experiment.student_weights_sha256)
+        plain.load_state_dict(load_weights(start, entry, plain))
     method = experiment.method.make()
     teacher: Teacher | None = None
     frozen: Network | None = None
@@ -75,6 +81,12 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
         teacher.network.bind(resolve_roles(method.taps, taps))  # `build` may have narrowed them
         frozen = teacher.frozen().to(device)
         teacher_metrics = measured(teacher, frozen, data, store, ranks)
+    files = given_files(method) | ({"student": start.facts} if start is not None else {})
+    if teacher is not None and teacher.origin is not None and isinstance(experiment.teacher, TeacherSpec):
+        files["teacher"] = teacher.origin
+        held(run, files, store, ranks, teacher.weights_sha256)
+    else:
+        held(run, files, store, ranks)
     wrapped = method.wrap_student(plain)
     student = trained_student(wrapped, entry.adapter(wrapped), method)
     distiller = Distiller(student, method, classification.task_loss(experiment)).to(device)
@@ -100,6 +112,7 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
         shards=shards,
         average=Average(student, recipe.ema) if recipe.ema else None,
         not_in_student=tuple(wish for wish in ("dropout", "drop_path") if wishes[wish] and not entry.takes(wish)),
+        files=files,
     )
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,11 @@ from benchmark.engine.checkpoint import tensors_sha256
 from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.streams import initialising
 from benchmark.engine.weights import is_named, weights_file
-from benchmark.errors import MissingInput, nearest
+from benchmark.errors import MissingInput
 from benchmark.experiment import Experiment, Run
 from benchmark.files import write_text
 from benchmark.manifest import TeacherSpec
+from benchmark.models.checkpoints import WeightFile
 from benchmark.models.fold import fold_batch_norms
 from benchmark.models.registry import ModelEntry, model
 from benchmark.models.taps import Network
@@ -33,12 +34,21 @@ from methods.base import LOGITS
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher's plain network (methods may read its layers) and where its weights come from."""
+    """A teacher's plain network, whose layers methods may read, and where its weights come from."""
 
     network: Network
-    weights_sha256: str
-    source: str
-    stands_in: bool = False  # randomly initialised, in place of weights that a smoke run does without
+    weights_sha256: str  # of its tensors
+    origin: Mapping[str, str] | None  # their file's name and sha256; None: random, in a smoke run that does without
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether random weights are in the place of those asked for."""
+        return self.origin is None
+
+    @property
+    def source(self) -> str:
+        """What a record says of a stand-in."""
+        return self.origin["file"] if self.origin is not None else "randomly initialised"
 
     def frozen(self) -> Network:
         """The network that runs beside the student: eval mode, no gradient, batch norms folded, channels last."""
@@ -90,55 +100,48 @@ def load_teacher(
         MissingInput: its weights are not there, are not the pinned ones, or belong to another network.
     """
     entry = model(teacher.student if isinstance(teacher, Experiment) else teacher.model)
-    path = None
+    file = None
     if stands_in != "always":
         try:
-            path = _weights_of(teacher, store)
+            file = _weights_of(teacher, store)
         except MissingInput:
             if stands_in == "never":
                 raise
     with initialising("teacher", 0):  # weights overwrite all of it, but the draws must not be the global generator's
         network = entry.build(classes, image_size=image_size)
-    if path is not None:
-        network.load_state_dict(load_weights(path, entry, network))
+    if file is not None:
+        network.load_state_dict(load_weights(file, entry, network))
     sha = tensors_sha256(network.state_dict())
-    if isinstance(teacher, Experiment):
+    if isinstance(teacher, Experiment) and file is not None:
         record = store.read(Run(teacher, 0))
         if record is not None and record.weights_sha256 not in (None, sha):
             raise MissingInput(
-                f"{path} does not hold the weights of its record ({sha[:12]}, not {str(record.weights_sha256)[:12]})",
+                f"{file.path} does not hold the weights of its record "
+                f"({sha[:12]}, not {str(record.weights_sha256)[:12]})",
                 f"restore the file, or delete {store.paths(Run(teacher, 0)).record} to train the teacher again",
             )
-    source = path.name if path is not None else "randomly initialised"
-    return Teacher(Network(network.eval(), entry.adapter(network)), sha, source, stands_in=path is None)
+    return Teacher(Network(network.eval(), entry.adapter(network)), sha, file.facts if file is not None else None)
 
 
-def _weights_of(teacher: Experiment | TeacherSpec, store: Store) -> Path:
+def _weights_of(teacher: Experiment | TeacherSpec, store: Store) -> WeightFile:
     if isinstance(teacher, TeacherSpec):
-        return weights_file(teacher, store)
+        return weights_file(teacher.weights, store, teacher.sha256)
     found = store.weights(Run(teacher, 0))
     if found is None:
         raise MissingInput(
             f"the teacher {teacher.label} has no weights in {store.paths(Run(teacher, 0)).work}",
             "run the suite that trains it: the plan does so by itself",
         )
-    return found
+    return WeightFile.read(found)
 
 
-def load_weights(path: Path, entry: ModelEntry, network: nn.Module) -> dict[str, Tensor]:
+def load_weights(file: WeightFile, entry: ModelEntry, network: nn.Module) -> dict[str, Tensor]:
     """A state dict that fits a network, converted by its family where the file's layout is another.
 
     Raises:
         MissingInput: the file is no checkpoint, or its tensors are not this network's; says which differ.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise MissingInput(
-            f"{path} is no readable checkpoint ({type(error).__name__}: {str(error).splitlines()[0]})",
-            "fetch the file again; it must hold tensors alone, as torch.save(model.state_dict()) writes",
-        ) from error
-    state = entry.convert(_unwrapped(content, path))
+    state = entry.convert(file.tensors())
     wanted = network.state_dict()
     problems = [f"{name} is missing" for name in wanted if name not in state]
     problems += [f"{name} is not part of {entry.name}" for name in state if name not in wanted]
@@ -150,20 +153,10 @@ def load_weights(path: Path, entry: ModelEntry, network: nn.Module) -> dict[str,
     if problems:
         more = f", and {len(problems) - 6} more" if len(problems) > 6 else ""
         raise MissingInput(
-            f"{path} is no checkpoint of {entry.name}: {'; '.join(problems[:6])}{more}",
+            f"{file.path} is no checkpoint of {entry.name}: {'; '.join(problems[:6])}{more}",
             "name the model that the file was saved from, with its number of classes",
         )
     return state
-
-
-def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
-    for key in ("state_dict", "model", "net"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        keys = list(content)[:5] if isinstance(content, Mapping) else type(content).__name__
-        raise MissingInput(f"{path} holds no state dict, but {keys}", nearest("state_dict", ("state_dict", "model")))
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
 def measured(

@@ -18,6 +18,7 @@ from benchmark.data.locate import DataSource
 from benchmark.engine import checkpoint, precision
 from benchmark.engine.assembly import assembled
 from benchmark.engine.compiled import Compile, NotCompiled, worth_it
+from benchmark.engine.first_use import held
 from benchmark.engine.graphs import Graphs, why_not
 from benchmark.engine.meter import Meter
 from benchmark.engine.outcome import Curves, asked_and_found, circumstances, record_of, rounded
@@ -376,6 +377,7 @@ class Training:
             attempts=self.paths.attempts,
             data=dict(self.data.identity),
             teacher=self._teacher_facts(),
+            weight_files=self.parts.files,
             effective=self._effective(),
             seconds=round(self.seconds, 2),
             images_per_second=round(self._images() / self.training_seconds, 1) if self.training_seconds else None,
@@ -426,6 +428,8 @@ def evaluated(run: Run, data: ClassificationData, settings: Settings) -> Record:
     assert given is not None
     began = time.monotonic()
     teacher = settings.ranks.leader_first(lambda: teacher_of(run.experiment, data, settings.store))
+    files = {"teacher": teacher.origin} if teacher.origin is not None else {}
+    held(run, files, settings.store, settings.ranks, teacher.weights_sha256 if files else None)
     frozen = teacher.frozen().to(settings.device)
     metrics = measured(teacher, frozen, data, settings.store, settings.ranks)
     record = Record(
@@ -434,6 +438,7 @@ def evaluated(run: Run, data: ClassificationData, settings: Settings) -> Record:
         best=rounded(metrics),
         weights_sha256=teacher.weights_sha256,
         teacher={"stand_in": teacher.source} if teacher.stands_in else None,
+        weight_files=files,
         data=dict(data.identity),
         effective={"device": settings.device, "threads": torch.get_num_threads(), "precision": "fp32"},
         seconds=round(time.monotonic() - began, 2),

@@ -1,4 +1,4 @@
-"""Files of published weights: named by torchvision or timm, by an address or by a path; found, fetched, checked."""
+"""Given weights: named by a library, by an address or by a path; found, fetched, read once and checked."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import os
 import re
 import shlex
 from pathlib import Path
+from urllib.parse import unquote
 
 from benchmark.data.locate import OFFLINE
+from benchmark.dense import stack
 from benchmark.discovery import ROOT
 from benchmark.errors import MissingInput, UsageError, nearest
-from benchmark.manifest import TeacherSpec
-from benchmark.models.registry import LIBRARIES
+from benchmark.models.checkpoints import WeightFile
 from benchmark.records import Store
 
-# Both libraries, and torch.hub, end names so: name-<first digits of the file's sha256>.pth
+LIBRARIES = ("torchvision", "timm", "mmdet", "mmseg", "open-mmlab")
+# All of them, and torch.hub, end names so: name-<first digits of the file's sha256>.pth
 _HASHED = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
 
 
@@ -24,41 +26,67 @@ def is_named(weights: str) -> bool:
     return weights.partition(":")[0] in LIBRARIES
 
 
-def weights_file(spec: TeacherSpec, store: Store) -> Path:
-    """The file of a manifest's weights, fetched where it is known from where, with the bytes that are pinned.
+def weights_file(reference: str, store: Store, sha256: str | None = None) -> WeightFile:
+    """Return a manifest's weights, fetched where it is known from where, with the bytes that are pinned.
+
+    `torchvision:NAME`, `timm:NAME`, `mmdet:FILE`, `mmseg:FILE` and `open-mmlab://NAME` are of these libraries; a path
+    may be one from here, below the folder of fetched weights, or below the project's own folder.
 
     Raises:
         MissingInput: it is not there and cannot be fetched, or it is another file.
     """
-    if is_named(spec.weights):
-        path = _fetched(address(spec.weights), store)
-    elif "://" in spec.weights:
-        path = _fetched(spec.weights, store)
+    if is_named(reference):
+        file = WeightFile.read(_fetched(address(reference), store, named=True))
+        digits = _HASHED.search(file.path.name)
+        _check(file, digits[1] if digits else None, "its own name says", f"delete {file.path} and fetch it again")
+    elif "://" in reference:
+        file = WeightFile.read(_fetched(reference, store, named=False))
     else:
-        path = Path(spec.weights).expanduser()
-        if not path.is_file():
-            path = ROOT / path  # weights that lie beside their record in results/; an absolute path stays itself
-        if not path.is_file():
-            raise MissingInput(f"no weights at {spec.weights}", "put the file there, or change `weights` in the suite")
-    _check(path, spec)
-    return path
+        file = WeightFile.read(_at(reference, store))
+    _check(file, sha256, "the suite says", "fetch the file again, or correct the suite")
+    return file
+
+
+def _at(reference: str, store: Store) -> Path:
+    # Weights that lie beside their record in results/ are named from the project's folder.
+    places = (Path(reference).expanduser(), store.runs / "weights" / reference, ROOT / reference)
+    for path in places:
+        if path.is_file():
+            return path
+    folder = store.runs / "weights"
+    raise MissingInput(
+        f"no weights at {reference}, nor in {folder}", f"put the file into {folder}, or change `weights` in the suite"
+    )
 
 
 def address(weights: str) -> str:
-    """Where a library has `torchvision:NAME` or `timm:NAME`.
+    """Return where a library has the weights of this name.
 
     Raises:
         UsageError: the library does not know the name.
+        MissingInput: the library's packages are not installed.
     """
     library, _, name = weights.partition(":")
     if library == "torchvision":
-        from torchvision import models
+        return _of_torchvision(name)
+    if library == "timm":
+        return _of_timm(name)
+    if library == "open-mmlab":
+        return _of_openmmlab(name.removeprefix("//"))
+    return _of_zoo(library, name)
 
-        try:
-            return str(models.get_weight(name).url)
-        except (ValueError, AttributeError, KeyError) as error:
-            known = [str(entry) for model in models.list_models() for entry in models.get_model_weights(model)]
-            raise UsageError(f"torchvision has no weights {name!r}", nearest(name, known)) from error
+
+def _of_torchvision(name: str) -> str:
+    from torchvision import models
+
+    try:
+        return str(models.get_weight(name).url)
+    except (ValueError, AttributeError, KeyError) as error:
+        known = [str(entry) for model in models.list_models() for entry in models.get_model_weights(model)]
+        raise UsageError(f"torchvision has no weights {name!r}", nearest(name, known)) from error
+
+
+def _of_timm(name: str) -> str:
     import timm
 
     try:
@@ -71,39 +99,49 @@ def address(weights: str) -> str:
     return str(config.url)
 
 
-def _fetched(url: str, store: Store) -> Path:
+def _of_openmmlab(name: str) -> str:
+    stack.prepare()
+    from mmengine.runner.checkpoint import get_external_models
+
+    known: dict[str, str] = get_external_models()
+    if name not in known:
+        raise UsageError(f"open-mmlab has no weights {name!r}", nearest(name, known))
+    return known[name]
+
+
+def _of_zoo(package: str, file: str) -> str:
+    for metafile in sorted(stack.configs(package).glob("*/metafile.y*ml")):
+        for url in re.findall(r"Weights:\s*(\S+)", metafile.read_text()):
+            if unquote(str(url)).endswith("/" + unquote(file)):
+                return str(url)
+    raise MissingInput(f"{package}'s model zoo has no file {file}", "correct the name in the suite")
+
+
+def _fetched(url: str, store: Store, named: bool) -> Path:
     from torch import hub
 
-    name = url.rsplit("/", 1)[-1]
-    places = [store.runs / "weights" / name, Path(hub.get_dir()) / "checkpoints" / name]  # torch.hub's: both libraries'
+    name, folder = unquote(url.rsplit("/", 1)[-1]), store.runs / "weights"
+    # Two addresses may end in the same name. A library's names are its own, and torch.hub keeps them too.
+    fetched = folder / name if named else folder / hashlib.sha256(url.encode()).hexdigest()[:12] / name
+    places = [fetched, Path(hub.get_dir()) / "checkpoints" / name] if named else [fetched]
     for path in places:
         if path.is_file():
             return path
-    path = places[0]
-    quoted = shlex.quote(str(path))
-    by_hand = f"fetch it by hand to {path}: mkdir -p {shlex.quote(str(path.parent))} && curl -fL -o {quoted} {url}"
+    quoted = shlex.quote(str(fetched))
+    by_hand = (
+        f"fetch it by hand to {fetched}: mkdir -p {shlex.quote(str(fetched.parent))} && curl -fL -o {quoted} {url}"
+    )
     if os.environ.get(OFFLINE) and not url.startswith("file:"):
-        raise MissingInput(
-            f"{name} is not in {' or '.join(str(place.parent) for place in places)}, and ${OFFLINE} is set", by_hand
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
+        looked = " or ".join(str(place.parent) for place in places)
+        raise MissingInput(f"{name} is not in {looked}, and ${OFFLINE} is set", by_hand)
+    fetched.parent.mkdir(parents=True, exist_ok=True)
     try:
-        hub.download_url_to_file(url, str(path), progress=False)
+        hub.download_url_to_file(url, str(fetched), progress=False)
     except OSError as error:
         raise MissingInput(f"cannot download {url}: {error}", by_hand) from error
-    return path
+    return fetched
 
 
-def _check(path: Path, spec: TeacherSpec) -> None:
-    found_in_name = _HASHED.search(path.name) if is_named(spec.weights) else None
-    pinned = spec.sha256 or (found_in_name[1] if found_in_name else None)
-    if pinned is None:
-        return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(pinned.lower()):
-        says = "the suite says" if spec.sha256 else "its own name says"
-        raise MissingInput(
-            f"{path} is not the pinned file: sha256 {found}, {says} {pinned}",
-            "fetch the file again, or correct the suite" if spec.sha256 else f"delete {path} and fetch it again",
-        )
+def _check(file: WeightFile, pinned: str | None, who: str, fix: str) -> None:
+    if pinned is not None and not file.sha256.startswith(pinned.lower()):
+        raise MissingInput(f"{file.path} is not the pinned file: sha256 {file.sha256}, {who} {pinned}", fix)

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from small import run_suite
+from small import run_suite, store_in
 
 pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 
 from detection_runs import suite
 from mmengine.registry import PARAM_SCHEDULERS
 
-from benchmark.dense import stack, weights
+from benchmark.dense import stack
 from benchmark.dense.training import optim_wrapper, schedulers
+from benchmark.engine import weights
 from benchmark.errors import MissingInput
 from benchmark.manifest import TeacherSpec, load, suite_path
 from benchmark.models import mmdet_detectors
@@ -84,24 +85,25 @@ def test_every_published_teacher_is_in_the_model_zoo_and_carries_its_hash() -> N
             teacher = cell.setting.teacher
             assert isinstance(teacher, TeacherSpec)
             kind, _, file = teacher.weights.partition(":")
-            assert kind == "mmdet" and weights._PINNED.search(file)
+            assert kind == "mmdet" and weights._HASHED.search(file)
             assert teacher.published is not None
             if file not in seen:
-                assert weights._zoo_url("mmdet", file).startswith("https://download.openmmlab.com/mmdetection/")
+                assert weights.address(teacher.weights).startswith("https://download.openmmlab.com/mmdetection/")
             seen.add(file)
     assert len(seen) == 6
 
 
 def test_a_file_that_is_not_the_published_one_is_refused(tmp_path: Path) -> None:
-    name = "retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth"
-    (tmp_path / name).write_bytes(b"something else")
-    with pytest.raises(MissingInput, match="is not the published file"):
-        weights.resolve(f"mmdet:{name}", tmp_path)
+    name, store = "retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth", store_in(tmp_path)
+    (store.runs / "weights").mkdir(parents=True)
+    (store.runs / "weights" / name).write_bytes(b"something else")
+    with pytest.raises(MissingInput, match="is not the pinned file"):
+        weights.weights_file(f"mmdet:{name}", store)
 
 
 def test_a_name_that_the_model_zoo_does_not_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingInput, match="model zoo has no file nothing-12345678"):
-        weights.resolve("mmdet:nothing-12345678.pth", tmp_path)
+        weights.weights_file("mmdet:nothing-12345678.pth", store_in(tmp_path))
 
 
 def test_without_weights_only_a_smoke_run_goes_on(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from mmengine.runner import Runner, save_checkpoint
 from benchmark.dense import stack, weights
 from benchmark.dense.training import own_generators
 from benchmark.errors import MissingInput
+from benchmark.models.checkpoints import WeightFile
 
 
 class Line(BaseModel):  # type: ignore[misc]
@@ -59,7 +60,7 @@ def test_what_a_runner_saved_is_read_whole(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"HistoryBuffer|scalar|getattr"):  # what makes the file hard to read
         torch.load(path, weights_only=True)
     found = Line()
-    weights.load_whole(found, path)
+    weights.load_whole(found, WeightFile.read(path))
     assert all(torch.equal(tensor, found.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
@@ -76,7 +77,7 @@ def test_numbers_of_numpy_and_the_optimiser_are_passed_over(tmp_path: Path, pref
         "message_hub": hub.state_dict(),
     }
     save_checkpoint(content, str(tmp_path / "saved.pth"))
-    found = weights.state_of(tmp_path / "saved.pth")
+    found = WeightFile.read(tmp_path / "saved.pth").tensors()
     assert all(torch.equal(tensor, found[name]) for name, tensor in network.state_dict().items())
     assert len(found) == 2
 
@@ -98,7 +99,7 @@ class Trap:
 def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
     network, trap = nn.Linear(2, 3), tmp_path / "trap"
     torch.save({"meta": Trap(trap), "state_dict": network.state_dict()}, tmp_path / "saved.pth")
-    assert torch.equal(weights.state_of(tmp_path / "saved.pth")["bias"], network.bias)
+    assert torch.equal(WeightFile.read(tmp_path / "saved.pth").tensors()["bias"], network.bias)
     assert not trap.exists()
     torch.load(tmp_path / "saved.pth", weights_only=False)
     assert trap.exists(), "the trap itself works"
@@ -107,15 +108,15 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
 def test_a_file_of_before_torch_1_6_is_read(tmp_path: Path) -> None:
     network, path = nn.Linear(2, 3), tmp_path / "saved.pth"
     torch.save({"state_dict": network.state_dict()}, path, _use_new_zipfile_serialization=False)
-    assert torch.equal(weights.state_of(path)["bias"], network.bias)
+    assert torch.equal(WeightFile.read(path).tensors()["bias"], network.bias)
 
 
 def test_what_holds_no_tensors_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "saved.pth"
     path.write_bytes(b"something else")
     with pytest.raises(MissingInput, match="is no readable checkpoint") as caught:
-        weights.state_of(path)
+        WeightFile.read(path).tensors()
     assert "fetch the file again" in caught.value.fix
     torch.save({"state_dict": {"loss": np.float64(1.0)}}, path)
     with pytest.raises(MissingInput, match="holds no state dict"):
-        weights.state_of(path)
+        WeightFile.read(path).tensors()

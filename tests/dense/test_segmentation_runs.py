@@ -24,9 +24,10 @@ from benchmark.dense import stack
 from benchmark.dense.feeding import training_loader
 from benchmark.dense.server_archive import write_server_archive
 from benchmark.dense.training import DenseTraining, evaluate, own_generators
-from benchmark.errors import MissingInput, UsageError
+from benchmark.errors import BenchmarkError, MissingInput, UsageError
 from benchmark.experiment import Run, Selection, make_plan
 from benchmark.manifest import load, suite_path
+from benchmark.models.registry import model
 from benchmark.records import Record
 from benchmark.tasks.segmentation import SCALES, TASK, segmentor
 
@@ -308,3 +309,17 @@ def test_export_writes_what_the_server_scores(workplace: Path, capsys: pytest.Ca
     assert len(zipfile.ZipFile(workplace / "out.zip").namelist()) == 2
     assert main([*asked, "--kind", "student"]) == 2
     assert "is one of segmentation" in capsys.readouterr().err
+
+
+def test_an_exchanged_backbone_is_refused_by_the_next_repetition(workplace: Path) -> None:
+    """The weights of Table 6 are known by the names of their files alone."""
+    rows = {"Student": {"method": "none", "student_weights": "resnet18-imagenet.pth"}}
+    path = suite(workplace, rows, profile={"epochs": 1, "train": 2, "test": 1})
+    run = runs_by_row(path)["Student"]
+    network = model(run.experiment.student).build(19).pretrained
+    torch.save(network.state_dict(), workplace / "resnet18-imagenet.pth")
+    record = carry_out(run, workplace)
+    assert record.weight_files["student"]["file"] == "resnet18-imagenet.pth"
+    torch.save({name: value + 1 for name, value in network.state_dict().items()}, workplace / "resnet18-imagenet.pth")
+    with pytest.raises(BenchmarkError, match=r"resnet18-imagenet\.pth holds other bytes than in"):
+        carry_out(Run(run.experiment, 1), workplace)

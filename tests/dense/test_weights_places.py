@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from small import store_in
 
-from benchmark.dense.weights import resolve
+from benchmark.engine.weights import weights_file
 from benchmark.errors import MissingInput
 
 
 def test_a_file_is_found_where_it_is_named_or_among_downloaded_weights(workplace: Path) -> None:
-    folder = workplace / "runs" / "weights"
+    store = store_in(workplace)
+    folder = store.runs / "weights"
     with pytest.raises(MissingInput, match=r"no weights at teacher\.pth") as caught:
-        resolve("teacher.pth", folder)
+        weights_file("teacher.pth", store)
     assert str(folder) in caught.value.fix
     folder.mkdir(parents=True)
     (folder / "teacher.pth").touch()
-    assert resolve("teacher.pth", folder) == folder / "teacher.pth"
+    assert weights_file("teacher.pth", store).path == folder / "teacher.pth"
     Path("teacher.pth").touch()
-    assert resolve("teacher.pth", folder) == Path("teacher.pth"), "what is named comes first"
+    assert weights_file("teacher.pth", store).path == Path("teacher.pth"), "what is named comes first"

@@ -1,0 +1,79 @@
+"""Weight files whose hash no suite states are held to what an experiment found when it used them first.
+
+A name or a path identifies nothing: the file behind it may be exchanged between two repetitions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from benchmark.engine.ranks import ALONE, Ranks
+from benchmark.errors import BenchmarkError
+from benchmark.experiment import Experiment, Run
+from benchmark.files import write_text
+from benchmark.records import Record, Store, read_record
+from methods.base import Method
+
+Files = Mapping[str, Mapping[str, str]]  # by whose weights they are: the file's name and sha256
+
+
+def given_files(method: Method) -> dict[str, Mapping[str, str]]:
+    """Return the files that a method and those that it is made of have read."""
+    parts = [part for part in method.modules() if isinstance(part, Method)]
+    return {whose: file for part in parts for whose, file in part.files.items()}
+
+
+def held(run: Run, files: Files, store: Store, ranks: Ranks = ALONE, teacher_sha256: str | None = None) -> None:
+    """Refuse a run that was given other weight files than its experiment used before; remember them if it is the first.
+
+    Args:
+        run: about to be trained or evaluated.
+        files: what it was given.
+        store: where earlier records and working states lie.
+        ranks: the processes of this run, each of which has read the files.
+        teacher_sha256: of the teacher's tensors, which records of earlier versions tell alone.
+
+    Raises:
+        BenchmarkError: other bytes were found.
+    """
+    found = {whose: file["sha256"] for whose, file in files.items()}
+    if any(other != found for other in ranks.all(found)):
+        raise BenchmarkError(
+            f"the processes of {run.label} read different weight files", "the file changed meanwhile: run again"
+        )
+    for place, earlier in _earlier(run, store):
+        for whose, sha in earlier.items():
+            now = teacher_sha256 if whose == _TENSORS else found.get(whose)
+            if now is not None and now != sha:
+                name = files.get(whose, files.get("teacher", {})).get("file")
+                raise BenchmarkError(
+                    f"{run.label}: {name} holds other bytes than in {place}: sha256 {now[:12]}, then {sha[:12]}",
+                    "restore the file, or state the new file's `sha256` in the suite: that is another experiment",
+                )
+    note = _note(run, store)
+    if ranks.leads and found and not note.is_file():
+        write_text(note, json.dumps(found) + "\n")
+
+
+_TENSORS = "teacher's tensors"
+
+
+def _note(run: Run, store: Store) -> Path:
+    return store.runs / "work" / f"{run.experiment.identity}-weights.json"
+
+
+def _earlier(run: Run, store: Store) -> Iterator[tuple[Path, dict[str, str]]]:
+    note = _note(run, store)
+    if note.is_file():
+        yield note, json.loads(note.read_text())
+    given = not isinstance(run.experiment.teacher, Experiment)  # a teacher trained by the plan has a record of its own
+    for path in sorted(store.paths(run).record.parent.glob("r*.json")):
+        record = read_record(path)
+        if isinstance(record, Record) and record.identity == run.experiment.identity and record.status != "skipped":
+            known = {whose: file["sha256"] for whose, file in record.weight_files.items()}
+            tensors = (record.teacher or {}).get("weights_sha256")
+            if given and tensors and "stand_in" not in (record.teacher or {}):
+                known[_TENSORS] = tensors
+            yield path, known

@@ -1,0 +1,40 @@
+"""What a record says of the source: an edit of anything that a training passes through changes its hash."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmark import provenance
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for folder in ("benchmark", "methods"):
+        shutil.copytree(provenance.ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    return tmp_path
+
+
+def after(path: Path) -> str:
+    """The hash with a line added to a file, which is then put back."""
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"# edited\n")
+    found = provenance.source_hash.__wrapped__()
+    path.write_bytes(whole)
+    return found
+
+
+def test_the_source_hash_sees_what_trains_and_nothing_else(copied: Path) -> None:
+    before = provenance.source_hash.__wrapped__()
+    trains = (
+        *("methods/kd.py", "methods/diffkd/diffkd.py", "benchmark/engine/step.py", "benchmark/models/taps.py"),
+        *("benchmark/dense/training.py", "benchmark/dense/feeding.py", "benchmark/tasks/detection.py"),
+        *("benchmark/experiment.py", "benchmark/recipe.py", "benchmark/launch/local.py", "benchmark/data/augment.py"),
+    )
+    for name in trains:
+        assert after(copied / name) != before, f"an edit of {name} goes unseen"
+    for name in ("benchmark/report/page.py", "benchmark/verdicts.py", "benchmark/commands/run.py"):
+        assert after(copied / name) == before, f"an edit of {name} trains nothing"
