@@ -80,8 +80,8 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
     distiller = Distiller(student, method, classification.task_loss(experiment)).to(device)
     distiller = distiller.to(memory_format=torch.channels_last)
     distiller.train()
-    with_norms_for(distiller, recipe, ranks, experiment.profile)  # changes norms inside it,
-    student.bind(student.roles)  # and with them what taps are hooked to
+    with_norms_for(distiller, recipe, ranks, experiment.profile)
+    student.bind(student.roles)  # taps on the norms that were replaced
     modules = [student, *(method.trainable_modules() if teacher else ())]
     noise = generator("method-noise", run.repetition, experiment.identity, device=device)
     total = shards_of(recipe, ranks)
