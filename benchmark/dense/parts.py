@@ -14,6 +14,7 @@ from torch import nn
 from benchmark.dense import weights
 from benchmark.dense.feeding import seeded_globals
 from benchmark.engine.checkpoint import tensors_sha256
+from benchmark.engine.precision import circumstances
 from benchmark.engine.streams import initialising, seed_of
 from benchmark.errors import MissingInput
 from benchmark.experiment import Experiment, Run
@@ -144,9 +145,16 @@ def _example(network: nn.Module, data: DenseData) -> tuple[torch.Tensor, Any]:
     return found["inputs"], found["data_samples"]
 
 
-def cached_metrics(settings: Settings, weights_sha256: str, data: DenseData, measure: Any) -> dict[str, float]:
-    """A frozen network's metrics on the run's own test images, measured once for each weights and data."""
-    key = hashlib.sha256(json.dumps([weights_sha256, dict(data.identity)]).encode()).hexdigest()[:16]
+def cached_metrics(
+    settings: Settings, weights_sha256: str, data: DenseData, precision_name: str, measure: Any
+) -> dict[str, float]:
+    """Return a frozen network's metrics on the run's own test images.
+
+    They are measured once for each weights, data, kind of device and precision.
+    """
+    computed = circumstances(precision_name, torch.device(settings.device))
+    key_of = [weights_sha256, dict(data.identity), *computed]
+    key = hashlib.sha256(json.dumps(key_of).encode()).hexdigest()[:16]
     path = settings.store.runs / "teachers" / f"{key}.json"
     try:
         cached: dict[str, float] = json.loads(path.read_text())

@@ -74,7 +74,7 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
         seen.bind(())  # its hooks would go on recording
         teacher.network.bind(resolve_roles(method.taps, taps))  # `build` may have narrowed them
         frozen = teacher.frozen().to(device)
-        teacher_metrics = measured(teacher, frozen, data, store, ranks)
+        teacher_metrics = measured(teacher, frozen, data, store, experiment.precision, ranks)
     wrapped = method.wrap_student(plain)
     student = trained_student(wrapped, entry.adapter(wrapped), method)
     distiller = Distiller(student, method, classification.task_loss(experiment)).to(device)
