@@ -120,6 +120,11 @@ class Shards:
         return self.total // self.ranks.world
 
     @property
+    def by_host(self) -> bool:
+        """Whether the host has work around a step's shards, which a captured step would leave out when replayed."""
+        return self.total > 1 or self._by_shard or self._draws
+
+    @property
     def _by_shard(self) -> bool:
         recipe = self.run.experiment.recipe
         return recipe is not None and recipe.per_device_batch is not None
@@ -134,6 +139,9 @@ class Shards:
     @contextlib.contextmanager
     def around(self, trained: nn.Module, index: int, step: int) -> Iterator[None]:
         """Randomness, running statistics and the exchange of gradients for this rank's shard `index` of a step."""
+        if not self.by_host:
+            yield
+            return
         number = self.ranks.rank * self.count + index
         if self._by_shard:
             self.noise.manual_seed(self._seed("method-noise", step, number))
