@@ -13,6 +13,7 @@ from benchmark.data.decode import MEAN, STD, Augmentation
 from benchmark.data.imagefolder import ImageFolderData
 from benchmark.data.locate import resolve
 from benchmark.engine.checkpoint import tensors_sha256
+from benchmark.engine.precision import EVALUATED
 from benchmark.engine.streams import initialising
 from benchmark.engine.teacher import load_weights
 from benchmark.engine.weights import is_named, weights_file
@@ -68,7 +69,7 @@ def evaluated(asked: Asked, store: Store, device: torch.device) -> dict[str, Any
             network = entry.build(data.classes, image_size=prepared.size)
         network.load_state_dict(load_weights(file, entry, network))
         tapped = Network(network.eval(), entry.adapter(network)).to(device)
-        metrics = evaluate(tapped.to(memory_format=torch.channels_last), data)
+        metrics = evaluate(tapped.to(memory_format=torch.channels_last), data, EVALUATED)
     finally:
         data.close()
     published = asked.published if asked.published is not None else _published(asked)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.engine.checkpoint import tensors_sha256
+from benchmark.engine.precision import EVALUATED, arithmetic
 from benchmark.errors import BenchmarkError, MissingInput, UsageError
 from benchmark.files import write_atomically
 from benchmark.models.registry import model
@@ -68,7 +69,8 @@ def write_student(student: Student, out: Path) -> list[Path]:
     example = torch.rand(2, *student.shape, generator=torch.Generator().manual_seed(0))
     batch = torch.export.Dim("batch", min=1)
     try:
-        exported = torch.export.export(student.network, (example,), dynamic_shapes=({0: batch},))
+        with arithmetic(EVALUATED):
+            exported = torch.export.export(student.network, (example,), dynamic_shapes=({0: batch},))
     except Exception as error:  # torch.export raises of many kinds, all of them about the network
         raise BenchmarkError(
             f"torch.export cannot export this network: {str(error).splitlines()[0]}",
@@ -81,7 +83,7 @@ def write_student(student: Student, out: Path) -> list[Path]:
 
 def _check(student: Student, program: Path, images: Tensor) -> None:
     loaded = torch.export.load(program).module()
-    with torch.no_grad():
+    with torch.no_grad(), arithmetic(EVALUATED):
         gap = (loaded(images) - student.network(images)).abs().max().item()
         scale = student.network(images).abs().max().item()
     if not gap <= TOLERANCE * max(1.0, scale):

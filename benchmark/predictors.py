@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmark.bench import interleaved
+from benchmark.engine import precision
 from benchmark.engine.streams import generator
 from benchmark.verify.side_networks import bare_pair, branch_costs
 from benchmark.verify.static import ROLE, STATED_SHAPES
@@ -78,7 +79,8 @@ class DiffusionStep:
 def measured(batch: int, rounds: int, device: str, say: Say, shape: tuple[int, ...] = SHAPE) -> list[PredictorCost]:
     """Every noise predictor, turn by turn, the light one first."""
     names = sorted(PREDICTORS, key=lambda name: (name != LIGHT, name))
-    times = interleaved([DiffusionStep(name, shape, batch, device) for name in names], rounds, say)
+    with precision.arithmetic("fp32"):
+        times = interleaved([DiffusionStep(name, shape, batch, device) for name in names], rounds, say)
     return [_cost(name, times, shape) for name in names]
 
 

@@ -180,10 +180,11 @@ def shares(contestant: Contestant, rounds: int) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in timed}
     for number in range(rounds + 1):
         for name, call in timed.items():
-            contestant.wait()
-            began = time.perf_counter()
-            call()
-            contestant.wait()
+            with training.arithmetic():
+                contestant.wait()
+                began = time.perf_counter()
+                call()
+                contestant.wait()
             if number:
                 times[name].append(time.perf_counter() - began)
     training.graphs, stepper.compiled = graphs, compiled
@@ -203,7 +204,8 @@ def copy_rate(device: torch.device, times: int = 5) -> float:
 def matrix_rate(device: torch.device, times: int = 5) -> float:
     """Floating-point operations a second of the best of some float32 matrix products."""
     a, b = torch.ones(MATRIX, MATRIX, device=device), torch.ones(MATRIX, MATRIX, device=device)
-    return 2 * MATRIX**3 / _quickest(lambda: a @ b, device, times)
+    with precision.arithmetic("fp32"):
+        return 2 * MATRIX**3 / _quickest(lambda: a @ b, device, times)
 
 
 def _quickest(call: Callable[[], object], device: torch.device, times: int) -> float:

@@ -27,12 +27,12 @@ import torch  # noqa: E402
 from reference.eager_step import EagerStep, loader  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from benchmark.engine import precision  # noqa: E402
 from benchmark.engine.training import Settings, Training  # noqa: E402
 from benchmark.experiment import Run  # noqa: E402
 from benchmark.models.registry import model  # noqa: E402
 from benchmark.records import Store  # noqa: E402
 from benchmark.verify.exports import experiment, noise  # noqa: E402
+from methods.base import Batch  # noqa: E402
 
 BATCH, STEPS = 64, 40
 
@@ -50,14 +50,10 @@ def training(folder: Path, eager: bool) -> Training:
     return made
 
 
-def as_in_a_run(step: Callable[[], None]) -> Callable[[], None]:
-    """The step under the settings that a run holds while it trains on a CPU."""
-
-    def stepped() -> None:
-        with precision.arithmetic("fp32", deterministic=True):
-            step()
-
-    return stepped
+def stepped(made: Training, batch: Batch) -> None:
+    """One step on a batch that is there already."""
+    with made.arithmetic():
+        made.stepper.step(batch, 0.0, made.meter, 0)
 
 
 def endless(made: Training) -> Iterator[tuple[Tensor, Tensor]]:
@@ -105,7 +101,7 @@ def main() -> None:
         inputs = batch.inputs.contiguous()
         ratios(
             lambda: plain.step(inputs, batch.targets) and None,
-            as_in_a_run(lambda: made.stepper.step(batch, 0.0, made.meter, 0)),
+            lambda: stepped(made, batch),
             arguments.pairs,
             "without augmentation",
         )
@@ -116,7 +112,7 @@ def main() -> None:
             made.step = next(steps) % STEPS
             made.one_step(plan)
 
-        ratios(lambda: plain.step(*next(images)) and None, as_in_a_run(ours), arguments.pairs, "with augmentation")
+        ratios(lambda: plain.step(*next(images)) and None, ours, arguments.pairs, "with augmentation")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def test_the_checkpoint_scores_what_was_published_for_it(spec: TeacherSpec, cifa
     source = resolve("cifar100", cifar100_dir, allow_download=False, allow_generated=False)
     data = load_data(Data("cifar100"), source, torch.device("cpu"))
     frozen: Network = teacher.frozen()
-    metrics = evaluate(frozen, data)
+    metrics = evaluate(frozen, data, "fp32")
     assert metrics["top1"] == pytest.approx(66.41, abs=0.005)
     assert metrics["top5"] == pytest.approx(89.09, abs=0.005)
 

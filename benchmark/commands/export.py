@@ -41,4 +41,5 @@ def _for_server(arguments: argparse.Namespace, record: Record, weights: Path, ou
         arguments.data_dir,
         pick_device(arguments.device),
         whole=not arguments.partial,
+        precision=str(record.experiment["precision"]),
     )

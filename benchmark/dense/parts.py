@@ -16,6 +16,7 @@ from benchmark.dense import weights
 from benchmark.dense.feeding import seeded_globals
 from benchmark.engine.checkpoint import tensors_sha256
 from benchmark.engine.first_use import given_files, held
+from benchmark.engine.precision import circumstances
 from benchmark.engine.streams import initialising, seed_of
 from benchmark.engine.weights import weights_file
 from benchmark.errors import MissingInput
@@ -83,7 +84,7 @@ def assembled(run: Run, task: DenseTask, data: DenseData, settings: Settings) ->
     student = Network(plain, entry.adapter(plain), task.needed(resolve_roles(method.taps, student_taps)))
     taught.eval().requires_grad_(False)
     files |= given_files(method)
-    held(run, files, settings.store, teacher_sha256=facts["weights_sha256"] if "teacher" in files else None)
+    held(run, files, settings.store, teacher_sha256=facts["weights_sha256"])
     return Parts(student, method, teacher, facts, notes, files)
 
 
@@ -159,9 +160,16 @@ def _example(network: nn.Module, data: DenseData) -> tuple[torch.Tensor, Any]:
     return found["inputs"], found["data_samples"]
 
 
-def cached_metrics(settings: Settings, weights_sha256: str, data: DenseData, measure: Any) -> dict[str, float]:
-    """A frozen network's metrics on the run's own test images, measured once for each weights and data."""
-    key = hashlib.sha256(json.dumps([weights_sha256, dict(data.identity)]).encode()).hexdigest()[:16]
+def cached_metrics(
+    settings: Settings, weights_sha256: str, data: DenseData, precision_name: str, measure: Any
+) -> dict[str, float]:
+    """Return a frozen network's metrics on the run's own test images.
+
+    They are measured once for each weights, data, kind of device and precision.
+    """
+    computed = circumstances(precision_name, torch.device(settings.device))
+    key_of = [weights_sha256, dict(data.identity), *computed]
+    key = hashlib.sha256(json.dumps(key_of).encode()).hexdigest()[:16]
     path = settings.store.runs / "teachers" / f"{key}.json"
     try:
         cached: dict[str, float] = json.loads(path.read_text())

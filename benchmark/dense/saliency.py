@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmark.dense import stack
+from benchmark.engine.precision import arithmetic
 from benchmark.engine.streams import generator
 from benchmark.engine.training import Settings
 from benchmark.errors import BenchmarkError, MissingInput
@@ -43,7 +44,7 @@ def looked(run: Run, settings: Settings, images: int) -> tuple[list[Looked], lis
     if weights is None:
         raise MissingInput(f"{run.label} has no weights in {settings.store.runs}", "run its suite")
     found = task(run.experiment.task)
-    with stack.scope(run.experiment.task):
+    with stack.scope(run.experiment.task), arithmetic(run.experiment.precision):
         data = found.data(run.experiment, settings.data_dir, settings.store.runs)
         parts = assembled(run, found, data, settings)
         parts.student.network.load_state_dict(_read(weights))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmark.data import cityscapes
 from benchmark.dense import weights
+from benchmark.engine.precision import EVALUATED, arithmetic
 from benchmark.files import write_atomically
 from benchmark.models.checkpoints import WeightFile
 from benchmark.tasks.segmentation import dataset, segmentor
@@ -30,6 +31,7 @@ def write_server_archive(
     data_dir: Path | None = None,
     device: str = "cpu",
     whole: bool = True,
+    precision: str = EVALUATED,
     say: Callable[[str], None] = print,
 ) -> Path:
     """A zip of one PNG an image, with the archives' own label numbers, named as the image.
@@ -41,6 +43,7 @@ def write_server_archive(
         data_dir: where Cityscapes lies, as for `run`.
         device: that predicts.
         whole: refuse a folder that has not all 1,525 test images.
+        precision: of the run that left the weights; bf16 and fp16 predict as fp32.
         say: gets lines on progress.
 
     Raises:
@@ -55,7 +58,8 @@ def write_server_archive(
     network.to(device).eval()
     images = dataset(folder, "test", labelled=False)
 
-    write_atomically(archive, lambda file: _predict(network, images, file, say))
+    with arithmetic(precision):
+        write_atomically(archive, lambda file: _predict(network, images, file, say))
     return archive
 
 

@@ -145,8 +145,13 @@ class DenseTraining:
             return
         sha = self.parts.teacher_facts["weights_sha256"]
         plain: Any = self.parts.teacher.network
+        asked = self.run_id.experiment.precision
         self.teacher_metrics = cached_metrics(
-            self.settings, sha, self.data, lambda: self.task.metrics(evaluate(plain, self.data, self.device))
+            self.settings,
+            sha,
+            self.data,
+            asked,
+            lambda: self.task.metrics(evaluate(plain, self.data, self.device, asked)),
         )
 
     # What the loop tells (`passes.Supervisor`)
@@ -385,12 +390,15 @@ def schedulers(own: Mapping[str, Any], recipe: Recipe, steps_an_epoch: int, step
     return found
 
 
-def evaluate(network: Any, data: Any, device: torch.device) -> dict[str, float]:
-    """The evaluator's answer about a plain network, on the test images."""
+def evaluate(network: Any, data: Any, device: torch.device, precision_name: str) -> dict[str, float]:
+    """Return the evaluator's answer about a plain network, on the test images.
+
+    `precision_name` is the one that the caller records. No half precision is used: bf16 and fp16 evaluate as fp32.
+    """
     from benchmark.dense.feeding import test_loader
 
     network.to(device).eval()
-    with torch.no_grad():
+    with torch.no_grad(), precision.arithmetic(precision_name):
         for batch in test_loader(data):
             data.evaluator.process(data_samples=network.test_step(batch), data_batch=batch)
     with stack.quiet():
@@ -408,14 +416,15 @@ def evaluated(run: Run, settings: Settings) -> Record:
     notes: list[str] = []
     files: dict[str, Mapping[str, str]] = {}
     network, facts = loaded_teacher(run.experiment, data.classes, settings, notes, files)
-    held(run, files, settings.store, teacher_sha256=facts["weights_sha256"] if files else None)
+    held(run, files, settings.store, teacher_sha256=facts["weights_sha256"])
     device = torch.device(settings.device)
+    asked = precision.EVALUATED
     metrics = cached_metrics(
-        settings, facts["weights_sha256"], data, lambda: found.metrics(evaluate(network, data, device))
+        settings, facts["weights_sha256"], data, asked, lambda: found.metrics(evaluate(network, data, device, asked))
     )
     for note in filter(None, (data.note, *notes)):
         settings.say(f"NOTE: {run.label}: {note}")
-    effective = {"device": settings.device, "threads": torch.get_num_threads(), "precision": "fp32"}
+    effective = {"device": settings.device, "threads": torch.get_num_threads(), "precision": asked}
     record = Record(
         status="done",
         last=rounded(metrics),

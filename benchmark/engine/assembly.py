@@ -79,21 +79,22 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
             method.build(_pair(seen, teacher.network, data, experiment.task))
         seen.bind(())  # its hooks would go on recording
         teacher.network.bind(resolve_roles(method.taps, taps))  # `build` may have narrowed them
-        frozen = teacher.frozen().to(device)
-        teacher_metrics = measured(teacher, frozen, data, store, ranks)
-    files = given_files(method) | ({"student": start.facts} if start is not None else {})
+    files = given_files(method)
+    if start is not None:
+        files["student"] = start.facts
     if teacher is not None and teacher.origin is not None and isinstance(experiment.teacher, TeacherSpec):
         files["teacher"] = teacher.origin
-        held(run, files, store, ranks, teacher.weights_sha256)
-    else:
-        held(run, files, store, ranks)
+    held(run, files, store, ranks, teacher.weights_sha256 if teacher is not None else None)
+    if teacher is not None:
+        frozen = teacher.frozen().to(device)
+        teacher_metrics = measured(teacher, frozen, data, store, experiment.precision, ranks)
     wrapped = method.wrap_student(plain)
     student = trained_student(wrapped, entry.adapter(wrapped), method)
     distiller = Distiller(student, method, classification.task_loss(experiment)).to(device)
     distiller = distiller.to(memory_format=torch.channels_last)
     distiller.train()
-    with_norms_for(distiller, recipe, ranks, experiment.profile)  # changes norms inside it,
-    student.bind(student.roles)  # and with them what taps are hooked to
+    with_norms_for(distiller, recipe, ranks, experiment.profile)
+    student.bind(student.roles)  # taps on the norms that were replaced
     modules = [student, *(method.trainable_modules() if teacher else ())]
     noise = generator("method-noise", run.repetition, experiment.identity, device=device)
     total = shards_of(recipe, ranks)

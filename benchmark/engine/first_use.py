@@ -39,13 +39,14 @@ def held(run: Run, files: Files, store: Store, ranks: Ranks = ALONE, teacher_sha
         BenchmarkError: other bytes were found.
     """
     found = {whose: file["sha256"] for whose, file in files.items()}
+    known = found | ({_TENSORS: teacher_sha256} if "teacher" in files and teacher_sha256 is not None else {})
     if any(other != found for other in ranks.all(found)):
         raise BenchmarkError(
             f"the processes of {run.label} read different weight files", "the file changed meanwhile: run again"
         )
     for place, earlier in _earlier(run, store):
         for whose, sha in earlier.items():
-            now = teacher_sha256 if whose == _TENSORS else found.get(whose)
+            now = known.get(whose)
             if now is not None and now != sha:
                 name = files.get(whose, files.get("teacher", {})).get("file")
                 raise BenchmarkError(

@@ -18,7 +18,6 @@ from torch import Tensor
 from benchmark.data.augment import EpochPlan
 from benchmark.engine.meter import Meter
 from benchmark.engine.optimizer import hold_rates_in_tensors
-from benchmark.engine.shards import draws
 from benchmark.engine.step import Stepper
 from benchmark.tasks.classification import DeviceData
 
@@ -128,7 +127,7 @@ def why_not(stepper: Stepper, data: object) -> str:
     parts = stepper.parts
     if not isinstance(data, DeviceData):
         return "its images come from files"
-    if parts.shards.total > 1 or draws(parts.distiller):
+    if parts.shards.by_host:
         return "the host seeds what its shards or layers draw"
     if parts.average is not None:
         return "the host counts the steps of its moving average"

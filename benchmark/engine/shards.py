@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmark.engine.distiller import Distiller
 from benchmark.engine.ranks import Ranks
 from benchmark.engine.streams import seed_of
 from benchmark.errors import UsageError
@@ -52,23 +53,49 @@ def shards_of(recipe: Recipe, ranks: Ranks) -> int:
     return total
 
 
-def with_norms_for(distiller: nn.Module, recipe: Recipe, ranks: Ranks, profile: ProfileName) -> nn.Module:
-    """Batch norms that see what the recipe says, where it asks for the whole batch and several ranks share it.
+def with_norms_for(distiller: Distiller, recipe: Recipe, ranks: Ranks, profile: ProfileName) -> None:
+    """Let batch norms see the whole batch, in place, where the recipe asks for it and several ranks share the batch.
+
+    Taps on norms are lost with the old norms: bind them again.
 
     Raises:
-        UsageError: norms would have to be synchronised between CPUs, outside the smoke profile.
+        UsageError: norms would have to be synchronised between CPUs, outside the smoke profile; or a norm is of a class
+            that cannot be synchronised.
     """
     if ranks.world == 1 or recipe.per_device_batch or not any(isinstance(m, _BatchNorm) for m in distiller.modules()):
-        return distiller
+        return
     if next(distiller.parameters()).device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(distiller)  # type: ignore[no-untyped-call]
-        return converted
-    if profile != "smoke":
+        synchronise(distiller)
+    elif profile != "smoke":
         raise UsageError(
             f"the recipe lets batch norm see all {recipe.batch} images of a step, which torch cannot do between CPUs",
             "train in one process, on GPUs, or with a recipe that states a per_device_batch",
         )
-    return distiller
+
+
+def synchronise(network: nn.Module) -> None:
+    """Replace every batch norm inside a network by one that sees the whole batch and does the same otherwise.
+
+    Raises:
+        UsageError: a norm is of a class that neither torch nor timm has a synchronised form of.
+    """
+    from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct, convert_sync_batchnorm
+
+    # Exact types: timm's conversion, like torch's, makes a plain norm of a subclass and drops what the subclass adds.
+    known = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)
+    made: dict[nn.Module, nn.Module] = {}  # a norm with two paths stays one norm
+    for path, module in list(network.named_modules(remove_duplicate=False)):
+        if not isinstance(module, _BatchNorm) or type(module) in (nn.SyncBatchNorm, SyncBatchNormAct):
+            continue
+        if type(module) not in known:
+            raise UsageError(
+                f"{path} is a {type(module).__module__}.{type(module).__qualname__}, "
+                "a batch norm that has no synchronised form",
+                "train in one process, or with a recipe that states a per_device_batch",
+            )
+        if module not in made:
+            made[module] = convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        network.set_submodule(path, made[module])
 
 
 @dataclass
@@ -93,6 +120,11 @@ class Shards:
         return self.total // self.ranks.world
 
     @property
+    def by_host(self) -> bool:
+        """Whether the host has work around a step's shards, which a captured step would leave out when replayed."""
+        return self.total > 1 or self._by_shard or self._draws
+
+    @property
     def _by_shard(self) -> bool:
         recipe = self.run.experiment.recipe
         return recipe is not None and recipe.per_device_batch is not None
@@ -107,6 +139,9 @@ class Shards:
     @contextlib.contextmanager
     def around(self, trained: nn.Module, index: int, step: int) -> Iterator[None]:
         """Randomness, running statistics and the exchange of gradients for this rank's shard `index` of a step."""
+        if not self.by_host:
+            yield
+            return
         number = self.ranks.rank * self.count + index
         if self._by_shard:
             self.noise.manual_seed(self._seed("method-noise", step, number))

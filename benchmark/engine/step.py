@@ -44,9 +44,9 @@ class Stepper:
         meter.number.fill_(number)
 
     def update(self, batch: Batch, meter: Meter, number: int = 0) -> None:
-        """Losses, gradients and the new weights, from tensors on the device: without shards this can be captured.
+        """Compute losses, gradients and the new weights, from tensors on the device.
 
-        `number` seeds what shards draw.
+        This can be captured where the host has no work around shards. `number` seeds what shards draw.
         """
         parts = self.parts
         parts.optimizer.zero_grad(set_to_none=True)

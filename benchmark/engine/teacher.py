@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.data.locate import GENERATED_FOLDER
 from benchmark.engine.checkpoint import tensors_sha256
+from benchmark.engine.precision import arithmetic, circumstances
 from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.streams import initialising
 from benchmark.engine.weights import is_named, weights_file
@@ -80,7 +81,7 @@ def _settle(network: nn.Module, images: Tensor) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
-    with torch.no_grad(), initialising("teacher", 0):
+    with torch.no_grad(), arithmetic("fp32"), initialising("teacher", 0):
         network.train()(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -160,11 +161,20 @@ def load_weights(file: WeightFile, entry: ModelEntry, network: nn.Module) -> dic
 
 
 def measured(
-    teacher: Teacher, frozen: Network, data: ClassificationData, store: Store, ranks: Ranks = ALONE
+    teacher: Teacher,
+    frozen: Network,
+    data: ClassificationData,
+    store: Store,
+    precision_name: str,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
-    """The frozen teacher's accuracy on the run's own test images, measured once for each weights and data."""
+    """Return the frozen teacher's accuracy on the run's own test images.
+
+    It is measured once for each weights, data, kind of device and precision.
+    """
     size = data.example().shape[-1]
-    key_of = [teacher.weights_sha256, dict(data.identity), *([] if size in (32, 224) else [size])]
+    computed = circumstances(precision_name, next(frozen.parameters()).device)
+    key_of = [teacher.weights_sha256, dict(data.identity), *([] if size in (32, 224) else [size]), *computed]
     key = hashlib.sha256(json.dumps(key_of).encode()).hexdigest()[:16]
     path = store.runs / "teachers" / f"{key}.json"
     cached: dict[str, float] | None = ranks.told(_remembered(path))
@@ -172,7 +182,7 @@ def measured(
         return cached
     roles = frozen.roles
     frozen.bind((LOGITS,))
-    found = evaluate(frozen, data, ranks)
+    found = evaluate(frozen, data, precision_name, ranks)
     frozen.bind(roles)
     if ranks.leads:
         write_text(path, json.dumps(found))

@@ -131,7 +131,7 @@ class Training:
         try:
             while self.epoch < self.recipe.epochs:
                 yield from self._train_epoch()
-                with self._arithmetic():
+                with self.arithmetic():
                     self._close_epoch()
         except Diverged as error:
             return self._record("diverged", error.message)
@@ -152,7 +152,7 @@ class Training:
             size = self.recipe.batch
             batch = self.data.batch(self.data.epoch_plan(self.run_id.repetition, 0), 0, size)
             try:
-                with self._arithmetic():
+                with self.arithmetic():
                     took = self.stepper.compile(batch, (self.settings.store.runs / "compiled").resolve())
                 say(f"{label}: compiled in {took:.0f} s")
             except NotCompiled as reason:
@@ -170,7 +170,8 @@ class Training:
             )
         self.began = self.began or self.stepper.kind
 
-    def _arithmetic(self) -> AbstractContextManager[None]:
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """Return the context in which everything of this run is computed."""
         # Process-wide settings: held no longer than this run computes, for another may take the next turn.
         return precision.arithmetic(self.run_id.experiment.precision, deterministic=self.device.type == "cpu")
 
@@ -178,8 +179,7 @@ class Training:
         plan = self.data.epoch_plan(self.run_id.repetition, self.epoch)
         began = time.monotonic()
         while self.step < self.steps:
-            with self._arithmetic():
-                self.one_step(plan)
+            self.one_step(plan)
             self.step += 1
             if self.step % self._check_every == 0 or self.step == self.steps:
                 self._check_finite()
@@ -203,10 +203,11 @@ class Training:
         """The step that is due, on its batch of the epoch's plan; the count is the caller's."""
         done = self.epoch + self.step / self.steps
         start, number = self.step * self.recipe.batch, self.epoch * self.steps + self.step
-        if self.graphs is not None:
-            self.graphs.step(plan[start : start + self.recipe.batch], done, number)
-        else:
-            self.stepper.step(self.data.batch(plan, start, self.recipe.batch), done, self.meter, number)
+        with self.arithmetic():
+            if self.graphs is not None:
+                self.graphs.step(plan[start : start + self.recipe.batch], done, number)
+            else:
+                self.stepper.step(self.data.batch(plan, start, self.recipe.batch), done, self.meter, number)
 
     def _check_finite(self) -> None:
         broken = [found for found in self.ranks.all(self.meter.first_broken()) if found is not None]
@@ -234,12 +235,13 @@ class Training:
     def _evaluated(self) -> dict[str, float]:
         """The student's metrics; where its weights are averaged the average's, and its own as `online.`."""
         student, average = self.parts.distiller.student, self.parts.average
+        asked = self.run_id.experiment.precision
         self.ranks.share(buffer for buffer in student.buffers())
-        found = classification.evaluate(student, self.data, self.ranks)
+        found = classification.evaluate(student, self.data, asked, self.ranks)
         if average is None:
             return found
         self.ranks.share(buffer for buffer in average.student.buffers())
-        averaged = classification.evaluate(average.student, self.data, self.ranks)
+        averaged = classification.evaluate(average.student, self.data, asked, self.ranks)
         return averaged | {f"online.{name}": value for name, value in found.items()}
 
     def _report(self, began: float) -> None:
@@ -429,9 +431,9 @@ def evaluated(run: Run, data: ClassificationData, settings: Settings) -> Record:
     began = time.monotonic()
     teacher = settings.ranks.leader_first(lambda: teacher_of(run.experiment, data, settings.store))
     files = {"teacher": teacher.origin} if teacher.origin is not None else {}
-    held(run, files, settings.store, settings.ranks, teacher.weights_sha256 if files else None)
+    held(run, files, settings.store, settings.ranks, teacher.weights_sha256)
     frozen = teacher.frozen().to(settings.device)
-    metrics = measured(teacher, frozen, data, settings.store, settings.ranks)
+    metrics = measured(teacher, frozen, data, settings.store, precision.EVALUATED, settings.ranks)
     record = Record(
         status="done",
         last=rounded(metrics),
@@ -440,7 +442,7 @@ def evaluated(run: Run, data: ClassificationData, settings: Settings) -> Record:
         teacher={"stand_in": teacher.source} if teacher.stands_in else None,
         weight_files=files,
         data=dict(data.identity),
-        effective={"device": settings.device, "threads": torch.get_num_threads(), "precision": "fp32"},
+        effective={"device": settings.device, "threads": torch.get_num_threads(), "precision": precision.EVALUATED},
         seconds=round(time.monotonic() - began, 2),
         **asked_and_found(run, settings),
     )

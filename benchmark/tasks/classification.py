@@ -16,6 +16,7 @@ from benchmark.data.augment import MEAN, STD, EpochPlan, augmented, normalise, p
 from benchmark.data.generated_folder import Request, generate
 from benchmark.data.imagefolder import ImageFolderData
 from benchmark.data.locate import GENERATED_FOLDER, IMAGE_FOLDERS, USER_FOLDER, DataSource, resolve
+from benchmark.engine import precision
 from benchmark.engine.distiller import TaskLoss
 from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.shards import shards_of
@@ -210,17 +211,22 @@ def task_loss(experiment: Experiment) -> TaskLoss:
 
 
 @torch.no_grad()
-def evaluate(network: Network, data: ClassificationData, ranks: Ranks = ALONE) -> dict[str, float]:
-    """Top-1 and top-5 accuracy in per cent and mean cross-entropy over the test images of all ranks."""
+def evaluate(network: Network, data: ClassificationData, precision_name: str, ranks: Ranks = ALONE) -> dict[str, float]:
+    """Return top-1 and top-5 accuracy in per cent and mean cross-entropy over the test images of all ranks.
+
+    `precision_name` is the one that the caller records. No half precision is used: bf16 and fp16 evaluate as fp32.
+    """
     training = network.training
     network.eval()
     sums = torch.zeros(4, dtype=torch.float64)
-    for batch in data.evaluation_batches():
-        logits = network(batch.inputs)[LOGITS].float()
-        hits = (logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.targets[:, None]) & batch.valid[:, None]
-        losses = F.cross_entropy(logits, batch.targets, reduction="none") * batch.valid
-        found = [hits[:, 0].sum().double(), hits.sum().double(), losses.sum().double(), batch.valid.sum().double()]
-        sums = sums.to(logits.device) + torch.stack(found)
+    with precision.arithmetic(precision_name):
+        for batch in data.evaluation_batches():
+            logits = network(batch.inputs)[LOGITS].float()
+            guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
+            hits = (guesses == batch.targets[:, None]) & batch.valid[:, None]
+            losses = F.cross_entropy(logits, batch.targets, reduction="none") * batch.valid
+            found = [hits[:, 0].sum().double(), hits.sum().double(), losses.sum().double(), batch.valid.sum().double()]
+            sums = sums.to(logits.device) + torch.stack(found)
     network.train(training)
     top1, top5, loss, images = ranks.sum(sums).tolist()
     return {"top1": 100 * top1 / images, "top5": 100 * top5 / images, "loss": loss / images}

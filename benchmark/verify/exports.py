@@ -89,7 +89,7 @@ def _exported(name: str, weights: Path, data: DeviceData, folder: Path) -> Expor
     exported = model(STUDENT).build(data.classes).eval()
     exported.load_state_dict(state)
     inputs = data.example()
-    with torch.no_grad():
+    with torch.no_grad(), training.arithmetic():
         output_equal = torch.allclose(exported(inputs), trained(inputs)[LOGITS], rtol=1e-4, atol=1e-5)
     return Export(
         method=name,

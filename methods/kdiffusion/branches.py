@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Initial = Literal["independent", "copies"]  # spelled out in Options, which are read without this file
 
@@ -15,7 +16,7 @@ Initial = Literal["independent", "copies"]  # spelled out in Options, which are 
 class Branches(nn.Module):
     """m convolutions with a batch norm each, side by side on one input. They stand in the convolution's place."""
 
-    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, count: int, initial: Initial) -> None:
+    def __init__(self, convolution: nn.Conv2d, norm: _BatchNorm, count: int, initial: Initial) -> None:
         super().__init__()
         convolutions = [copy.deepcopy(convolution) for _ in range(count)]
         if initial == "independent":
@@ -29,7 +30,7 @@ class Branches(nn.Module):
         each = zip(self.convolutions, self.norms, strict=True)
         return torch.cat([norm(convolution(inputs)) for convolution, norm in each], dim=1)
 
-    def merged(self) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    def merged(self) -> tuple[nn.Conv2d, _BatchNorm]:
         """One convolution and one batch norm that give the average of the branches in eval mode, equation (7).
 
         What the norms do is in the weights and in the new norm's bias: it has mean 0, variance 1.
@@ -47,12 +48,13 @@ class Branches(nn.Module):
             norm.running_var.fill_(1)
         return convolution, norm
 
-    def _pairs(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-        return [
-            (convolution, norm)
-            for convolution, norm in zip(self.convolutions, self.norms, strict=True)
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        ]
+    def _pairs(self) -> list[tuple[nn.Conv2d, _BatchNorm]]:
+        found = []
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            # Not always a BatchNorm2d: several GPUs train with a SyncBatchNorm in its place.
+            assert isinstance(convolution, nn.Conv2d) and isinstance(norm, _BatchNorm)
+            found.append((convolution, norm))
+        return found
 
 
 class Average(nn.Module):
@@ -74,7 +76,7 @@ def _redraw(weight: Tensor) -> None:
         weight.copy_(torch.randn_like(weight) * weight.std())
 
 
-def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def _folded(convolution: nn.Conv2d, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """Weight and bias of the one convolution that equals both in eval mode, in float64."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()

@@ -144,7 +144,8 @@ def test_ap_is_what_the_boxes_deserve(workplace: Path, made: Any) -> None:
     folder = made(workplace / "coco")
     with stack.scope("detection"):
         data = TASK.data(only_run(suite).experiment, folder, workplace / "runs")
-        found = [TASK.metrics(evaluate(Oracle(missed), data, torch.device("cpu"))) for missed in (0.0, 0.2, 1.0)]
+        oracles = [Oracle(missed) for missed in (0.0, 0.2, 1.0)]
+        found = [TASK.metrics(evaluate(oracle, data, torch.device("cpu"), "fp32")) for oracle in oracles]
     right, beside, wrong = found
     assert right["ap"] == right["ap50"] == right["ap75"] == pytest.approx(100, abs=0.1)
     assert beside["ap50"] == pytest.approx(100, abs=0.1) and beside["ap75"] == 0

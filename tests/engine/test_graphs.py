@@ -118,6 +118,30 @@ def test_replayed_steps_go_on_from_a_checkpoint(workplace: Path) -> None:
     assert outcome(Capturing, workplace, other, "diffkd") == plain
 
 
+class Willing(Training):
+    """A training that replays its steps where a GPU would: unless there is a reason not to."""
+
+    def choose_step(self) -> None:
+        if not why_not(self.stepper, self.data):
+            self.graphs = Graphs(self.stepper, self.data, self.meter, Replayed, lambda work: work())
+
+
+@pytest.mark.parametrize("per_device", [None, BATCH // 2, BATCH])
+def test_replayed_or_not_the_noise_of_a_stated_part_is_the_eager_one(per_device: int | None, workplace: Path) -> None:
+    def losses(kind: type[Training]) -> dict[str, float]:
+        run = run_in(workplace, "diffkd", epochs=1)
+        assert run.experiment.recipe is not None
+        recipe = run.experiment.recipe.model_copy(update={"per_device_batch": per_device})
+        training = kind(Run(replace(run.experiment, recipe=recipe), 0), noise(BATCH * 2), settings_in(workplace))
+        steps = training.advancing()
+        for _ in range(2):
+            next(steps)
+        assert kind is Training or per_device is not None or training.graphs is not None
+        return training.meter.means()
+
+    assert losses(Willing) == losses(Training)
+
+
 def test_a_capture_holds_two_sizes(workplace: Path) -> None:
     training = Capturing(run_in(workplace, "kd", epochs=1), noise(IMAGES), settings_in(workplace))
     training.run()
