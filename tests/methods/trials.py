@@ -1,0 +1,66 @@
+"""A registered method with its default options on a tiny pair: what all tests over every method build on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from detection_pair import detection_setup
+from pairs import Setup, setup
+from segmentation_pair import segmentation_setup
+from torch import nn
+
+from benchmark.errors import CannotServe
+from benchmark.models.taps import resolve_roles
+from methods.base import Losses, Method, Moment
+from methods.registry import MethodEntry
+
+LATE = 100.0  # epochs: past every warm-up
+PAIRS: Mapping[str, Callable[[], Setup]] = {
+    "equal": lambda: setup("equal"),
+    "unequal": lambda: setup("unequal"),
+    "detection": detection_setup,
+    "segmentation": segmentation_setup,
+}
+
+
+def moment(seed: int = 0, epoch: float = LATE) -> Moment:
+    when = (torch.tensor(epoch), torch.tensor(epoch / 240), torch.Generator().manual_seed(seed))
+    return Moment(*when, step=torch.tensor(1000 * epoch))
+
+
+def served(entry: MethodEntry, on: Setup, seed: int = 0) -> Method:
+    """Built as a run does it: taps that a network lacks are found before the method is built."""
+    method = entry.load()()
+    for shapes in (on.pair.student_shapes, on.pair.teacher_shapes):
+        resolve_roles(method.taps, shapes)
+    return on.build(method, seed)
+
+
+class Trial:
+    """One method, with its default options, on one pair; skipped where it cannot serve the pair."""
+
+    def __init__(self, entry: MethodEntry, pair: str) -> None:
+        self.entry = entry
+        self.setup = PAIRS[pair]()
+        self.method = self.fresh()
+        self.setup.wrap(self.method)
+
+    def fresh(self, seed: int = 0) -> Method:
+        """Another instance, with initial values of its own."""
+        try:
+            return served(self.entry, self.setup, seed)
+        except CannotServe as reason:
+            pytest.skip(str(reason))
+
+    def losses(self, now: Moment | None = None) -> Losses:
+        return self.method.losses(*self.setup.outputs(), self.setup.batch, now or moment())
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The side networks' parameters, by module and name."""
+        return {
+            f"{index}.{name}": parameter
+            for index, module in enumerate(self.method.trainable_modules())
+            for name, parameter in module.named_parameters()
+        }
