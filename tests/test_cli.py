@@ -270,6 +270,17 @@ def test_show_model_recipe_and_suite(capsys: pytest.CaptureFixture[str]) -> None
     assert "71.92±0.14" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "side", "billions"), [("swin_tiny", 224, 4.5), ("torchvision:regnet_y_400mf", 224, 0.4)]
+)
+def test_show_model_counts_on_images_that_the_network_takes(
+    name: str, side: int, billions: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", "model", name, "--json"]) == 0
+    counted = json.loads(capsys.readouterr().out)[f"multiply-adds, {side} x {side}"]
+    assert round(counted / 1e9, 1) == billions
+
+
 def test_show_schema_is_the_json_schema_of_a_manifest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
