@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import torch
-
 from benchmark.errors import BenchmarkError
 from benchmark.estimate import SIDE_NETWORKS, Measured, seconds
 from benchmark.experiment import Experiment, Run
@@ -101,11 +99,7 @@ def _spender(runs: Sequence[Run], device: str, measured: Measured | None) -> Cal
 @cache
 def _weight_bytes(name: str, classes: int = 100) -> int:
     try:
-        try:
-            with torch.device("meta"):
-                network = model(name).build(classes)
-        except NotImplementedError:  # RegNets compute their widths with tensors
-            network = model(name).build(classes)
+        network = model(name).on_meta(classes)
     except (ImportError, BenchmarkError):  # a network of a package that is not installed here
         return DETECTOR_BYTES
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())

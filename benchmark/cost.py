@@ -177,8 +177,7 @@ CONVENTIONS: Mapping[str, Convention] = {
 
 def on_meta(name: str, classes: int) -> Network:
     """A registered network with all of its taps, on tensors without memory."""
-    with torch.device("meta"):
-        plain = model(name).build(classes)
+    plain = model(name).on_meta(classes)
     return Network(plain, model(name).adapter(plain), ("*",))
 
 

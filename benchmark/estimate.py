@@ -35,12 +35,7 @@ SIDE_NETWORKS = 1.5  # a method's own share of the work, as a factor, where it h
 
 @cache
 def _macs(name: str, size: int) -> int:
-    try:
-        with torch.device("meta"):
-            network = model(name).build(100, image_size=size)
-    except NotImplementedError:  # RegNets compute their widths with tensors
-        network = model(name).build(100, image_size=size)
-    return macs(network, (1, 3, size, size))
+    return macs(model(name).on_meta(100, image_size=size), (1, 3, size, size))
 
 
 def hardware_of(device: str, threads: int) -> str:

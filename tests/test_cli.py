@@ -17,8 +17,11 @@ from small import call, command, environment, plan_of, record_of, run_suite, run
 
 from benchmark.cli import main
 from benchmark.data.inventory import TITLES
+from benchmark.dense import stack
 from benchmark.experiment import Selection, make_plan
 from benchmark.manifest import load, suite_path
+from benchmark.models import mmdet_detectors
+from benchmark.models.registry import models
 from methods.registry import methods
 
 FORBID_TORCH = """
@@ -268,6 +271,24 @@ def test_show_model_recipe_and_suite(capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(capsys.readouterr().out)["settings"]["milestones"] == [150, 180, 210]
     assert main(["show", "suite", "table9"]) == 0
     assert "71.92±0.14" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "billions"), [("swin_tiny", 224, 4.5), ("torchvision:regnet_y_400mf", 224, 0.4)]
+)
+def test_show_model_counts_on_images_that_the_network_takes(
+    name: str, side: int, billions: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", "model", name, "--json"]) == 0
+    counted = json.loads(capsys.readouterr().out)[f"multiply-adds, {side} x {side}"]
+    assert round(counted / 1e9, 1) == billions
+
+
+@pytest.mark.slow
+def test_every_listed_model_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    needs_packages = set(mmdet_detectors.MODELS) if stack.missing() else set()
+    wrong = [name for name in models() if main(["show", "model", name]) != (3 if name in needs_packages else 0)]
+    assert not wrong, capsys.readouterr().err
 
 
 def test_show_schema_is_the_json_schema_of_a_manifest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmark.cli import main
 from benchmark.errors import StorageError
@@ -238,11 +237,3 @@ def test_a_file_of_another_layout_is_refused(tmp_path: Path) -> None:
     (tmp_path / "static.json").write_text('{"version": 0}')
     with pytest.raises(StorageError, match="verify writes it"):
         read_static(tmp_path / "static.json")
-
-
-@pytest.mark.slow
-def test_the_committed_file_is_up_to_date() -> None:
-    torch.manual_seed(0)
-    findings = run.verify(full=False, say=quiet)
-    assert findings.problems == []
-    assert static_text(findings) == STATIC.read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from benchmark.commands.planning import store_of
 from benchmark.data.locate import DataSource
 from benchmark.errors import UsageError
 from benchmark.experiment import Plan, Run
-from benchmark.launch.jobs import Array, Job, Wishes, arrays_of, shared_out, to_do
+from benchmark.launch.jobs import Array, Job, Wishes, arrays_of, refuse_several, shared_out, to_do
 from benchmark.launch.states import State, States
 from benchmark.launch.submissions import Submission, run_key
 from benchmark.records import Store
@@ -70,6 +70,7 @@ def _jobs(
         batch_minutes=arguments.batch_minutes,
         max_parallel=arguments.max_parallel,
     )
+    _refuse_several(arguments, runs)
     if arguments.launcher == "slurm":
         return arrays_of(runs, estimate, wishes, queued)
     from benchmark.launch.launcher import devices_of
@@ -78,6 +79,13 @@ def _jobs(
     found = len(devices_of(device, arguments.max_parallel)) // ranks
     places = 1 if arguments.launcher == "debug" else found or arguments.max_parallel or 1
     return [Array(tuple(shared_out(runs, places, estimate, wishes)), ranks, 0)]
+
+
+def _refuse_several(arguments: argparse.Namespace, runs: Sequence[Run]) -> None:
+    """Raise where flags ask for several processes to a run of a dense task."""
+    flags = {"ranks" if arguments.ranks else "gpus": arguments.ranks or arguments.gpus or 1, "nodes": arguments.nodes}
+    if given := " ".join(f"--{name} {count}" for name, count in flags.items() if count > 1):
+        refuse_several(runs, given, f"leave out {given}, or name suites of classification alone")
 
 
 def _print_jobs(arrays: Sequence[Array]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from benchmark.commands.planning import planned, selection_of, source_for, store_of, suites_of, without_output
 from benchmark.data.locate import GENERATED, DataSource
 from benchmark.errors import UsageError
-from benchmark.experiment import Plan
+from benchmark.experiment import Plan, Run
 from benchmark.files import write_text
 from benchmark.launch.stopping import Flag
 from benchmark.manifest import Suite
@@ -45,10 +46,13 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
 
     from benchmark.engine.training import Settings
     from benchmark.estimate import Measured
+    from benchmark.launch.jobs import to_do
     from benchmark.launch.local import Local, Outcome
     from benchmark.launch.progress import reporting
 
     store = store_of(arguments)
+    if ranks.world > 1:
+        ranks.together(lambda: _one_process(arguments, to_do(plan, store), ranks.world))
     missing = [run for run in plan.runs if store.read(run) is None]
     measured = Measured.here(arguments.runs_dir, device, arguments.threads)
     hours = print_plan(plan, replace(plan, runs=missing), device, measured)
@@ -84,6 +88,14 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
     if outcome.stopped:
         return 130
     return outcome.exit_code or (1 if outcome.diverged else 0)
+
+
+def _one_process(arguments: argparse.Namespace, runs: Sequence[Run], processes: int) -> None:
+    """Raise where several processes, as torchrun starts them, are to train a dense task."""
+    from benchmark.launch.jobs import refuse_several
+
+    again = f"python -m benchmark run {' '.join(arguments.suites)}; with torchrun, name suites of classification alone"
+    refuse_several(runs, f"{processes} processes by torchrun (WORLD_SIZE {processes})", again)
 
 
 def _launched(arguments: argparse.Namespace, suites: list[Suite]) -> int:

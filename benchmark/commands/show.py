@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.planning import store_of
 from benchmark.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -46,23 +49,36 @@ def _method(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _model(arguments: argparse.Namespace) -> dict[str, Any]:
-    import torch
-
-    from benchmark.cost import macs, parameters
+    from benchmark.cost import parameters
     from benchmark.models.registry import model
 
     entry = model(arguments.name)
-    with torch.device("meta"):
-        network = entry.build(100)
+    network = entry.on_meta(100)
     adapter = entry.adapter(network)
     return {
         "model": entry.name,
         "family": entry.family,
         "file": str(entry.path),
         "parameters, 100 classes": parameters(network),
-        "multiply-adds, 32 x 32": macs(network, (1, 3, 32, 32)),
+        **_multiply_adds(entry.name, network),
         "taps": {role: f"{tap.at} of {tap.module}" for role, tap in adapter.taps.items()},
     }
+
+
+def _multiply_adds(name: str, network: nn.Module) -> dict[str, int]:
+    """Return the cost of one image, of the size that the network is made for or, where it takes any, a small one."""
+    from benchmark.cost import macs
+    from benchmark.models import mmdet_detectors
+    from benchmark.models.library import SIDE, side_of_images
+
+    if name in mmdet_detectors.MODELS:
+        from benchmark.verify.detectors import PROPOSALS, SIDES, stage_macs
+
+        dense, second = stage_macs(network)
+        more = {f"multiply-adds of the second stage, {PROPOSALS} proposals": second} if second else {}
+        return {f"multiply-adds, {SIDES[0]} x {SIDES[1]}": dense, **more}
+    side = side_of_images(network, SIDE if ":" in name else 32)
+    return {f"multiply-adds, {side} x {side}": macs(network, (1, 3, side, side))}
 
 
 def _recipe(arguments: argparse.Namespace) -> dict[str, Any]:

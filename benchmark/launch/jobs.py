@@ -10,6 +10,7 @@ from benchmark.errors import UsageError
 from benchmark.experiment import Experiment, Plan, Run
 from benchmark.launch.submissions import run_key
 from benchmark.records import Store
+from benchmark.tasks.dense import TASKS
 
 ARRAY_SIZE = 1000  # Slurm's MaxArraySize is 1001 unless a site changed it
 SHORTEST_MINUTES, LONGEST_MINUTES = 15, 24 * 60
@@ -71,11 +72,30 @@ def _teachers(runs: Iterable[Run]) -> dict[str, Run]:
 
 
 def ranks_of(experiment: Experiment) -> int:
-    """Devices that the recipe trains on: its batch over what one of them sees."""
+    """Return the number of processes planned for a run: its batch over what one device sees, one in dense tasks."""
     recipe = experiment.recipe
-    if recipe is None or recipe.per_device_batch is None:
+    if recipe is None or recipe.per_device_batch is None or experiment.task in TASKS:
         return 1
     return max(1, math.ceil(recipe.batch / recipe.per_device_batch))
+
+
+def refuse_several(runs: Iterable[Run], asked: str, instead: str) -> None:
+    """Raise if several processes are to train a run of a dense task: each would train all of it, as if alone.
+
+    Args:
+        runs: what is to be trained.
+        asked: what asks for several processes, with the number.
+        instead: what to type, without the names of the suites.
+
+    Raises:
+        UsageError: one of the runs is of detection or segmentation.
+    """
+    alone = [run for run in runs if run.experiment.task in TASKS]
+    if alone:
+        more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+        raise UsageError(
+            f"{asked}: detection and segmentation train in one process, here {alone[0].label}{more}", instead
+        )
 
 
 Seconds = Callable[[Experiment], float]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.experiment import Plan, Run
-from benchmark.launch.jobs import teacher_of
+from benchmark.launch.jobs import refuse_several, teacher_of
 from benchmark.launch.stopping import Flag, noting
 from benchmark.launch.submissions import Place, run_key
 from benchmark.records import Store
@@ -68,10 +68,13 @@ class Work:
 
     def _carry_out(self, flag: Flag) -> Outcome:
         from benchmark.commands.run import pick_device
-        from benchmark.engine.ranks import joined, local_device
+        from benchmark.engine.ranks import asked_for, joined, local_device
 
         device = pick_device(self.settings["device"])
         _introduce_processes()
+        if (processes := asked_for()) > 1:  # before they wait for each other
+            asked = f"{processes} processes in this job (SLURM_NTASKS)"
+            refuse_several((*self.needs, *self.runs), asked, "submit again with --ranks 1 and no --slurm ntasks=...")
         device = local_device(device)
         with joined(device) as ranks:
             return self._attended(flag, device, ranks)

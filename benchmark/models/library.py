@@ -20,11 +20,11 @@ from benchmark.models.taps import Adapter, Tap
 
 MODELS: dict[str, dict[str, str]] = {}  # none by name: the registry comes here for names with a library in front
 
-_SIDE = 224
+SIDE = 224
 _IMAGES = 2
 
 
-def build(name: str, classes: int, dropout: float = 0.0, drop_path: float = 0.0, image_size: int = _SIDE) -> nn.Module:
+def build(name: str, classes: int, dropout: float = 0.0, drop_path: float = 0.0, image_size: int = SIDE) -> nn.Module:
     """The network with fresh weights, B,3,H,W to B,classes. `dropout` and `drop_path` reach timm's alone."""
     library, _, bare = name.partition(":")
     return (
@@ -52,7 +52,7 @@ def _timms(name: str, classes: int, dropout: float, drop_path: float, image_size
     if not timm.is_model(name):
         raise UsageError(f"timm has no network {name!r}", nearest(name, timm.list_models()))
     # Transformers are made for one image size, convolutional networks know no such setting.
-    sized = {"img_size": image_size} if image_size != _SIDE else {}
+    sized = {"img_size": image_size} if image_size != SIDE else {}
     regular = {"drop_rate": dropout} | ({"drop_path_rate": drop_path} if drop_path else {})
     for settings in (sized | regular, regular):
         with contextlib.suppress(TypeError):
@@ -94,7 +94,7 @@ def adapter(network: nn.Module) -> Adapter:
     maps = [one for one in seen if one.side > 1 and (classifier or one.output.shape[1] != scores.shape[-1])]
     if maps:
         taps["stem"] = _tap(maps[0])
-    stages = _stages(maps, _side(network) // 4)
+    stages = _stages(maps, side_of_images(network) // 4)
     for number, stage in enumerate(stages[:9], 1):
         taps[f"stage{number}"] = _tap(stage)
     if stages:
@@ -116,7 +116,7 @@ def _forward(network: nn.Module) -> tuple[list[_Seen], Tensor]:
 
     handles = [module.register_forward_hook(partial(note, path)) for path, module in network.named_modules() if path]
     training = network.training
-    side = _side(network)
+    side = side_of_images(network)
     parameter = next(network.parameters())
     try:
         with torch.no_grad():
@@ -128,14 +128,14 @@ def _forward(network: nn.Module) -> tuple[list[_Seen], Tensor]:
     return seen, scores
 
 
-def _side(network: nn.Module) -> int:
-    """The image size that a network is made for."""
+def side_of_images(network: nn.Module, at_least: int = SIDE) -> int:
+    """Return the image size that a network is made for; where it takes any, `at_least` that or its own usual one."""
     embedding = getattr(network, "patch_embed", None)
     made_for = getattr(embedding, "img_size", None) or getattr(network, "image_size", None)
     if made_for:
         return int(made_for if isinstance(made_for, int) else made_for[0])
     config = getattr(network, "pretrained_cfg", None) or {}
-    return max(_SIDE, int(config.get("input_size", (3, _SIDE, _SIDE))[-1]))
+    return max(at_least, int(config.get("input_size", (3, at_least, at_least))[-1]))
 
 
 def _side_of(tensor: Tensor) -> int:

@@ -37,19 +37,22 @@ def configuration(name: str) -> Any:
 
 def build(name: str, classes: int, config: str) -> nn.Module:
     """A detector with fresh weights, its backbone's too: pre-trained ones are the experiment's to name."""
-    network = uninitialised(name, classes)
-    network.init_weights()  # type: ignore[operator]
+    with stack.scope("detection"):
+        network = uninitialised(name, classes)
+        if not next(network.parameters()).is_meta:  # mmdet fills weights in by values, of which there are none there
+            network.init_weights()  # type: ignore[operator]
     return network
 
 
 def uninitialised(name: str, classes: int) -> nn.Module:
     """A detector as mmdet makes it before it fills in the weights; on the meta device it takes no memory."""
-    from mmdet.registry import MODELS as REGISTRY
+    with stack.scope("detection"):
+        from mmdet.registry import MODELS as REGISTRY
 
-    settings = configuration(name).model
-    settings.backbone.init_cfg = None
-    _count_classes(settings, classes)
-    network: nn.Module = REGISTRY.build(settings)
+        settings = configuration(name).model
+        settings.backbone.init_cfg = None
+        _count_classes(settings, classes)
+        network: nn.Module = REGISTRY.build(settings)
     return network
 
 

@@ -41,6 +41,16 @@ class ModelEntry:
         network: nn.Module = load(self.path).build(self.name, classes, **self.arguments, **taken)
         return network
 
+    def on_meta(self, classes: int, **wishes: float) -> nn.Module:
+        """Return the network on the meta device, where it has shapes but takes no memory."""
+        import torch
+
+        try:
+            with torch.device("meta"):
+                return self.build(classes, **wishes)
+        except NotImplementedError:  # RegNets compute their widths with tensors
+            return self.build(classes, **wishes).to("meta")
+
     def takes(self, wish: str) -> bool:
         """Whether the family's `build` has a use for such a wish."""
         return wish in inspect.signature(load(self.path).build).parameters

@@ -57,16 +57,22 @@ def detector_cost(name: str) -> DetectorCost:
     """Parameters and multiply-adds of one of mmdet's detectors, by shapes alone."""
     from benchmark.models.mmdet_detectors import uninitialised
 
-    with stack.scope("detection"), torch.device("meta"), torch.no_grad():
-        network: Any = uninitialised(name, CLASSES).eval()
-        image = torch.empty(1, 3, *SIDES)
-        dense = _macs(lambda: _first_stage(network, image))
+    with torch.device("meta"):
+        network = uninitialised(name, CLASSES)
+    return DetectorCost(name, "x".join(map(str, (1, 3, *SIDES))), parameters(network), *stage_macs(network))
+
+
+def stage_macs(network: Any) -> tuple[int, int]:
+    """Multiply-adds of a detector on the meta device: of an image of SIDES, and of a second stage on its proposals."""
+    network.eval()
+    with torch.device("meta"), torch.no_grad():
+        dense = _macs(lambda: _first_stage(network))
         second = _macs(lambda: _second_stage(network)) if hasattr(network, "roi_head") else 0
-    return DetectorCost(name, "x".join(map(str, image.shape)), parameters(network), dense, second)
+    return dense, second
 
 
-def _first_stage(network: Any, image: torch.Tensor) -> None:
-    features = network.extract_feat(image)
+def _first_stage(network: Any) -> None:
+    features = network.extract_feat(torch.empty(1, 3, *SIDES))
     (network.rpn_head if hasattr(network, "roi_head") else network.bbox_head)(features)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,12 +14,14 @@ from typing import Any
 
 import pytest
 import torch
-from small import ROOT, environment
+from small import ROOT, command, environment
 from two_ranks import METHOD, NETWORK
 
+from benchmark.cli import main
 from benchmark.data.generated_folder import generate
 from benchmark.data.locate import GENERATED_FOLDER
-from benchmark.engine.ranks import asked_for, joined
+from benchmark.engine import ranks
+from benchmark.engine.ranks import Ranks, asked_for, joined
 from benchmark.errors import UsageError
 from benchmark.tasks.classification import STAND_IN
 from methods.base import Moment
@@ -176,6 +179,57 @@ def test_torchrun_leaves_one_record_and_a_killed_job_goes_on(workplace: Path) ->
     assert again.returncode == 0, shown
     assert "going on from epoch" in shown
     assert _records(workplace / "straight") == _records(workplace / "killed")
+
+
+DENSE = ["run", "table7", "table6", "--profile", "smoke", "--only", "*DiffKD*", "--device", "cpu", "--threads", "1"]
+
+
+class First(Ranks):
+    """The first of several processes, which need not be there: all agree with it."""
+
+    def told(self, value: Any) -> Any:
+        return value
+
+    def together(self, action: Any) -> Any:
+        return action()
+
+
+def test_several_processes_are_refused_what_one_must_train_before_anything_is_trained(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ranks, "joined", lambda device: contextlib.nullcontext(First(0, 2)))
+    assert main(DENSE) == 2
+    _assert_refused(capsys.readouterr().err, workplace)
+
+
+@pytest.mark.slow
+def test_two_processes_each_refuse_and_end(workplace: Path) -> None:
+    port = free_port()
+    processes = []
+    for rank in range(2):
+        who = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        where = environment(**who, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        processes.append(subprocess.Popen(command(*DENSE), env=where, text=True, stderr=subprocess.PIPE))
+    shown = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], shown
+    assert "Traceback" not in shown[0] + shown[1]
+    _assert_refused(shown[0], workplace)
+
+
+@pytest.mark.slow
+def test_torchrun_is_refused_what_one_process_must_train(workplace: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    started = [*launcher, "--master_port", str(free_port()), "-m", "benchmark", *DENSE]
+    done = subprocess.run(started, env=environment(PYTHONWARNINGS="default"), capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "exitcode  : 2" in done.stderr
+    _assert_refused(done.stderr, workplace)
+
+
+def _assert_refused(shown: str, workplace: Path) -> None:
+    assert "error: 2 processes by torchrun (WORLD_SIZE 2): detection and segmentation train in one process" in shown
+    assert "fix: python -m benchmark run table7 table6; with torchrun, name suites of classification alone" in shown
+    assert not [path for path in workplace.rglob("*") if path.suffix in (".pt", ".json", ".txt")]
 
 
 SUITE = """

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 from small import ROWS, call, plan_of, run_suite, runs_of, store_in, write_suite
+from submitit.helpers import TorchDistributedEnvironment
 
-from benchmark.experiment import Experiment, Run
+from benchmark.cli import main
+from benchmark.errors import UsageError
+from benchmark.experiment import Experiment, Run, Selection, make_plan
 from benchmark.launch.jobs import Array, Wishes, arrays_of, ranks_of, shared_out, to_do, wall_minutes
 from benchmark.launch.submissions import run_key
+from benchmark.launch.work import Work
+from benchmark.manifest import load, suite_path
 
 REPEATED = {"repetitions": 4}
 
@@ -84,6 +89,62 @@ def test_processes_of_a_run_are_what_its_recipe_says(suite: Path) -> None:
     from dataclasses import replace
 
     assert ranks_of(replace(experiment, recipe=spread)) == 8
+
+
+@pytest.mark.parametrize("name", ["table4", "table5", "table6"])
+def test_a_dense_run_is_planned_for_one_process(name: str) -> None:
+    runs = make_plan([load(suite_path(name))], Selection(all_rows=True)).runs
+    trained = [run.experiment for run in runs if run.experiment.recipe is not None]
+    assert any(experiment.recipe.batch != experiment.recipe.per_device_batch for experiment in trained)
+    assert {ranks_of(experiment) for experiment in trained} == {1}
+    assert {array.ranks for array in arrays_of(runs, minute, Wishes())} == {1}
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        (("--launcher", "slurm", "--ranks", "2"), "--ranks 2"),
+        (("--launcher", "slurm", "--gpus", "8"), "--gpus 8"),
+        (("--launcher", "slurm", "--nodes", "2"), "--nodes 2"),
+        (("--launcher", "local", "--ranks", "2", "--device", "cpu"), "--ranks 2"),
+        (("--launcher", "debug", "--ranks", "2", "--device", "cpu"), "--ranks 2"),
+    ],
+)
+def test_several_processes_for_a_dense_run_are_refused_at_submission(
+    asked: tuple[str, ...], named: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = ["run", "smoke", "table4", "--profile", "smoke", "--only", "*DiffKD*", "--yes"]
+    assert main([*mixed, *asked]) == 2
+    shown = capsys.readouterr().err
+    assert f"{named}: detection and segmentation train in one process, here generated-coco" in shown
+    assert f"fix: leave out {named}" in shown
+    assert not list((workplace / "runs").rglob("*.pkl")) and not list(workplace.rglob("r0.json"))
+
+
+def test_one_process_may_be_said_and_classification_may_have_several(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm = ["--launcher", "slurm", "--profile", "smoke", "--dry-run"]
+    assert main(["run", "table4", *slurm, "--ranks", "1", "--gpus", "8"]) == 0
+    assert main(["run", "table9", *slurm, "--ranks", "2"]) == 0
+    assert "2 processes a run" in capsys.readouterr().out
+
+
+def test_a_job_that_slurm_gave_several_tasks_trains_no_dense_run(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan([load(suite_path("table4"))], Selection(only=("*DiffKD*",), profile="smoke"))
+    store = store_in(workplace)
+    work = Work(tuple(plan.runs), (), store, {"device": "cpu"}, workplace, 0.0, 0)
+    here = {"JOB_ID": "7", "JOB_NODELIST": "here", "NTASKS": "2", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in {**here, "JOB_NUM_NODES": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setattr(TorchDistributedEnvironment, "__init__", lambda self: None)
+    monkeypatch.setattr(TorchDistributedEnvironment, "export", lambda self, **_: monkeypatch.setenv("WORLD_SIZE", "2"))
+    with pytest.raises(UsageError, match=r"2 processes in this job \(SLURM_NTASKS\).* train in one process"):
+        work()
+    assert not store.runs.exists()
 
 
 def test_what_is_recorded_is_not_to_do_but_a_teacher_without_weights_is(suite: Path, workplace: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 
 pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 
-from benchmark.dense import stack
+from benchmark.cli import main
 from benchmark.engine.streams import initialising
 from benchmark.models.mmdet_detectors import needed, teach
 from benchmark.models.registry import model
@@ -21,7 +23,7 @@ IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 def network(name: str) -> Network:
     """In eval mode, with every role bound that a dense pass shows."""
-    with stack.scope("detection"), initialising("init", 0), warnings.catch_warnings():
+    with initialising("init", 0), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = model(name).build(5)
     adapter = model(name).adapter(plain)
@@ -76,3 +78,18 @@ def test_levels_are_all_of_the_neck_and_the_pooled_one_is_the_last() -> None:
     adapter = network("faster_rcnn_r50_fpn").adapter
     assert [role for role in adapter.taps if role.startswith("fpn.")] == [f"fpn.{n}" for n in range(5)]
     assert adapter.taps["cls_scores.0"].module == "rpn_head"
+
+
+@pytest.mark.parametrize("name", ["retinanet_r50_fpn", "fcos_r50", "reppoints_x101_dcn", "faster_rcnn_r50_fpn"])
+def test_a_detector_is_shown_with_its_cost_whoever_asks(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "model", name, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["multiply-adds, 800 x 1280"] > 1e11
+    assert any(key.endswith("1000 proposals") for key in shown) == (name == "faster_rcnn_r50_fpn")
+    assert {"stage4", "fpn.4", "cls_scores.0", "bbox_preds.0"} <= set(shown["taps"])
+
+
+@pytest.mark.parametrize("suite", ["table4", "table5", "table12", "section_c5"])
+def test_a_table_of_detectors_is_planned(suite: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", suite]) == 0
+    assert "the longest run after its teacher" in capsys.readouterr().out
