@@ -1,4 +1,4 @@
-"""What torchvision's transforms do image by image, for a whole batch at once on the device: pad, crop, flip, normalise.
+"""Augmentation of a whole batch at once on the device: pad, crop, flip, normalise, as torchvision does by image.
 
 The random choices of an epoch are drawn on the CPU before it starts, so every device sees the same ones, and a resumed
 run draws them again from their seeds instead of carrying them.
@@ -24,7 +24,7 @@ OFFSETS = 2 * PADDING + 1  # where a crop can start, in rows and in columns
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """The order of an epoch's images (N), and the crop offset (N,2: row, column) and flip (N) of each draw."""
+    """The order of an epoch's images (N), with the crop offset (N,2: row, column) and the flip (N) of each image."""
 
     order: Tensor
     offsets: Tensor
@@ -34,11 +34,11 @@ class EpochPlan:
         return len(self.order)
 
     def __getitem__(self, part: slice) -> EpochPlan:
-        """A part of the epoch: views, nothing is copied."""
+        """Return a part of the epoch as views; nothing is copied."""
         return EpochPlan(self.order[part], self.offsets[part], self.flips[part])
 
     def to(self, device: torch.device | str) -> EpochPlan:
-        """The same plan on a device."""
+        """Return this plan with its tensors on a device."""
         return EpochPlan(self.order.to(device), self.offsets.to(device), self.flips.to(device))
 
 
@@ -52,7 +52,7 @@ def plan_epoch(size: int, order_seed: int, augment_seed: int) -> EpochPlan:
 
 
 def augmented(split: Split, batch: EpochPlan, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs B,3,32,32 float32 and labels B of one batch of a plan. All tensors are on one device."""
+    """Return inputs B,3,32,32 float32 and labels B for one batch of a plan. All tensors are on one device."""
     return crop_flip(split.images[batch.order], batch.offsets, batch.flips, mean, std), split.labels[batch.order]
 
 
@@ -74,7 +74,10 @@ def crop_flip(images: Tensor, offsets: Tensor, flips: Tensor, mean: Tensor, std:
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Uint8 images B,3,H,W as normalised float32; `mean` and `std` of shape 3, on the same device."""
+    """Return uint8 images B,3,H,W as normalised float32.
+
+    `mean` and `std` have shape 3 and are on the images' device.
+    """
     # Divided by a tensor: CUDA turns division by a plain number into a product with its rounded reciprocal.
     full = torch.full((), 255.0, device=images.device)
     return images.float().div_(full).sub_(mean[:, None, None]).div_(std[:, None, None])

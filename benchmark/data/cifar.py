@@ -23,7 +23,7 @@ _Pool = tuple[NDArray[np.uint8], NDArray[np.int64]]  # images N,3,32,32 and labe
 
 @dataclass(frozen=True)
 class Split:
-    """Images N,3,32,32 uint8 and labels N int64, on one device."""
+    """The images N,3,32,32 uint8 and labels N int64 of one split, on one device."""
 
     images: Tensor
     labels: Tensor
@@ -32,13 +32,13 @@ class Split:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Split:
-        """The same split on a device, where it stays for the whole run."""
+        """Return this split on a device, where it stays for the whole run."""
         return Split(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Both splits, and what they are."""
+    """A data set: its training and test splits, its name and its identity."""
 
     train: Split
     test: Split
@@ -51,7 +51,7 @@ class Dataset:
 def load(
     source: DataSource, subset_train: int | None, subset_test: int | None, subset_seed: int, holdout: int = 0
 ) -> Dataset:
-    """Read a source. None takes a whole split; a number takes a class-balanced subset of that size, by seed.
+    """Read a data source. A size of None takes the whole split; a number takes a class-balanced subset, drawn by seed.
 
     With `holdout`, that many training images are the test split and no longer in the training split, so that a
     setting can be chosen without looking at the test images.
@@ -76,9 +76,10 @@ def load(
 
 
 def balanced(labels: NDArray[np.int64], size: int, seed: int, classes: int = CLASSES) -> NDArray[np.int64]:
-    """Sorted positions of a subset whose class counts differ by one at most. A smaller one lies inside a larger one.
+    """Return the sorted positions of a balanced subset: class counts differ by one at most.
 
-    Ordered by the raw stream of the bit generator: numpy promises that stream for ever, but not its permutations.
+    A smaller subset lies inside a larger one. The order comes from the raw stream of the bit generator: numpy promises
+    that stream for ever, but not its permutations.
     """
     bits = np.random.PCG64(seed)
     image_keys, class_keys = bits.random_raw(len(labels)), bits.random_raw(classes)
@@ -115,7 +116,7 @@ def _generated() -> tuple[_Pool, _Pool, dict[str, str]]:
 
 
 def _size(asked: int | None, pool: _Pool) -> int | None:
-    """A subset's size, None for the whole, so that the whole has one identity."""
+    """Return a subset's size, or None if the subset is the whole split, so that the whole has one identity."""
     available = len(pool[1])
     if asked is not None and not 0 < asked <= available:
         raise UsageError(f"cannot take a subset of {asked} from {available} images", f"ask for 1 to {available}")

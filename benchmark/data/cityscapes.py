@@ -1,4 +1,4 @@
-"""Finds Cityscapes, or any set in its layout: images in `leftImg8bit/SPLIT/CITY/`, labels in `gtFine/SPLIT/CITY/`."""
+"""Cityscapes, or any set in its layout: images in `leftImg8bit/SPLIT/CITY/`, labels in `gtFine/SPLIT/CITY/`."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ FIX = (
 
 @dataclass(frozen=True)
 class CityscapesFolder:
-    """Where the images and their labels lie."""
+    """A folder with images and their labels in Cityscapes' layout."""
 
     root: Path
 
     def images(self, split: str) -> Path:
-        """The folder with a split's images, one folder a city."""
+        """Return the folder with a split's images; it has one folder for each city."""
         return self.root / "leftImg8bit" / split
 
     def labels(self, split: str) -> Path:
-        """The folder with a split's labels."""
+        """Return the folder with a split's labels."""
         return self.root / "gtFine" / split
 
     def names(self, split: str) -> list[str]:
-        """`city/image` without endings, in order."""
+        """List a split's images as `city/image`, without file endings, sorted."""
         found = self.images(split).glob(f"*/*{IMAGE}")
         return sorted(f"{path.parent.name}/{path.name.removesuffix(IMAGE)}" for path in found)
 
     def identity(self, used: Mapping[str, Iterable[str]]) -> dict[str, Any]:
-        """What the data really are, for records: of each split used, how many images and the hash of their labels."""
+        """Return the data's identity for records: for each split, its number of images and the hash of its labels."""
         facts: dict[str, Any] = {}
         for split, names in used.items():
             digest, count = hashlib.sha256(), 0
@@ -60,7 +60,7 @@ class CityscapesFolder:
 
 
 def find(data_dir: Path | None, splits: Iterable[str] = ("train", "val")) -> CityscapesFolder | None:
-    """The folder with images of these splits, None where no place has it."""
+    """Find the first known folder that has images of these splits. Return None if there is none."""
     for found in map(CityscapesFolder, folders(data_dir, FOLDER)):
         if all(found.images(split).is_dir() for split in splits):
             return found
@@ -68,7 +68,7 @@ def find(data_dir: Path | None, splits: Iterable[str] = ("train", "val")) -> Cit
 
 
 def require(data_dir: Path | None, splits: Iterable[str] = ("train", "val")) -> CityscapesFolder:
-    """The folder with these splits, each of whose images has labels, but for `test`.
+    """Find the folder with these splits, or raise. Every image must have labels, except in the split `test`.
 
     Raises:
         MissingInput: it is in none of the places, or labels are missing.
@@ -92,7 +92,7 @@ def require(data_dir: Path | None, splits: Iterable[str] = ("train", "val")) -> 
 
 
 def check_whole(split: str, images: int) -> None:
-    """Refuse a part of Cityscapes where its whole is asked for.
+    """Raise if a split does not have all images of Cityscapes.
 
     Raises:
         MissingInput: another number of images.

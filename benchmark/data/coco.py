@@ -1,4 +1,4 @@
-"""Finds COCO 2017, or any set in its layout: `annotations/instances_train2017.json`, `train2017/` and so on."""
+"""COCO 2017, or any set in its layout: `annotations/instances_train2017.json`, `train2017/` and so on."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ FIX = (
 
 @dataclass(frozen=True)
 class CocoFolder:
-    """Where the images and their annotations lie."""
+    """A folder with images and their annotations in COCO's layout."""
 
     root: Path
 
     def annotations(self, split: str) -> Path:
-        """The file with a split's boxes."""
+        """Return the annotation file (JSON) of a split."""
         return self.root / "annotations" / f"instances_{split}.json"
 
     def images(self, split: str) -> Path:
-        """The folder with a split's images."""
+        """Return the folder with a split's images."""
         return self.root / split
 
     def identity(self, images: Mapping[str, int]) -> dict[str, Any]:
-        """What the data really are, for records: the annotation files' hashes and how many images are used."""
+        """Return the identity of the data for records: the annotation files' hashes and the numbers of images used."""
         hashes = {split: hashlib.sha256(self.annotations(split).read_bytes()).hexdigest() for split in SPLITS}
         return {f"{split}_annotations_sha256": found for split, found in hashes.items()} | {
             f"{split}_images": count for split, count in images.items()
@@ -45,7 +45,7 @@ class CocoFolder:
 
 
 def find(data_dir: Path | None) -> CocoFolder | None:
-    """The folder with both splits, None where no place has it."""
+    """Find the first known folder that has both splits. Return None if there is none."""
     for found in map(CocoFolder, folders(data_dir, FOLDER)):
         if all(found.annotations(split).is_file() and found.images(split).is_dir() for split in SPLITS):
             return found
@@ -53,7 +53,7 @@ def find(data_dir: Path | None) -> CocoFolder | None:
 
 
 def require(data_dir: Path | None) -> CocoFolder:
-    """The folder with both splits.
+    """Find the folder with both splits, or raise.
 
     Raises:
         MissingInput: it is in none of the places.
@@ -66,7 +66,7 @@ def require(data_dir: Path | None) -> CocoFolder:
 
 
 def check_whole(split: str, images: int) -> None:
-    """Refuse a part of COCO where its whole is asked for.
+    """Raise if a split does not have all images of COCO.
 
     Raises:
         MissingInput: another number of images.

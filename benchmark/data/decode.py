@@ -1,12 +1,13 @@
-"""One image from its file to the pixels a network is shown: decode, crop, resize, flip, jitter, RandAugment.
+"""The way of one image from its file to the network's input: decode, crop, resize, flip, jitter, RandAugment.
 
-What torchvision's reference pipeline does through Pillow is done here on uint8 tensors: torchvision's own JPEG decoder
-gives the same pixels as Pillow's (both are libjpeg-turbo), and torch's antialiased resize of uint8 follows Pillow's
-arithmetic to within one level. Normalising, mixing and erasing are left to the device, for a whole batch at once.
-Decoding at a fraction of the size, which JPEG allows, would be faster but gives other pixels, so it is not done.
+The operations that torchvision's reference pipeline does through Pillow are done here on uint8 tensors: torchvision's
+own JPEG decoder gives the same pixels as Pillow's (both are libjpeg-turbo), and torch's antialiased resize of uint8
+follows Pillow's arithmetic to within one level. Normalising, mixing and erasing are left to the device, for a whole
+batch at once. Decoding at a fraction of the size, which JPEG allows, would be faster but gives other pixels, so it is
+not done.
 
 Every random choice comes from a seed of (repetition, epoch, image). So pixels depend neither on the number of workers
-nor on which of them decodes an image, and a resumed run is shown what it would have been shown.
+nor on which of them decodes an image, and a resumed run gets the pixels of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How images are prepared. The defaults are the `inception` augmentation of torchvision's references and timm."""
+    """The settings of image preparation.
+
+    The defaults are the `inception` augmentation of torchvision's references and timm.
+    """
 
     size: int = 224
     scale: tuple[float, float] = (0.08, 1.0)
@@ -69,12 +73,12 @@ class Augmentation:
 
     @classmethod
     def for_evaluation(cls, size: int = 224) -> Augmentation:
-        """The usual evaluation at a size: a centre crop of 224 from a short side of 256, or in that proportion."""
+        """Return the usual evaluation for a size: centre crop 224 from a short side of 256, scaled in proportion."""
         return cls(size=size, evaluation_resize=round(size * 256 / 224))
 
     @classmethod
     def of(cls, recipe: Recipe, force_color_jitter: bool = False, size: int = 224) -> Augmentation:
-        """What a recipe asks for, at a size."""
+        """Return the augmentation that a recipe asks for, at an image size."""
         if recipe.augmentation != "inception":
             raise UsageError(
                 f"augmentation {recipe.augmentation}: images of ImageNet are not prepared this way",
@@ -90,7 +94,7 @@ class Augmentation:
 
     @property
     def jitters(self) -> bool:
-        """Whether colour jitter is in force."""
+        """Return True if colour jitter is applied."""
         return bool(self.color_jitter) and (self.randaugment is None or self.force_color_jitter)
 
 
@@ -105,7 +109,7 @@ class Box:
 
 
 def read_image(path: str) -> Tensor:
-    """The file's image as uint8 3,H,W, in H,W,3 memory order.
+    """Read an image file as uint8 3,H,W, stored in memory as H,W,3.
 
     Raises:
         OSError: the file cannot be read, or is no image.
@@ -125,10 +129,10 @@ def read_image(path: str) -> Tensor:
 
 @cache
 def _native_decoder() -> Callable[[Tensor], Tensor] | None:
-    """A JPEG decoder that writes a tensor, channels as they are in the file. None: Pillow has to serve, at less speed.
+    """Return a JPEG decoder that keeps the file's channels, or None if only Pillow, which is slower, can decode.
 
-    The operator itself, because torchvision 0.29's function for it warns, at each image, that torchvision will give its
-    decoders up. TorchCodec, which takes them over, decodes to the same pixels.
+    The decoder calls the operator directly, because torchvision 0.29's function for it warns, at each image, that
+    torchvision will give its decoders up. TorchCodec, which takes them over, decodes to the same pixels.
     """
     with contextlib.suppress(ImportError, AttributeError, RuntimeError):
         importlib.import_module("torchvision.io")  # registers the operator
@@ -158,7 +162,7 @@ def _from_pillow(image: Image.Image) -> Tensor:
 def training_image(
     image: Tensor, augmentation: Augmentation, repetition: int, epoch: int, index: int
 ) -> tuple[Tensor, tuple[int, int, int, int]]:
-    """An augmented training image, uint8 3,S,S, and the box to erase on the device: top, left, height, width.
+    """Return an augmented training image, uint8 3,S,S, and the box to erase on the device: top, left, height, width.
 
     Each kind of choice has a seed of its own: crops and flips are the same with and without RandAugment or erasing.
     """
@@ -179,7 +183,7 @@ def training_image(
 
 
 def evaluation_image(image: Tensor, augmentation: Augmentation) -> Tensor:
-    """The centre of a resized image, uint8 3,S,S: the short side to `evaluation_resize`, then a crop of `size`."""
+    """Return the centre of a resized image, uint8 3,S,S: short side to `evaluation_resize`, then a crop of `size`."""
     height, width = image.shape[1:]
     short, size = augmentation.evaluation_resize, augmentation.size
     # torchvision's Resize cuts the long side's fraction off, and its CenterCrop rounds to even
@@ -192,7 +196,7 @@ def evaluation_image(image: Tensor, augmentation: Augmentation) -> Tensor:
 def crop_box(
     draw: random.Random, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Box:
-    """A random part of an image: `scale` bounds its share of the area, `ratio` its width over its height.
+    """Draw a random box in an image. `scale` bounds its share of the area, `ratio` its width divided by its height.
 
     The choices, in number and order, are those of timm's RandomResizedCropAndInterpolation.
     """
@@ -209,7 +213,7 @@ def crop_box(
 
 
 def cropped(image: Tensor, box: Box, size: int, interpolation: Interpolation) -> Tensor:
-    """One box of a uint8 image 3,H,W, resized to 3,S,S."""
+    """Return one box of a uint8 image 3,H,W, resized to 3,S,S."""
     part = image[:, box.top : box.top + box.height, box.left : box.left + box.width]
     return _resized(part, (size, size), interpolation)
 
@@ -223,7 +227,7 @@ def _resized(image: Tensor, shape: tuple[int, int], interpolation: Interpolation
 
 
 def _recoloured(pixels: Tensor, augmentation: Augmentation, seed: int, draw: random.Random) -> Tensor:
-    """RandAugment, then colour jitter, on Pillow images: timm's order, and the arithmetic of its results."""
+    """Apply RandAugment, then colour jitter, on Pillow images, in timm's order, so that results equal timm's."""
     image = _to_pillow(pixels)
     if augmentation.randaugment is not None:
         transform = _randaugment(augmentation.randaugment, augmentation.size, augmentation.interpolation)
@@ -235,7 +239,7 @@ def _recoloured(pixels: Tensor, augmentation: Augmentation, seed: int, draw: ran
 
 
 def _jittered(image: Image.Image, strength: float, draw: random.Random) -> Image.Image:
-    """Brightness, contrast and saturation, in random order, as torchvision's ColorJitter has them."""
+    """Change brightness, contrast and saturation in random order, as torchvision's ColorJitter does."""
     adjustments = [TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation]
     draw.shuffle(adjustments)
     for adjust in adjustments:
@@ -264,7 +268,7 @@ def _randaugment(config: str, size: int, interpolation: Interpolation) -> Any:
 
 @contextlib.contextmanager
 def _lent_generators(seed: int) -> Iterator[None]:
-    """RandAugment of timm draws from the global generators of Python and numpy: lend seeded ones, put them back."""
+    """Seed the global generators of Python and numpy, which timm's RandAugment uses, and restore them afterwards."""
     python, numpy = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)

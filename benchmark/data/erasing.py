@@ -1,4 +1,4 @@
-"""Random erasing: where is drawn with an image's other choices, noise is filled in on the device, for a whole batch."""
+"""Random erasing: boxes are drawn with an image's other choices; noise is filled in on the device, by batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOTHING = (0, 0, 0, 0)  # the box of an image that is left whole
 
 
 def erasing_box(draw: random.Random, probability: float, size: int) -> tuple[int, int, int, int]:
-    """What to erase of a square image: top, left, height, width; a height of 0 erases nothing.
+    """Draw the box to erase in a square image: top, left, height, width. A height of 0 erases nothing.
 
     The choices, in number and order, are those of timm's RandomErasing with one box an image.
     """
@@ -33,9 +33,9 @@ def erasing_box(draw: random.Random, probability: float, size: int) -> tuple[int
 
 
 def erased(inputs: Tensor, boxes: Tensor, generator: torch.Generator) -> Tensor:
-    """Normalised images B,3,H,W with standard normal noise in each image's box (B,4: top, left, height, width).
+    """Return normalised images B,3,H,W with standard normal noise in each image's box (B,4: top, left, height, width).
 
-    A value of noise for each pixel and colour: timm's mode `pixel`, the one of the recipes. No step waits for the
+    Each pixel and colour gets its own noise value: timm's mode `pixel`, the one of the recipes. No step waits for the
     device.
     """
     noise = torch.empty_like(inputs).normal_(generator=generator)

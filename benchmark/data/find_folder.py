@@ -1,4 +1,4 @@
-"""Where ImageNet and ImageNet-100 lie, and whether they are whole, without importing torch or opening an image."""
+"""The folders of ImageNet and ImageNet-100: found and checked for completeness without torch, no image is opened."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHOWN = 5  # problems of one kind that an error names
 
 @dataclass(frozen=True)
 class Census:
-    """How many images a run would find in a folder, and in how many classes."""
+    """The numbers of images and classes that a run would find in a folder."""
 
     classes: int
     train: int
@@ -42,10 +42,10 @@ class Census:
 
 
 def find(name: str, data_dir: Path | None) -> Path:
-    """The folder with `train/` and `val/` for `imagenet` or `imagenet100`.
+    """Find the folder with `train/` and `val/` for `imagenet` or `imagenet100`, or raise.
 
-    Looked for in `data_dir`, else in $BENCHMARK_DATA and `data/`: the place itself, or a folder of the data set's name
-    in it. For ImageNet-100 a whole ImageNet serves.
+    Looks in `data_dir`, else in $BENCHMARK_DATA and `data/`: the place itself, or a folder of the data set's name in
+    it. For ImageNet-100 a whole ImageNet is accepted.
 
     Raises:
         MissingInput: no place has it.
@@ -63,7 +63,7 @@ def find(name: str, data_dir: Path | None) -> Path:
 
 
 def absent(data_dir: Path | None) -> frozenset[str]:
-    """Which of the two no place has."""
+    """Return the names, `imagenet` or `imagenet100`, that no known folder has."""
     found = set()
     for name in NAMES:
         try:
@@ -74,7 +74,7 @@ def absent(data_dir: Path | None) -> frozenset[str]:
 
 
 def layout(root: Path, verb: str) -> str:
-    """How to lay a folder out, for error messages."""
+    """Return instructions for arranging a folder, for error messages."""
     return (
         f"{verb} {root}/{TRAIN}/CLASS/IMAGE.JPEG and {root}/{VALIDATION}/CLASS/IMAGE.JPEG, CLASS being the wnid, such "
         f"as n01440764, in both; the archives come from https://image-net.org/download; or name a folder laid out so"
@@ -82,7 +82,7 @@ def layout(root: Path, verb: str) -> str:
 
 
 def census(name: str, root: Path) -> Census:
-    """Count a folder's images by their names, for the classes that a run on `name` takes.
+    """Count a folder's images by their file names, for the classes that a run on `name` takes.
 
     Raises:
         MissingInput: the folder is not laid out right, or holds only a part.
@@ -102,20 +102,20 @@ def census(name: str, root: Path) -> Census:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file counts as an image."""
+    """Return True if a file name counts as an image."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - a million times
 
 
 def usual_classes(name: str, generated: bool) -> Sequence[str] | None:
-    """The classes that a run takes unless others are asked for; None: all that are there."""
+    """Return the classes that a run takes by default. None means all classes in the folder."""
     return CMC if name == "imagenet100" and not generated else None
 
 
 def class_folders(root: Path, split: str) -> list[str]:
-    """The names of a split's classes, sorted.
+    """List the class names of a split, sorted.
 
     Raises:
-        MissingInput: there are none; says what lies there instead.
+        MissingInput: there are none; the error says what is there instead.
     """
     folder = root / split
     if not folder.is_dir():
@@ -138,7 +138,7 @@ def class_folders(root: Path, split: str) -> list[str]:
 
 
 def check_same_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> None:
-    """Refuse splits with different classes: their numbers would not mean the same."""
+    """Raise if the splits have different classes: their label numbers would not mean the same."""
     for one, other, there, missing in ((train, test, TRAIN, VALIDATION), (test, train, VALIDATION, TRAIN)):
         absent = sorted(set(one) - set(other))
         if absent:
@@ -149,7 +149,7 @@ def check_same_classes(root: Path, train: Sequence[str], test: Sequence[str]) ->
 
 
 def require_classes(folder: Path, found: Iterable[str], wanted: Sequence[str]) -> None:
-    """Refuse a split that lacks a class asked for."""
+    """Raise if a split lacks one of the wanted classes."""
     absent = sorted(set(wanted) - set(found))
     if absent:
         raise MissingInput(
@@ -163,7 +163,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def check_whole(name: str, root: Path, classes: int, train: int, validation: int) -> None:
-    """Hold a data set to what is known of it, so that a half-copied folder is never taken for the whole."""
+    """Raise if a data set's counts differ from the published ones: a half-copied folder is never used as whole."""
     found = {"classes": classes, "training images": train, "validation images": validation}
     wrong = [
         f"{found[what]:,} {what}, not {right:,}" for what, right in _WHOLE.get(name, {}).items() if found[what] != right

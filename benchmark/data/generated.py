@@ -30,7 +30,7 @@ _CHUNK = 500  # images at a time: working memory stays near 20 MB
 
 @dataclass(frozen=True)
 class Generated:
-    """Images N,3,32,32 uint8 and labels N int64 of both splits."""
+    """A generated data set: images N,3,32,32 uint8 and labels N int64 of both splits."""
 
     train_images: Bytes
     train_labels: NDArray[np.int64]
@@ -39,7 +39,7 @@ class Generated:
 
     @property
     def sha256(self) -> str:
-        """The identity of the arrays."""
+        """Return the sha256 hash of the arrays, which is the data set's identity."""
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).data)
@@ -47,19 +47,19 @@ class Generated:
 
 
 class _Draws:
-    """Integers from a seed's raw stream."""
+    """A source of random integers from a seed's raw stream."""
 
     def __init__(self, seed: int) -> None:
         self._bits = np.random.PCG64(seed)
 
     def between(self, low: int, high: int, *shape: int) -> Ints:
-        """Integers in [low, high)."""
+        """Draw integers in [low, high), in a given shape."""
         raw = self._bits.random_raw(int(np.prod(shape))) >> np.uint64(32)
         scaled = (raw * np.uint64(high - low)) >> np.uint64(32)
         return scaled.astype(np.int32).reshape(shape) + np.int32(low)
 
     def noise(self, *shape: int) -> Ints:
-        """The sum of two bytes, centred: a triangle on [-255, 255] with a standard deviation of 104."""
+        """Draw sums of two bytes, centred: a triangular distribution on [-255, 255], standard deviation 104."""
         raw = self._bits.random_raw(int(np.prod(shape)) // 4)
         pair = raw.astype("<u8").view(np.uint8).reshape(2, *shape)
         total: Ints = pair.sum(axis=0, dtype=np.int32) - np.int32(255)
@@ -67,7 +67,7 @@ class _Draws:
 
 
 class _Looks:
-    """What each class looks like. Waves are in 1/256 cycles a pixel, colours in pixel levels."""
+    """The appearance of each class. Waves are in 1/256 cycles per pixel, colours in pixel levels."""
 
     def __init__(self) -> None:
         draws = _Draws(2305_15712)
@@ -80,7 +80,7 @@ class _Looks:
 
 
 def _images(labels: NDArray[np.int64], looks: _Looks, draws: _Draws) -> Bytes:
-    """One image a label: N,3,32,32."""
+    """Draw one image for each label: N,3,32,32."""
     n = len(labels)
     y, x = (axis.astype(np.int32)[None] for axis in np.mgrid[:SIZE, :SIZE])
 
@@ -111,5 +111,5 @@ def _split(size: int, seed: int) -> tuple[Bytes, NDArray[np.int64]]:
 
 
 def generate() -> Generated:
-    """The whole set: 10,000 training and 2,000 test images, balanced. Takes about a second."""
+    """Generate the whole set: 10,000 training and 2,000 test images, balanced. Takes about a second."""
     return Generated(*_split(TRAIN, seed=1), *_split(TEST, seed=2))

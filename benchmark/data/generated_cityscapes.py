@@ -48,7 +48,7 @@ Pixels = NDArray[np.uint8]
 
 
 def generate(root: Path, height: int = HEIGHT, width: int = WIDTH) -> Path:
-    """The set below `root`, which is returned; what is there already is kept. The test split has no labels."""
+    """Write the set to `root`, unless it is there already, and return `root`. The test split has no labels."""
     if (root / "leftImg8bit").is_dir():
         return root
     with storage(root):
@@ -70,7 +70,7 @@ def generate(root: Path, height: int = HEIGHT, width: int = WIDTH) -> Path:
 
 
 def scene(draw: np.random.Generator, height: int, width: int) -> tuple[Pixels, Pixels]:
-    """An image H,W,3 and its labels H,W."""
+    """Draw a scene: an image H,W,3 and its labels H,W."""
     labels = np.full((height, width), SKY, np.uint8)
     horizon = int(height * draw.uniform(0.4, 0.55))
     for kind in (BUILDING, TREE, BUILDING):

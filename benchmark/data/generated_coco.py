@@ -30,14 +30,14 @@ Pixels = NDArray[np.uint8]
 
 
 def generate(root: Path, names: tuple[str, ...], train: int = TRAIN, test: int = TEST, size: int = SIZE) -> Path:
-    """The set below `root`, which is returned; what is there already is kept.
+    """Write the set to `root`, unless it is there already, and return `root`.
 
     Args:
-        root: gets `annotations`, `train2017` and `val2017`.
-        names: of all categories, in order; the first six are shown.
-        train: images.
-        test: images.
-        size: of an image's sides, in pixels.
+        root: folder that gets `annotations`, `train2017` and `val2017`.
+        names: all category names, in order; the images show the first six.
+        train: number of training images.
+        test: number of test images.
+        size: length of an image's sides, in pixels.
     """
     if (root / "annotations").is_dir():
         return root
@@ -85,7 +85,7 @@ def _split(root: Path, split: str, count: int, draw: np.random.Generator, names:
 
 
 def _image(draw: np.random.Generator, size: int) -> tuple[Pixels, list[tuple[int, list[int]]]]:
-    """Pixels H,W,3 and what is shown: categories with boxes x, y, width, height."""
+    """Draw an image: its pixels H,W,3, and the categories shown, each with its box x, y, width, height."""
     plane = draw.integers(90, 170, 3)
     pixels = np.clip(plane + draw.integers(-25, 26, (size, size, 3)), 0, 255).astype(np.uint8)
     rows, columns = np.mgrid[:size, :size]

@@ -37,7 +37,7 @@ _CONTRAST, _BRIGHTNESS = 55.0, 120.0
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate. `scale` shrinks every image, for quick tests."""
+    """The size of a generated set: classes, images and seed. `scale` shrinks every image, for quick tests."""
 
     classes: int = 10
     train: int = 100  # images over all classes
@@ -46,16 +46,16 @@ class Request:
     scale: float = 1.0
 
     def description(self) -> dict[str, object]:
-        """What the marker file says."""
+        """Return the content of the marker file."""
         return {"warning": WARNING, "version": VERSION, **vars(self)}
 
 
 def generate(root: Path, request: Request, names: Sequence[str] | None = None) -> Path:
-    """Write the images under `root`, unless they are there already, and give it back.
+    """Write the images to `root`, unless they are there already, and return `root`.
 
     Args:
         root: becomes the folder with `train/` and `val/`; it must be absent, empty, or made by the same request.
-        request: how many and how large.
+        request: number and size of the images.
         names: folder names of the classes; g0000, g0001, ... if None.
     """
     names = [f"g{label:04d}" for label in range(request.classes)] if names is None else list(names)
@@ -97,7 +97,7 @@ def _split(folder: Path, split: int, size: int, request: Request, names: Sequenc
 
 
 def picture(label: int, width: int, height: int, draws: np.random.Generator) -> Image.Image:
-    """One image of a class: its wave and shapes over noise that has as much detail as a photograph."""
+    """Draw one image of a class: its wave and shapes over noise that has as much detail as a photograph."""
     looks = np.random.default_rng((label, VERSION))  # what the class's images share
     angle, waves = looks.uniform(0, np.pi), looks.uniform(4, 16)
     ink, plane = looks.uniform(-60, 60, 3), looks.uniform(-40, 40, 3)
@@ -122,7 +122,7 @@ def _shape(
 
 
 def _texture(width: int, height: int, draws: np.random.Generator) -> NDArray[np.float32]:
-    """Noise H,W,3 around 0 with contrast at every scale; most of it in brightness, as in photographs."""
+    """Return noise H,W,3 around 0 with contrast at every scale, mostly in brightness, as in photographs."""
     total = np.zeros((height, width, 3), np.float32)
     longest, cells, weight = max(width, height), 2, 1.0
     while cells <= longest:

@@ -1,4 +1,4 @@
-"""Finds a folder of images in the ImageFolder layout, checks it, and lists its files, once for all runs.
+"""A folder of images in the ImageFolder layout: found, checked and listed once for all runs.
 
 The layout is `train/CLASS/IMAGE` and `val/CLASS/IMAGE`; classes are numbered in the sorted order of their folders'
 names, as torchvision's ImageFolder does. ImageNet-100 is a folder of its own, or 100 classes of an ImageNet folder.
@@ -54,16 +54,16 @@ class Listing:
         return len(self.labels)
 
     def path(self, position: int) -> str:
-        """Where an image lies."""
+        """Return the path of the image at a position."""
         return f"{self.folder}/{bytes(self.names[position]).decode()}"
 
     def take(self, positions: NDArray[np.int64]) -> Listing:
-        """A part of the images, in the order given."""
+        """Return a part of the images, in the given order of positions."""
         return replace(self, names=self.names[positions], sizes=self.sizes[positions], labels=self.labels[positions])
 
     @property
     def sha256(self) -> str:
-        """The identity of names, sizes and labels; the pixels are not read."""
+        """Return the sha256 hash of names, sizes and labels. No pixels are read."""
         digest = hashlib.sha256(b"\0".join(self.names.tolist()))
         for array in (self.sizes, self.labels):
             digest.update(array.astype("<i8").tobytes())
@@ -72,7 +72,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Both splits of a folder, and what they are."""
+    """An image folder: its training and test splits, its classes and its identity."""
 
     name: str
     classes: tuple[str, ...]  # names of the class folders, in the order of their labels
@@ -83,7 +83,7 @@ class ImageFolder:
 
     @property
     def note(self) -> str:
-        """One line that every output must carry; empty where the images are what they are called."""
+        """Return the warning line that every output must carry, or an empty string if the images are real."""
         return f"generated images, not {self.name}: figures show that the path works, no more" if self.generated else ""
 
 
@@ -101,15 +101,15 @@ def load(
     """List a folder's images, or those of some classes, or class-balanced subsets of them.
 
     Args:
-        name: `imagenet` and `imagenet100` are held to their published numbers of classes and images; any other name
-            takes what is there.
+        name: data set name. `imagenet` and `imagenet100` must have their published numbers of classes and images;
+            any other name accepts what is there.
         root: the folder with `train/` and `val/`.
-        classes: which classes: `cmc`, `first-100`, or a file with one folder name a line. None: all of them, but for
-            imagenet100 the classes of CMC, which most work with an ImageNet-100 has taken over.
-        subset_train: training images to take, by `subset_seed`; None: all.
-        subset_test: the same for the test split, which is `val/`.
-        subset_seed: chooses the subsets.
-        holdout: that many training images become the test split, and leave the training split.
+        classes: `cmc`, `first-100`, or a file with one folder name a line. None takes all classes, except for
+            imagenet100: there None takes the classes of CMC, which most work with an ImageNet-100 uses.
+        subset_train: number of training images, drawn by `subset_seed`; None takes all.
+        subset_test: number of test images (from `val/`), drawn by `subset_seed`; None takes all.
+        subset_seed: seed of the subsets.
+        holdout: number of training images that become the test split and leave the training split.
         cache: a folder for the listings; the user's cache folder if None.
     """
     root = root.expanduser().resolve()
@@ -168,7 +168,7 @@ def _class_list(name: str, classes: str | Path | None, generated: bool) -> Seque
 
 
 def _listed(root: Path, split: str, cache: Path) -> tuple[Listing, list[str]]:
-    """A split's images and its classes, from the cache where no folder has changed since."""
+    """Return a split's images and classes, from the cache if no folder has changed since."""
     folder = root / split
     classes = class_folders(root, split)
     stamp = _stamp(folder, classes)
@@ -185,14 +185,14 @@ _Arrays = tuple[NDArray[np.bytes_], NDArray[np.int64], NDArray[np.int64]]
 
 
 def _stamp(folder: Path, classes: Iterable[str]) -> str:
-    """Changes when a file appears in, or vanishes from, any class folder."""
+    """Return a hash that changes when a file is added to, or removed from, any class folder."""
     times = [(name, (folder / name).stat().st_mtime_ns) for name in classes]
     text = json.dumps([_LISTING_VERSION, str(folder), times])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _remembered(cached: Path, stamp: str) -> _Arrays | None:
-    # Whatever is wrong with a cached file, listing anew mends it.
+    # Whatever is wrong with a cached file, listing again fixes it.
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(cached) as file:
         if str(file["stamp"]) == stamp:
             return file["names"], file["sizes"], file["labels"]
@@ -229,7 +229,7 @@ def _scan(folder: Path, classes: Sequence[str]) -> _Arrays:
 
 
 def _images(folder: Path, problems: list[str]) -> Iterator[tuple[str, int]]:
-    """Names and sizes of a class's images, sorted. What cannot be an image is told in `problems`."""
+    """Yield names and sizes (bytes) of a class's images, sorted. Unreadable and empty files are added to `problems`."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if not is_image(entry.name):
             continue
@@ -250,7 +250,7 @@ def _refuse(problems: Sequence[str], mend: str) -> None:
 
 
 def _of_classes(listing: Listing, found: Sequence[str], wanted: Sequence[str]) -> Listing:
-    """The images of some classes, their labels counted anew."""
+    """Return the images of the wanted classes, with labels renumbered from 0."""
     require_classes(listing.folder, found, wanted)
     renumbered = np.full(len(found), -1, np.int64)
     renumbered[[found.index(name) for name in wanted]] = np.arange(len(wanted))
@@ -260,7 +260,7 @@ def _of_classes(listing: Listing, found: Sequence[str], wanted: Sequence[str]) -
 
 
 def _size(asked: int | None, listing: Listing) -> int | None:
-    """A subset's size, None for the whole, so that the whole has one identity."""
+    """Return a subset's size, or None if the subset is the whole split, so that the whole has one identity."""
     if asked is not None and not 0 < asked <= len(listing):
         raise UsageError(f"cannot take a subset of {asked} from {len(listing)} images", f"ask for 1 to {len(listing)}")
     return None if asked == len(listing) else asked

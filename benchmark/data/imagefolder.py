@@ -1,10 +1,10 @@
 """Training and evaluation batches from a folder of images: decoded by worker processes, finished on the device.
 
-A worker is asked for one whole batch: it is told the paths and what to draw from, and answers with one uint8 tensor.
-So workers know nothing of data sets, epochs or ranks, live for the whole run, and a resumed epoch starts at its step
-without decoding what was passed. On the device a batch is normalised, erased and mixed at once.
+A worker is asked for one whole batch: it gets the paths and the seeds, and returns one uint8 tensor. So workers know
+nothing of data sets, epochs or ranks and live for the whole run. A resumed epoch starts at its step and does not decode
+the steps before. On the device a batch is normalised, erased and mixed at once.
 
-With several ranks, all of them together see in a step what one alone would see: each takes its part of the same batch.
+Several ranks together process in a step the batch that one rank alone would process: each takes its part of it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ANSWER_S = 600.0  # a worker that says nothing for so long hangs, on a dead net
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """The order of an epoch's images (N), and what their augmentation is drawn from."""
+    """The order of an epoch's images (N), with the repetition and epoch that seed their augmentation."""
 
     repetition: int
     epoch: int
@@ -54,16 +54,17 @@ class ImageFolderData:
 
     Args:
         dataset: the images.
-        augmentation: how they are prepared; `Augmentation.of(recipe)`.
+        augmentation: how images are prepared; `Augmentation.of(recipe)`.
         device: where batches are wanted.
         workers: processes that decode; 0 decodes in this one; None takes this process's share of the cores.
         mixup: alpha of mixup's Beta, 0 for none; with it, or with CutMix, targets are probabilities B,classes.
-        cutmix: alpha of CutMix's Beta.
-        rank: this process among `world`.
-        world: how many processes train together.
-        shards: into how many parts a batch is cut over all ranks, each mixed and erased by itself; one a rank if None.
-        mean: of the colours, taken off; ImageNet's unless weights were trained with another.
-        std: the same for what they are divided by.
+        cutmix: alpha of CutMix's Beta, 0 for none.
+        rank: this process's number among `world`.
+        world: number of processes that train together.
+        shards: number of parts that a batch is split into over all ranks, each mixed and erased by itself; None
+            means one for each rank.
+        mean: colour means that are subtracted; ImageNet's unless weights were trained with others.
+        std: colour standard deviations that the images are divided by.
         drop_last: leave out an epoch's short last batch, as image_classification_sota at 6f7a70a does.
     """
 
@@ -114,7 +115,10 @@ class ImageFolderData:
         drop_last: bool = False,
         force_color_jitter: bool = False,
     ) -> ImageFolderData:
-        """What a recipe asks for, or what evaluation needs. Label smoothing is the loss's: it smooths mixed targets."""
+        """Build the data for a recipe, or for evaluation if `recipe` is None.
+
+        Label smoothing is not done here: the loss smooths mixed targets too.
+        """
         augmentation = Augmentation.for_evaluation(size)
         if recipe is not None:
             augmentation = Augmentation.of(recipe, force_color_jitter, size)
@@ -133,29 +137,32 @@ class ImageFolderData:
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
+        """Return the number of classes."""
         return len(self.dataset.classes)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What the images really are."""
+        """Return the identity of the images for records."""
         return self.dataset.identity
 
     def __len__(self) -> int:
         return len(self.dataset.train)
 
     def steps(self, size: int) -> int:
-        """Batches in an epoch, of `size` images over all ranks; a rest too short to give each shard one is left out."""
+        """Return the number of batches in an epoch, `size` being the images of a batch over all ranks.
+
+        A last batch with fewer images than shards is left out.
+        """
         whole, rest = divmod(len(self), size)
         return whole + (not self._drop_last and rest >= self._shards)
 
     def epoch_plan(self, repetition: int, epoch: int) -> EpochPlan:
-        """The order of one epoch: the same for every experiment of a repetition, on every rank."""
+        """Return the order of one epoch: the same for every experiment of a repetition, on every rank."""
         order = torch.randperm(len(self), generator=generator("data", repetition, epoch))
         return EpochPlan(repetition, epoch, order)
 
     def batches(self, plan: EpochPlan, size: int, start: int = 0) -> Iterator[Batch]:
-        """One epoch, from batch `start` on: this rank's part of every `size` images.
+        """Yield one epoch from batch `start` on: this rank's part of every `size` images.
 
         Inputs B,3,S,S float32, normalised, channels last in memory. A short last batch is split evenly, so up to
         `shards` - 1 images of it are left out; which ones differs from epoch to epoch.
@@ -166,13 +173,14 @@ class ImageFolderData:
             yield self._finished(plan, step, self._part(plan, step, size), answer)
 
     def decoded(self, plan: EpochPlan, size: int, start: int = 0) -> Iterator[Tensor]:
-        """The same batches as workers hand them over, B,3,S,S uint8 on the CPU: what decoding can give in a second."""
+        """Yield the batches as workers return them, B,3,S,S uint8 on the CPU, to measure the speed of decoding."""
         return (answer.images for answer in self._answers(plan, size, start))
 
     def batch(self, plan: EpochPlan, start: int, size: int) -> Batch:
-        """The batch that starts at an image of the plan, as `DeviceData.batch` has it.
+        """Return the batch that starts at image `start` of the plan, as `DeviceData.batch` does.
 
-        Asked for in order, as training does, batches come from workers that run ahead; another place starts them anew.
+        Batches asked for in order, as training does, come from workers that run ahead; any other start restarts the
+        workers.
         """
         step, beside = divmod(start, size)
         if beside:
@@ -183,7 +191,7 @@ class ImageFolderData:
         return next(self._open.batches)
 
     def evaluation_batches(self, size: int = EVALUATION_BATCH) -> Iterator[EvaluationBatch]:
-        """A rank's share of the test images. Every rank has as many batches of the same sizes; no image comes twice."""
+        """Yield this rank's share of the test images. All ranks get batches of the same sizes; no image comes twice."""
         share = -(-len(self._test_labels) // self._world)
         places = torch.arange(self._rank * share, (self._rank + 1) * share)
         parts = [places[start : start + size] for start in range(0, share, size)]
@@ -197,13 +205,13 @@ class ImageFolderData:
             yield EvaluationBatch(self._normalised(answer.images), *moved)
 
     def example(self) -> Tensor:
-        """Two normalised training images, to see the shapes of a network's taps."""
+        """Return two normalised training images, to find the shapes of a network's taps."""
         train = self.dataset.train
         answer = _carried_out(_Request([train.path(0), train.path(1)]), self._augmentation)
         return self._normalised(_good(answer).images)
 
     def close(self) -> None:
-        """End the worker processes. They come back when a batch is asked for."""
+        """End the worker processes. They restart when a batch is asked for."""
         self._open = None
         self._workers.close()
 
@@ -238,7 +246,7 @@ class ImageFolderData:
     def _finished_shard(
         self, place: tuple[EpochPlan, int, int], inputs: Tensor, targets: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Erased and mixed, by choices of the shard's own."""
+        """Return a shard's images and targets after erasing and mixing, with random choices of its own."""
         plan, step, shard = place
         choices = (plan.epoch, step, shard)
         if self._augmentation.random_erasing > 0:
@@ -256,7 +264,7 @@ class ImageFolderData:
 
 @dataclass
 class _OpenEpoch:
-    """Where a pass over an epoch is."""
+    """The position of a pass over an epoch."""
 
     plan: EpochPlan
     size: int
@@ -275,14 +283,14 @@ class _Draws(NamedTuple):
 
 
 class _Request(NamedTuple):
-    """One batch: the files, "" for a black image, and what to draw from; without draws the centres are wanted."""
+    """A request for one batch: its files ("" gives a black image) and the seeds; no seeds means centre crops."""
 
     paths: list[str]
     draws: _Draws | None = None
 
 
 class _Answer(NamedTuple):
-    """Images B,3,S,S uint8, channels last in memory, and what to erase of them: B,4."""
+    """The answer to a request: images B,3,S,S uint8, channels last in memory, and the boxes to erase, B,4."""
 
     images: Tensor
     boxes: Tensor
@@ -290,7 +298,7 @@ class _Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class _Failure:
-    """What went wrong, brought over whole: an exception raised in a worker arrives as another one's text."""
+    """An error in a worker, sent as data: an exception raised in a worker would arrive as another exception's text."""
 
     message: str
     fix: str
@@ -329,14 +337,14 @@ def _good(answer: _Answer | _Failure) -> _Answer:
 
 
 class _Decoder(Dataset["_Answer | _Failure"]):
-    """What a worker process carries: the recipe's augmentation, and nothing of the data."""
+    """The data set that a worker process holds: the recipe's augmentation, and none of the data."""
 
     def __init__(self, augmentation: Augmentation) -> None:
         self._augmentation = augmentation
 
     @property
     def randaugments(self) -> bool:
-        """Whether timm will be needed."""
+        """Return True if RandAugment, and so timm, is needed."""
         return self._augmentation.randaugment is not None
 
     def __getitem__(self, request: _Request) -> _Answer | _Failure:
@@ -344,7 +352,7 @@ class _Decoder(Dataset["_Answer | _Failure"]):
 
 
 class _Requests:
-    """The sampler of the loader: what is asked for next, over and over with other requests."""
+    """The loader's sampler: it yields the pending requests, which are replaced for each pass."""
 
     def __init__(self) -> None:
         self.pending: Iterable[_Request] = ()
@@ -354,7 +362,7 @@ class _Requests:
 
 
 class _Workers:
-    """Processes that decode, one pass at a time."""
+    """A pool of decoding processes that serves one pass at a time."""
 
     def __init__(self, augmentation: Augmentation, number: int, pinned: bool) -> None:
         self._decoder = _Decoder(augmentation)
@@ -365,7 +373,7 @@ class _Workers:
         self.turn = 0  # counts passes
 
     def answers(self, requests: Iterable[_Request]) -> Iterator[_Answer]:
-        """Each request's answer, in order. A pass ends where another begins.
+        """Yield the answer to each request, in order. A new pass ends the one before.
 
         Raises:
             MissingInput: a file cannot be read.
@@ -424,6 +432,6 @@ def _leave_interrupts_to_the_parent(worker: int) -> None:
 
 
 def cores() -> int:
-    """The share of the usable cores that is this process's, where a launcher has started several on the machine."""
+    """Return this process's share of the usable cores; a launcher may have started several processes on the machine."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -1,4 +1,4 @@
-"""The 100 classes that papers mean by ImageNet-100 most often.
+"""The 100 classes that papers most often mean by ImageNet-100.
 
 ImageNet-100 was never published as a data set: each line of work draws its own classes. These are the ones of CMC (Tian
 et al., "Contrastive Multiview Coding"; imagenet100.txt of its code at bc687a2), taken over by much later work. The

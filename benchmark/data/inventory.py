@@ -1,4 +1,4 @@
-"""Which of the suites' data sets are at hand, as runs find them, without opening an image: `doctor`, `list data`."""
+"""The state of the suites' data sets for `doctor` and `list data`, as runs find them; no image is opened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SMOKE = "or prove the path alone, on generated images: --profile smoke"
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set as it is here."""
+    """One data set and its state on this machine."""
 
     name: str  # as suites have it
     state: Literal["ok", "generated", "incomplete", "absent"]
@@ -33,18 +33,18 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """As people write it."""
+        """Return the data set's usual name, such as "CIFAR-100"."""
         return TITLES[self.name]
 
     @property
     def line(self) -> str:
-        """What is there, and where."""
+        """Return the description of what was found, preceded by its folder unless the description names it."""
         named = self.where is None or str(self.where) in self.found
         return self.found if named else f"{self.where}: {self.found}"
 
 
 def inventory(data_dir: Path | None) -> list[Entry]:
-    """Every data set that a suite can name."""
+    """Return the state of every data set that a suite can name."""
     return [_entry(name, data_dir) for name in DATA_SETS]
 
 

@@ -1,8 +1,8 @@
-"""Finds the data a run uses, and verifies it, without importing torch.
+"""The data of a run: found and verified without importing torch.
 
 CIFAR-100 is looked for in `--data-dir`, else in $BENCHMARK_DATA and `data/`; else it is downloaded, unless
-$BENCHMARK_OFFLINE is set; else, where the caller allows it, the generated set stands in and says so. What is found but
-wrong is an error, never a reason to fall back.
+$BENCHMARK_OFFLINE is set; else, if the caller allows it, the generated set is used instead and a note says so. Wrong
+files are an error, never a reason to use other data.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Found:
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where a run's images come from."""
+    """The source of a run's images."""
 
     kind: Literal["cifar100", "generated", "folder"]
     folder: Path | None = None  # None: generated, or looked for
@@ -77,11 +77,14 @@ class DataSource:
 
 
 class DownloadFailed(MissingInput):
-    """The network gave no usable archive."""
+    """The error of a download that gave no usable archive."""
 
 
 def find_cifar100(data_dir: Path | None) -> Found | None:
-    """The verified files, None where no place has any. A `data_dir` without them is an error, as are wrong files."""
+    """Find and verify the CIFAR-100 files. Return None if no known folder has any.
+
+    A `data_dir` without them is an error, as are wrong files.
+    """
     for place in places(data_dir):
         found = _in(place.expanduser())
         if found is not None:
@@ -92,7 +95,7 @@ def find_cifar100(data_dir: Path | None) -> Found | None:
 
 
 def places(data_dir: Path | None) -> list[Path]:
-    """Where data are looked for: in `data_dir`, else in $BENCHMARK_DATA and `data/`."""
+    """List the folders to search: `data_dir` alone if given, else $BENCHMARK_DATA and `data/`."""
     if data_dir is not None:
         return [data_dir]
     named = os.environ.get(ENVIRONMENT)
@@ -100,18 +103,18 @@ def places(data_dir: Path | None) -> list[Path]:
 
 
 def folders(data_dir: Path | None, *names: str) -> Iterator[Path]:
-    """Where a data set may lie: each place itself, then the folders of these names in it."""
+    """Yield the folders that may hold a data set: each searched folder itself, then its subfolders of these names."""
     for place in places(data_dir):
         yield from (place.expanduser() / name for name in ("", *names))
 
 
 def present(data_dir: Path | None) -> bool:
-    """Whether some place holds files of these names. Quick: nothing is verified."""
+    """Check that a known folder contains the CIFAR-100 files. Only names are compared, so this is fast."""
     return any((folder / "train").is_file() for folder in folders(data_dir, FOLDER))
 
 
 def resolve(name: str, data_dir: Path | None, allow_download: bool, allow_generated: bool) -> DataSource:
-    """The source for a data set's name: `cifar100` or `generated`.
+    """Return the source for a data set's name, `cifar100` or `generated`, or raise.
 
     Several processes that may all download should not call this at once: let one of them resolve first.
     """
@@ -162,12 +165,12 @@ def download(root: Path) -> Found:
 
 
 def md5_of(content: bytes) -> str:
-    """The md5 sum, as the official list writes it."""
+    """Return the md5 sum in hexadecimal, as the official list writes it."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def mismatch(path: Path, found: str, expected: str) -> MissingInput:
-    """The error for a file that is there but is not the official one."""
+    """Return the error for a file that exists but is not the official one."""
     return MissingInput(
         f"{path} is not the official file: md5 {found}, expected {expected}; it is corrupt or was cut off",
         _mend(path.parent),
@@ -175,7 +178,7 @@ def mismatch(path: Path, found: str, expected: str) -> MissingInput:
 
 
 def _folder(place: Path) -> Path:
-    """The folder of the files: a place may be that folder itself, under any name."""
+    """Return the folder of the CIFAR-100 files: `place` itself, under any name, or its usual subfolder."""
     is_folder = place.name == FOLDER or all((place / name).is_file() for name in FILES)
     return place if is_folder else place / FOLDER
 
@@ -197,7 +200,7 @@ def _in(place: Path) -> Found | None:
 
 
 def _verify(folder: Path) -> dict[str, str]:
-    """Every file's md5, or an error for the first that is missing or wrong."""
+    """Return every file's md5 sum, or raise for the first file that is missing or wrong."""
     for name, expected in FILES.items():
         path = folder / name
         if not path.is_file():
@@ -217,7 +220,7 @@ def _read(path: Path) -> bytes:
 
 
 def _mend(folder: Path) -> str:
-    """The command that puts the official files into a folder, whatever lies there now."""
+    """Return the command that puts the official files into a folder, whatever the folder holds now."""
     quoted = shlex.quote(str(folder))
     return f"mkdir -p {quoted} && curl -fL {URL} | tar -xz --strip-components=1 -C {quoted}"
 
@@ -243,7 +246,7 @@ def _unpack(archive: Path, root: Path) -> Path:
 
 @contextmanager
 def _scratch(root: Path) -> Iterator[Path]:
-    """A temporary folder on the same disk as `root`."""
+    """Open a temporary folder on the disk of `root`, removed on exit."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=root, prefix=f".{FOLDER}-")

@@ -1,4 +1,4 @@
-"""Mixup and CutMix on the device, as timm's Mixup does them to a batch, with choices from a seed of their own."""
+"""Mixup and CutMix of a batch on the device, as timm's Mixup does them, with choices from their own seed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _SWITCH = 0.5  # chance of CutMix where both are on: timm's, and image_classific
 
 @dataclass(frozen=True)
 class Mixing:
-    """One batch's choice: the share that each image keeps, and for CutMix the box that is replaced."""
+    """The random choice of one batch: the share that each image keeps, and for CutMix the box that is replaced."""
 
     share: float
     box: tuple[int, int, int, int] | None = None  # top, bottom, left, right
 
 
 def draw_mixing(seed: int, mixup: float, cutmix: float, height: int, width: int) -> Mixing:
-    """Choose for one batch of H,W images: `mixup` and `cutmix` are the alphas of their Beta, 0 switches one off.
+    """Draw the choice for one batch of H,W images. `mixup` and `cutmix` are the alphas of their Beta; 0 disables one.
 
     The choices, in number and order, are those of timm's Mixup in mode `batch` with probability 1. Legacy numpy
     generators are frozen, so a seed means the same in every version.
@@ -42,7 +42,7 @@ def draw_mixing(seed: int, mixup: float, cutmix: float, height: int, width: int)
 
 
 def mixed(inputs: Tensor, mixing: Mixing) -> Tensor:
-    """Each image of B,C,H,W mixed with the one at the same place counted from the end."""
+    """Return each image of B,C,H,W mixed with the image at the same position counted from the end."""
     partners = inputs.flip(0)
     if mixing.box is None:
         return inputs.mul(mixing.share).add_(partners.mul_(1.0 - mixing.share))
@@ -53,10 +53,10 @@ def mixed(inputs: Tensor, mixing: Mixing) -> Tensor:
 
 
 def mixed_targets(targets: Tensor, classes: int, mixing: Mixing) -> Tensor:
-    """Targets B as probabilities B,classes, mixed like the images.
+    """Return targets B as probabilities B,classes, mixed like the images.
 
-    Not smoothed: cross-entropy with `label_smoothing` smooths probabilities as it does classes, and the result is
-    timm's smoothed and mixed target exactly.
+    Targets are not smoothed here: cross-entropy with `label_smoothing` smooths probabilities as it does classes, and
+    the result is timm's smoothed and mixed target exactly.
     """
     hot = F.one_hot(targets, classes).float()
     return torch.lerp(hot.flip(0), hot, mixing.share)
