@@ -1,4 +1,4 @@
-"""Files of weights, whoever wrote them: read once, known by the SHA-256 of their bytes, no code of theirs run."""
+"""Files of weights from any source: read once, identified by the SHA-256 of their bytes, never run as code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NESTED = ("state_dict", "model", "net")  # under which training programs keep t
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file's bytes as they were when it was read: what is hashed is what is loaded."""
+    """A file's bytes as they were when it was read: the loaded bytes are the hashed ones."""
 
     path: Path
     sha256: str
@@ -30,7 +30,7 @@ class WeightFile:
         """Read a file.
 
         Raises:
-            MissingInput: it is not there or cannot be read.
+            MissingInput: the file is not there or cannot be read.
         """
         try:
             content = path.read_bytes()
@@ -40,14 +40,14 @@ class WeightFile:
 
     @property
     def facts(self) -> dict[str, str]:
-        """The file as records name it."""
+        """Return the file's name and hash for records."""
         return {"file": self.path.name, "sha256": self.sha256}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return its state dict, bare or under `state_dict`, `model` or `net`, without DataParallel's prefix.
+        """Return the file's state dict, bare or under `state_dict`, `model` or `net`, without DataParallel's prefix.
 
         Raises:
-            MissingInput: it is no checkpoint of tensors.
+            MissingInput: the file is no checkpoint of tensors.
         """
         try:
             content = self._loaded()
@@ -80,7 +80,7 @@ class WeightFile:
 
 
 class _Unread(dict[Any, Any]):
-    """Stands where a checkpoint names a class or function that is no tensor's: it takes anything and does nothing."""
+    """A placeholder for a checkpoint's objects that are not tensors: it accepts anything and does nothing."""
 
     def __init__(self, *parts: Any) -> None:
         super().__init__()

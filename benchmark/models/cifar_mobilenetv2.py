@@ -27,7 +27,7 @@ LAST = 1280  # channels of the last convolution, whatever the width below one
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1x1, filter 3x3 by channel, project 1x1 without ReLU: B,C_in,H,W to B,C,H/stride,W/stride."""
+    """The inverted residual block, 1x1, 3x3 by channel, 1x1: B,C_in,H,W to B,C,H/stride,W/stride."""
 
     def __init__(self, channels_in: int, channels: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -45,13 +45,13 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """A linear map: no ReLU follows."""
+        """Return the block's output B,C,H/stride,W/stride. No ReLU follows."""
         out: Tensor = self.conv(x)
         return x + out if self.has_shortcut else out
 
 
 class MobileNetV2(nn.Module):
-    """B,3,H,W to B,classes."""
+    """The CIFAR MobileNetV2 network: B,3,H,W to B,classes."""
 
     def __init__(self, classes: int, width: float, expansion: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class MobileNetV2(nn.Module):
         nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores B,classes."""
         x = self.conv1(x)
         for stage in self.blocks:
             x = stage(x)
@@ -86,12 +86,15 @@ def _convolution(channels_in: int, channels: int, kernel: int, stride: int) -> n
 
 
 def build(name: str, classes: int, width: float, expansion: int) -> nn.Module:
-    """The network with fresh weights."""
+    """Build the network with fresh weights."""
     return MobileNetV2(classes, width, expansion)
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages are linear, so each is its own pre-activation, as in RepDistiller; the norm is of its last projection."""
+    """Return the taps.
+
+    Stages are linear, so each is its own pre-activation; `norm` is its last projection's batch norm.
+    """
     assert isinstance(network, MobileNetV2)
     taps = {"stem": Tap("conv1")}
     for number, index in enumerate((1, 2, 4, 6), 1):  # four of the seven, as RepDistiller lists them

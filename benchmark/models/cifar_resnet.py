@@ -26,7 +26,7 @@ MODELS = {
 
 
 def initialise_convolutions(network: nn.Module) -> None:
-    """Normal weights of variance `2 / (k k channels_out)`, as RepDistiller draws them in all but its ShuffleNets."""
+    """Draw normal weights of variance `2 / (k k channels_out)`, as RepDistiller does in all but its ShuffleNets."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -35,7 +35,7 @@ def initialise_convolutions(network: nn.Module) -> None:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut: B,C_in,H,W to B,C,H/stride,W/stride."""
+    """The basic residual block, two 3x3 convolutions beside a shortcut: B,C_in,H,W to B,C,H/stride,W/stride."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class BasicBlock(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """After the last ReLU, whose input is the pre-activation."""
+        """Return the output of the last ReLU, whose input is the pre-activation."""
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         rectified: Tensor = self.relu2(out + self.downsample(x))
@@ -60,7 +60,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """B,3,H,W to B,classes."""
+    """The CIFAR ResNet network: B,3,H,W to B,classes."""
 
     def __init__(self, classes: int, depth: int, widths: tuple[int, int, int, int]) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class ResNet(nn.Module):
         initialise_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores B,classes."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.fc(self.avgpool(x).flatten(1))
@@ -90,12 +90,12 @@ def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequ
 
 
 def build(name: str, classes: int, depth: int, widths: tuple[int, int, int, int]) -> nn.Module:
-    """One network with fresh weights."""
+    """Build one network with fresh weights."""
     return ResNet(classes, depth, widths)
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages after their last ReLU; pre-activations before it, with the last block's last batch norm."""
+    """Return the taps: stages after their last ReLU, pre-activations before it, with the batch norm that makes each."""
     assert isinstance(network, ResNet)
     taps = {"stem": Tap("relu")}
     for number, stage in enumerate((network.layer1, network.layer2, network.layer3), 1):
@@ -109,7 +109,7 @@ def adapter(network: nn.Module) -> Adapter:
 
 
 def fold_first_bias(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without `conv1.bias`: the batch norm behind it takes the bias off its running mean.
+    """Return a state dict without `conv1.bias`, which the running mean of the next batch norm absorbs.
 
     `(w x + b) - mean = w x - (mean - b)`, so the network computes the same; some published checkpoints of this family
     were trained with that bias, which a batch norm makes idle.
@@ -120,5 +120,5 @@ def fold_first_bias(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dict in this file's layout."""
+    """Return a published state dict in this file's layout."""
     return fold_first_bias(state) if "conv1.bias" in state else dict(state)

@@ -17,7 +17,7 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions beside a shortcut: B,C_in,H,W to B,4 inner,H/stride,W/stride."""
+    """The bottleneck block, 1x1, 3x3, 1x1 beside a shortcut: B,C_in,H,W to B,4 inner,H/stride,W/stride."""
 
     def __init__(self, channels_in: int, inner: int, stride: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Bottleneck(nn.Module):
         self.relu3 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """After the last ReLU, whose input is the pre-activation."""
+        """Return the output of the last ReLU, whose input is the pre-activation."""
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.relu2(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -47,7 +47,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """B,3,H,W to B,classes."""
+    """The CIFAR ResNet-50 network: B,3,H,W to B,classes."""
 
     def __init__(self, classes: int, blocks: tuple[int, int, int, int]) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class ResNet50(nn.Module):
         initialise_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores B,classes."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         logits: Tensor = self.linear(self.avgpool(x).flatten(1))
@@ -76,12 +76,12 @@ def _stage(channels_in: int, inner: int, blocks: int, stride: int) -> nn.Sequent
 
 
 def build(name: str, classes: int, blocks: tuple[int, int, int, int]) -> nn.Module:
-    """The network with fresh weights."""
+    """Build the network with fresh weights."""
     return ResNet50(classes, blocks)
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages after their last ReLU; pre-activations before it, with the last block's last batch norm."""
+    """Return the taps: stages after their last ReLU, pre-activations before it, with the batch norm that makes each."""
     assert isinstance(network, ResNet50)
     taps = {"stem": Tap("relu")}
     for number, stage in enumerate((network.layer1, network.layer2, network.layer3, network.layer4), 1):

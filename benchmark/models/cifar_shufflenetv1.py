@@ -17,7 +17,7 @@ STEM = 24
 
 
 class DownUnit(nn.Module):
-    """Halves the map and joins a pooled shortcut: B,C_in,H,W to B,C,H/2,W/2."""
+    """The first unit of a stage, which halves the map and joins a pooled shortcut: B,C_in,H,W to B,C,H/2,W/2."""
 
     def __init__(self, channels_in: int, channels: int, groups: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class DownUnit(nn.Module):
         self.relu3 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """After the last ReLU."""
+        """Return the output of the last ReLU."""
         out = self.shuffle1(self.relu1(self.bn1(self.conv1(x))))
         out = self.relu2(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -47,7 +47,7 @@ class DownUnit(nn.Module):
 
 
 class Unit(nn.Module):
-    """Keeps the shape B,C,H,W."""
+    """A later unit of a stage, which keeps the shape B,C,H,W."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Unit(nn.Module):
         self.relu3 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """After the last ReLU, whose input is the pre-activation."""
+        """Return the output of the last ReLU, whose input is the pre-activation."""
         out = self.shuffle1(self.relu1(self.bn1(self.conv1(x))))
         out = self.relu2(self.bn2(self.conv2(out)))
         rectified: Tensor = self.relu3(self.bn3(self.conv3(out)) + x)
@@ -72,7 +72,7 @@ class Unit(nn.Module):
 
 
 class ShuffleNetV1(nn.Module):
-    """B,3,H,W to B,classes."""
+    """The CIFAR ShuffleNet V1 network: B,3,H,W to B,classes."""
 
     def __init__(self, classes: int, widths: tuple[int, int, int], blocks: tuple[int, int, int], groups: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class ShuffleNetV1(nn.Module):
         self.linear = nn.Linear(widths[2], classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores B,classes."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.linear(self.avgpool(x).flatten(1))
@@ -100,12 +100,15 @@ def _stage(channels_in: int, channels: int, blocks: int, groups: int) -> nn.Sequ
 def build(
     name: str, classes: int, widths: tuple[int, int, int], blocks: tuple[int, int, int], groups: int
 ) -> nn.Module:
-    """The network with fresh weights."""
+    """Build the network with fresh weights."""
     return ShuffleNetV1(classes, widths, blocks, groups)
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages after their last ReLU, pre-activations before it. The sources give OFD no batch norms here."""
+    """Return the taps: stages after their last ReLU, pre-activations before it.
+
+    The sources give OFD no batch norms here.
+    """
     assert isinstance(network, ShuffleNetV1)
     taps = {"stem": Tap("relu")}
     for number, stage in enumerate((network.layer1, network.layer2, network.layer3), 1):

@@ -17,7 +17,7 @@ STEM = 24
 
 
 class DownUnit(nn.Module):
-    """Two branches, each of half the channels, halve the map: B,C_in,H,W to B,C,H/2,W/2."""
+    """The first unit of a stage: two branches of half the channels halve the map: B,C_in,H,W to B,C,H/2,W/2."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class DownUnit(nn.Module):
         self.shuffle = nn.ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shuffled, after both branches' last ReLU."""
+        """Return both branches' outputs after their last ReLU, shuffled."""
         left = self.relu2(self.bn2(self.conv2(self.bn1(self.conv1(x)))))
         right = self.bn4(self.conv4(self.relu3(self.bn3(self.conv3(x)))))
         right = self.relu5(self.bn5(self.conv5(right)))
@@ -47,7 +47,7 @@ class DownUnit(nn.Module):
 
 
 class Unit(nn.Module):
-    """Transforms one half of the channels, keeps the shape B,C,H,W."""
+    """A later unit of a stage, which transforms one half of the channels and keeps the shape B,C,H,W."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Unit(nn.Module):
         self.shuffle = nn.ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shuffled, after the last ReLU."""
+        """Return both halves after the last ReLU, shuffled."""
         kept, out = x.chunk(2, dim=1)
         out = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(out)))))
         out = self.bn3(self.conv3(out))
@@ -74,7 +74,7 @@ class Unit(nn.Module):
 
 
 class ShuffleNetV2(nn.Module):
-    """B,3,H,W to B,classes."""
+    """The CIFAR ShuffleNet V2 network: B,3,H,W to B,classes."""
 
     def __init__(self, classes: int, widths: tuple[int, int, int], last: int, blocks: tuple[int, int, int]) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class ShuffleNetV2(nn.Module):
         self.linear = nn.Linear(last, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores B,classes."""
         x = self.relu1(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         x = self.relu2(self.bn2(self.conv2(x)))
@@ -104,12 +104,15 @@ def _stage(channels_in: int, channels: int, blocks: int) -> nn.Sequential:
 
 
 def build(name: str, classes: int, widths: tuple[int, int, int], last: int, blocks: tuple[int, int, int]) -> nn.Module:
-    """The network with fresh weights. `blocks` counts the units behind each stage's first."""
+    """Build the network with fresh weights. `blocks` counts the units after each stage's first."""
     return ShuffleNetV2(classes, widths, last, blocks)
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages are shuffled, their pre-activations are not, as in the sources, which give OFD no batch norms here."""
+    """Return the taps.
+
+    Stages are shuffled, pre-activations are not, as in the sources, which give OFD no batch norms here.
+    """
     assert isinstance(network, ShuffleNetV2)
     taps = {"stem": Tap("relu1")}
     for number, stage in enumerate((network.layer1, network.layer2, network.layer3), 1):

@@ -20,7 +20,10 @@ MODELS = {
 
 
 class VGG(nn.Module):
-    """B,3,H,W to B,classes. A block ends with its batch norm; the ReLU behind it is a module of its own."""
+    """The CIFAR VGG network: B,3,H,W to B,classes.
+
+    A block ends with its batch norm; the ReLU after it is its own module.
+    """
 
     def __init__(self, classes: int, widths: Sequence[Sequence[int]]) -> None:
         super().__init__()
@@ -42,7 +45,7 @@ class VGG(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores B,classes."""
         x = self.pool0(self.relu0(self.block0(x)))
         x = self.pool1(self.relu1(self.block1(x)))
         x = self.pool2(self.relu2(self.block2(x)))
@@ -63,12 +66,12 @@ def _block(channels_in: int, widths: Sequence[int]) -> nn.Sequential:
 
 
 def build(name: str, classes: int, widths: Sequence[Sequence[int]]) -> nn.Module:
-    """One network with fresh weights."""
+    """Build one network with fresh weights."""
     return VGG(classes, widths)
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Block 0 is the stem; stages are blocks 1 to 4 behind their ReLU, pre-activations the batch norms closing them."""
+    """Return the taps: block 0 is the stem, stages are blocks 1 to 4 after their ReLU, pre-activations before it."""
     assert isinstance(network, VGG)
     taps = {"stem": Tap("relu0")}
     for number, block in enumerate((network.block1, network.block2, network.block3, network.block4), 1):

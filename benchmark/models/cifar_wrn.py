@@ -22,7 +22,7 @@ MODELS = {
 
 
 class PreActivationBlock(nn.Module):
-    """Batch norm and ReLU before each of two 3x3 convolutions: B,C_in,H,W to B,C,H/stride,W/stride."""
+    """The pre-activation block, two 3x3 convolutions after their norms: B,C_in,H,W to B,C,H/stride,W/stride."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -37,7 +37,10 @@ class PreActivationBlock(nn.Module):
             self.convShortcut = nn.Conv2d(channels_in, channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Before any ReLU. A projected shortcut starts behind the first ReLU, a plain one before the batch norm."""
+        """Return the sum before any ReLU.
+
+        A projected shortcut starts after the first ReLU, a plain one before the batch norm.
+        """
         rectified = self.relu1(self.bn1(x))
         shortcut = x if self.convShortcut is None else self.convShortcut(rectified)
         residual: Tensor = self.conv2(self.relu2(self.bn2(self.conv1(rectified))))
@@ -45,7 +48,7 @@ class PreActivationBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """B,3,H,W to B,classes."""
+    """The CIFAR wide ResNet network: B,3,H,W to B,classes."""
 
     def __init__(self, classes: int, depth: int, widening: int) -> None:
         super().__init__()
@@ -63,7 +66,7 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores B,classes."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         x = self.relu(self.bn1(x))
         logits: Tensor = self.fc(self.avgpool(x).flatten(1))
@@ -77,12 +80,12 @@ def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequ
 
 
 def build(name: str, classes: int, depth: int, widening: int) -> nn.Module:
-    """One network with fresh weights."""
+    """Build one network with fresh weights."""
     return WideResNet(classes, depth, widening)
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages before the next batch norm, whose output is their pre-activation, seen in the one call of that norm.
+    """Return the taps: stages before the next batch norm, pre-activations after it, both from one call of that norm.
 
     mdistiller calls these norms a second time instead, which in training moves their running statistics twice a step.
     """

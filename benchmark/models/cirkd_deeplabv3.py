@@ -49,7 +49,7 @@ class _Pooled(nn.Module):
 
 
 class SpatialPyramid(nn.Module):
-    """Five views of one map side by side, brought back to one width: B,C,H,W to B,out,H,W."""
+    """The atrous spatial pyramid: five views of one map, joined and projected to one width: B,C,H,W to B,out,H,W."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
@@ -59,14 +59,14 @@ class SpatialPyramid(nn.Module):
         self.project = nn.Sequential(*_branch(5 * out, out), nn.Dropout(0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The projected views."""
+        """Return the projected views B,out,H,W."""
         views = [branch(x) for branch in (self.b0, self.b1, self.b2, self.b3, self.b4)]
         out: Tensor = self.project(torch.cat(views, dim=1))
         return out
 
 
 class DeepLabHead(nn.Module):
-    """B,C,H,W to B,classes,H,W; the feature that methods see is the input of the last convolution."""
+    """The main head, B,C,H,W to B,classes,H,W; the feature that methods see is the input of the last convolution."""
 
     def __init__(self, channels: int, width: int, classes: int) -> None:
         super().__init__()
@@ -74,13 +74,13 @@ class DeepLabHead(nn.Module):
         self.block = nn.Sequential(*_branch(width, width, 3), nn.Dropout(0.1), nn.Conv2d(width, classes, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores B,classes,H,W."""
         logits: Tensor = self.block(self.aspp(x))
         return logits
 
 
 class DeepLabV3(nn.Module):
-    """B,3,H,W to B,classes,H/8,W/8: class scores before upsampling."""
+    """The DeepLabV3 network, B,3,H,W to B,classes,H/8,W/8: class scores before upsampling."""
 
     def __init__(self, classes: int, depth: int | None, width: int) -> None:
         super().__init__()
@@ -96,7 +96,10 @@ class DeepLabV3(nn.Module):
         self.head = DeepLabHead(channels, width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores of the main head. The auxiliary one is run for its tap, as the source does in evaluation too."""
+        """Return class scores of the main head.
+
+        The auxiliary head runs for its tap, as the source does in evaluation too.
+        """
         if self.auxlayer is None:
             last = self.pretrained(x)
         else:
@@ -107,12 +110,12 @@ class DeepLabV3(nn.Module):
 
 
 def build(name: str, classes: int, depth: int | None, width: int) -> nn.Module:
-    """One network with fresh weights."""
+    """Build one network with fresh weights."""
     return DeepLabV3(classes, depth, width)
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages, the auxiliary class scores (ResNets only), the head's feature after its dropout, and the class scores."""
+    """Return the taps: stages, auxiliary scores (ResNets only), the head's feature after dropout, class scores."""
     taps = backbone_taps(isinstance(network.get_submodule("pretrained"), DilatedResNet))
     taps["seg_feature"] = Tap("head.block.3")
     taps["seg_logits"] = Tap("head.block.4")
@@ -120,7 +123,7 @@ def adapter(network: nn.Module) -> Adapter:
 
 
 def backbone_taps(is_resnet: bool) -> dict[str, Tap]:
-    """Stages of the backbone, and the auxiliary head that the ResNets have."""
+    """Return the taps of the backbone's stages, and of the auxiliary head that the ResNets have."""
     if is_resnet:
         taps = {f"stage{number}": Tap(f"pretrained.layer{number}") for number in range(1, 5)}
         return taps | {"aux_logits": Tap("auxlayer")}

@@ -24,7 +24,7 @@ GROUPS = (
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter by channel, project without an activation: B,C_in,H,W to B,C,H/stride,W/stride."""
+    """The inverted residual block: expand, filter by channel, project linearly: B,C_in,H,W to B,C,H/stride,W/stride."""
 
     def __init__(self, channels: int, out: int, expansion: int, stride: int, dilation: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class InvertedResidual(nn.Module):
         self.has_shortcut = stride == 1 and channels == out
 
     def forward(self, x: Tensor) -> Tensor:
-        """A linear map: no ReLU follows."""
+        """Return the block's output B,C,H/stride,W/stride. No ReLU follows."""
         out: Tensor = self.conv(x)
         return x + out if self.has_shortcut else out
 
@@ -66,7 +66,7 @@ class _Features(nn.Module):
 
 
 class DilatedMobileNetV2(nn.Module):
-    """B,3,H,W to B,320,H/8,W/8."""
+    """The dilated MobileNetV2 backbone: B,3,H,W to B,320,H/8,W/8."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,6 +74,6 @@ class DilatedMobileNetV2(nn.Module):
         initialise_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The last map."""
+        """Return the last map B,320,H/8,W/8."""
         out: Tensor = self.net.features(x)
         return out

@@ -19,7 +19,7 @@ SIDES = (1, 2, 3, 6)  # of the pooled maps
 
 
 class PyramidPooling(nn.Module):
-    """A map beside its pooled views: B,C,H,W to B,2C,H,W."""
+    """The pyramid pooling module, which joins a map and its pooled views: B,C,H,W to B,2C,H,W."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class PyramidPooling(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The map, then the views from coarse to fine."""
+        """Return the map joined with its views, from coarse to fine: B,2C,H,W."""
         views = [x]
         for side, convolution in zip(SIDES, (self.conv1, self.conv2, self.conv3, self.conv4), strict=True):
             view = convolution(F.adaptive_avg_pool2d(x, side))
@@ -42,7 +42,7 @@ class PyramidPooling(nn.Module):
 
 
 class PSPHead(nn.Module):
-    """B,C,H,W to B,classes,H,W; the feature that methods see is the input of the classifier."""
+    """The main head, B,C,H,W to B,classes,H,W; the feature that methods see is the input of the classifier."""
 
     def __init__(self, channels: int, width: int, classes: int) -> None:
         super().__init__()
@@ -56,13 +56,13 @@ class PSPHead(nn.Module):
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores B,classes,H,W."""
         logits: Tensor = self.classifier(self.block(self.psp(x)))
         return logits
 
 
 class PSPNet(nn.Module):
-    """B,3,H,W to B,classes,H/8,W/8: class scores before upsampling."""
+    """The PSPNet network, B,3,H,W to B,classes,H/8,W/8: class scores before upsampling."""
 
     def __init__(self, classes: int, depth: int, width: int) -> None:
         super().__init__()
@@ -71,7 +71,10 @@ class PSPNet(nn.Module):
         self.auxlayer = FCNHead(self.pretrained.channels // 2, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores of the main head. The auxiliary one is run for its tap, as the source does in evaluation too."""
+        """Return class scores of the main head.
+
+        The auxiliary head runs for its tap, as the source does in evaluation too.
+        """
         third, last = self.pretrained(x)
         self.auxlayer(third)
         logits: Tensor = self.head(last)
@@ -79,12 +82,12 @@ class PSPNet(nn.Module):
 
 
 def build(name: str, classes: int, depth: int, width: int) -> nn.Module:
-    """The network with fresh weights."""
+    """Build the network with fresh weights."""
     return PSPNet(classes, depth, width)
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages, the auxiliary class scores, the head's feature after its dropout, and the class scores."""
+    """Return the taps: stages, auxiliary class scores, the head's feature after its dropout, and the class scores."""
     taps = backbone_taps(is_resnet=True)
     taps["seg_feature"] = Tap("head.block")
     taps["seg_logits"] = Tap("head.classifier")

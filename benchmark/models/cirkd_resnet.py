@@ -37,18 +37,18 @@ class Block(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
     def residual(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
+        """Return the residual, which is added to the shortcut."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """After the last ReLU."""
+        """Return the output of the last ReLU."""
         shortcut = x if self.downsample is None else self.downsample(x)
         out: Tensor = self.relu(self.residual(x) + shortcut)
         return out
 
 
 class BasicBlock(Block):
-    """Two 3x3 convolutions."""
+    """The residual block of two 3x3 convolutions."""
 
     expansion = 1
 
@@ -60,13 +60,13 @@ class BasicBlock(Block):
         self.bn2 = nn.BatchNorm2d(width)
 
     def residual(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
+        """Return the residual, which is added to the shortcut."""
         out: Tensor = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         return out
 
 
 class Bottleneck(Block):
-    """1x1, 3x3, 1x1."""
+    """The residual block of 1x1, 3x3 and 1x1 convolutions."""
 
     expansion = 4
 
@@ -80,7 +80,7 @@ class Bottleneck(Block):
         self.bn3 = nn.BatchNorm2d(width * self.expansion)
 
     def residual(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
+        """Return the residual, which is added to the shortcut."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         expanded: Tensor = self.bn3(self.conv3(out))
@@ -88,7 +88,7 @@ class Bottleneck(Block):
 
 
 class DilatedResNet(nn.Module):
-    """B,3,H,W to the outputs of the last two stages, both at H/8,W/8."""
+    """The dilated ResNet backbone: B,3,H,W to the outputs of the last two stages, both at H/8,W/8."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class DilatedResNet(nn.Module):
         initialise_convolutions(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Stage 3, which the auxiliary head reads, and stage 4."""
+        """Return stage 3, which the auxiliary head reads, and stage 4."""
         x = self.relu1(self.bn1(self.conv1(x)))
         x = self.relu2(self.bn2(self.conv2(x)))
         x = self.maxpool(self.relu3(self.bn3(self.conv3(x))))
@@ -132,6 +132,6 @@ class FCNHead(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores B,classes,H,W."""
         logits: Tensor = self.block(x)
         return logits

@@ -1,4 +1,4 @@
-"""Folds batch norms into the convolutions before them, for a teacher that is never trained."""
+"""Folding of batch norms into the convolutions before them, for a teacher that is never trained."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def fold_batch_norms(network: nn.Module, keep: Iterable[str] = ()) -> nn.Module:
-    """A frozen copy in eval mode whose batch norms are folded into the convolutions that directly precede them.
+    """Return a frozen copy in eval mode whose batch norms are folded into the convolutions directly before them.
 
     A folded batch norm becomes an identity under its old path, so taps on its output still bind. `keep` lists modules
-    whose own output must survive: `[tap.module for tap in adapter.taps.values() if tap.at == "output"]`. What cannot be
-    folded safely stays as it is, up to the whole network where its forward pass cannot be traced. The copy carries no
-    taps.
+    whose own output must survive: `[tap.module for tap in adapter.taps.values() if tap.at == "output"]`. A pair that
+    cannot be folded safely stays as it is; if the forward pass cannot be traced, the whole network does. The copy
+    carries no taps.
     """
     folded = copy.deepcopy(network).eval().requires_grad_(False)
     untap(folded)
@@ -46,13 +46,13 @@ def _holds(outer: str, inner: str) -> bool:
 
 
 def _pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Paths of a convolution and the batch norm that alone reads it, where neither serves anything else."""
+    """Yield the paths of each convolution and batch norm that can be folded: neither is used by anything else."""
     nodes = _traced(network)
     uses = Counter(owner for node in nodes if (owner := _owner(node)))
     paths = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
 
     def called_once(node: fx.Node, types: tuple[type[nn.Module], ...]) -> bool:
-        """Whether this is the only call of a module that has one path, no hooks, and weights read nowhere else."""
+        """Return True if a module is called here only, has one path, no hooks, and weights read nowhere else."""
         if node.op != "call_module" or uses[str(node.target)] > 1:
             return False
         module = network.get_submodule(str(node.target))
@@ -77,7 +77,7 @@ def _traced(network: nn.Module) -> list[fx.Node]:
 
 
 def _owner(node: fx.Node) -> str:
-    """The path of the module that a node calls, or whose weight it reads."""
+    """Return the path of the module that a node calls or whose weight it reads, or an empty string."""
     match node.op:
         case "call_module":
             return str(node.target)

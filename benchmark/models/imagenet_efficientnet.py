@@ -12,7 +12,7 @@ STAGES = {1: "blocks.1", 2: "blocks.2", 3: "blocks.4", 4: "blocks.6"}  # the las
 
 
 def build(name: str, classes: int, timm_name: str, dropout: float = 0.0, drop_path: float = 0.0) -> nn.Module:
-    """The network with fresh weights, B,3,H,W to B,classes."""
+    """Build the network with fresh weights, B,3,H,W to B,classes."""
     import timm
 
     network: nn.Module = timm.create_model(timm_name, num_classes=classes, drop_rate=dropout, drop_path_rate=drop_path)
@@ -20,7 +20,10 @@ def build(name: str, classes: int, timm_name: str, dropout: float = 0.0, drop_pa
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages are linear. `pre_pool` is the last convolution before its batch norm, where the released code taps."""
+    """Return the taps. Stages are linear.
+
+    `pre_pool` is the last convolution before its norm, as in the released code.
+    """
     taps = {"stem": Tap("bn1")}
     for number, path in STAGES.items():
         stage = network.get_submodule(path)

@@ -28,7 +28,7 @@ STAGE_ENDS = (3, 5, 11, 13)  # positions in `model` of the last block of each re
 
 
 class MobileNetV1(nn.Module):
-    """B,3,H,W to B,classes."""
+    """The MobileNetV1 network: B,3,H,W to B,classes."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class MobileNetV1(nn.Module):
         self.fc = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores B,classes."""
         logits: Tensor = self.fc(self.model(x).flatten(1))
         return logits
 
@@ -61,12 +61,15 @@ def _separable(channels: int, out: int, stride: int) -> nn.Sequential:
 
 
 def build(name: str, classes: int) -> nn.Module:
-    """The network with fresh weights."""
+    """Build the network with fresh weights."""
     return MobileNetV1(classes)
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages end where the resolution changes, as in ReviewKD and mdistiller; pre-activations are their last norm's."""
+    """Return the taps. Stages end where the resolution changes, as in ReviewKD and mdistiller.
+
+    A pre-activation is the output of a stage's last batch norm.
+    """
     assert isinstance(network, MobileNetV1)
     taps = {"stem": Tap("model.0")}
     for number, index in enumerate(STAGE_ENDS, 1):

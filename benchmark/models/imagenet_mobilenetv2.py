@@ -16,7 +16,10 @@ STAGES = {
 
 
 def build(name: str, classes: int, library: str, dropout: float = 0.0, drop_path: float = 0.0) -> nn.Module:
-    """The network with fresh weights, B,3,H,W to B,classes. Torchvision's has dropout 0.2 unless another is given."""
+    """Build the network with fresh weights, B,3,H,W to B,classes.
+
+    Torchvision's network has dropout 0.2 unless another is given.
+    """
     network: nn.Module
     if library == "torchvision":
         from torchvision import models
@@ -30,7 +33,7 @@ def build(name: str, classes: int, library: str, dropout: float = 0.0, drop_path
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages are linear, so each is its own pre-activation, with the norm of its last projection."""
+    """Return the taps. Stages are linear, so each is its own pre-activation, with the norm of its last projection."""
     library = "torchvision" if hasattr(network, "features") else "timm"
     taps = {"stem": Tap("features.0" if library == "torchvision" else "bn1")}
     for number, path in enumerate(STAGES[library], 1):

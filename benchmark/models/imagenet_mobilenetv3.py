@@ -13,13 +13,16 @@ STAGES = {1: "features.3", 2: "features.6", 3: "features.12", 4: "features.15"} 
 
 
 def build(name: str, classes: int) -> nn.Module:
-    """The network with fresh weights, B,3,H,W to B,classes."""
+    """Build the network with fresh weights, B,3,H,W to B,classes."""
     network: nn.Module = models.get_model(name, weights=None, num_classes=classes)
     return network
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages are linear. The classifier has a hidden layer; what maps the pooled vector to logits is all of it."""
+    """Return the taps. Stages are linear.
+
+    The classifier includes its hidden layer: it maps the pooled vector to logits.
+    """
     taps = {"stem": Tap("features.0")}
     for number, path in STAGES.items():
         block = network.get_submodule(f"{path}.block")

@@ -11,13 +11,13 @@ MODELS: dict[str, dict[str, str]] = {"resnet18": {}, "resnet34": {}, "resnet50":
 
 
 def build(name: str, classes: int) -> nn.Module:
-    """One network with fresh weights, B,3,H,W to B,classes."""
+    """Build one network with fresh weights, B,3,H,W to B,classes."""
     network: nn.Module = models.get_model(name, weights=None, num_classes=classes)
     return network
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages after their last ReLU; pre-activations before it, with the last block's last batch norm."""
+    """Return the taps: stages after their last ReLU, pre-activations before it, with the batch norm that makes each."""
     taps = {"stem": Tap("relu")}
     for number in range(1, 5):
         stage = network.get_submodule(f"layer{number}")

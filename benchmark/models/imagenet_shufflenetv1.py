@@ -17,7 +17,10 @@ STEM = 24
 
 
 class Unit(nn.Module):
-    """B,C_in,H,W to B,C,H/stride,W/stride. With stride 2 the pooled input is joined, else the input is added."""
+    """The ShuffleNet unit, B,C_in,H,W to B,C,H/stride,W/stride.
+
+    Stride 2 joins the pooled input, stride 1 adds the input.
+    """
 
     def __init__(self, channels_in: int, channels: int, stride: int, groups: int) -> None:
         super().__init__()
@@ -38,7 +41,7 @@ class Unit(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """After the last ReLU, whose input is the pre-activation."""
+        """Return the output of the last ReLU, whose input is the pre-activation."""
         out = self.main(x)
         joined = x + out if self.pool is None else torch.cat((self.pool(x), out), dim=1)
         rectified: Tensor = self.relu(joined)
@@ -46,7 +49,7 @@ class Unit(nn.Module):
 
 
 class ShuffleNetV1(nn.Module):
-    """B,3,H,W to B,classes."""
+    """The ShuffleNet V1 network: B,3,H,W to B,classes."""
 
     def __init__(self, classes: int, widths: tuple[int, int, int], units: tuple[int, int, int], groups: int) -> None:
         super().__init__()
@@ -62,18 +65,21 @@ class ShuffleNetV1(nn.Module):
         self.fc = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores B,classes."""
         logits: Tensor = self.fc(self.avgpool(self.stages(self.maxpool(self.stem(x)))).flatten(1))
         return logits
 
 
 def build(name: str, classes: int, widths: tuple[int, int, int], units: tuple[int, int, int], groups: int) -> nn.Module:
-    """The network with fresh weights."""
+    """Build the network with fresh weights."""
     return ShuffleNetV1(classes, widths, units, groups)
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages after their last ReLU, pre-activations before it: a sum, so that no one batch norm makes it."""
+    """Return the taps: stages after their last ReLU, pre-activations before it.
+
+    A pre-activation is a sum, so no single batch norm makes it.
+    """
     assert isinstance(network, ShuffleNetV1)
     taps = {"stem": Tap("stem")}
     for index, stage in enumerate(network.stages):

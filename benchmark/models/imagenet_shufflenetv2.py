@@ -11,13 +11,16 @@ MODELS = {"shufflenet_v2": {"torchvision_name": "shufflenet_v2_x1_0"}}
 
 
 def build(name: str, classes: int, torchvision_name: str) -> nn.Module:
-    """The network with fresh weights, B,3,H,W to B,classes."""
+    """Build the network with fresh weights, B,3,H,W to B,classes."""
     network: nn.Module = models.get_model(torchvision_name, weights=None, num_classes=classes)
     return network
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Stages after their last shuffle. Half of their channels passed no ReLU there: there are no pre-activations."""
+    """Return the taps: stages after their last shuffle.
+
+    There are no pre-activations: half of a stage's channels passed no ReLU there.
+    """
     taps = {"stem": Tap("conv1")}
     for number in range(1, 4):
         taps[f"stage{number}"] = Tap(f"stage{number + 1}")  # torchvision counts the stem as the first

@@ -17,7 +17,10 @@ MODELS = {
 def build(
     name: str, classes: int, timm_name: str, image_size: int = 224, dropout: float = 0.0, drop_path: float = 0.0
 ) -> nn.Module:
-    """One network with fresh weights, B,3,S,S to B,classes. Windows are 7 x 7 at any size: smaller maps are padded."""
+    """Build one network with fresh weights, B,3,S,S to B,classes.
+
+    Windows are 7 x 7 at any size: smaller maps are padded.
+    """
     import timm
 
     network: nn.Module = timm.create_model(
@@ -32,7 +35,10 @@ def build(
 
 
 def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The Swin authors' own files: they downsample at the end of a stage, timm at the beginning of the next."""
+    """Return a state dict in timm's layout, from timm's own or from a file of the Swin authors.
+
+    The authors downsample at the end of a stage, timm at the beginning of the next.
+    """
     if "layers.0.downsample.reduction.weight" not in state:
         return state
     found: dict[str, Tensor] = {}
@@ -45,7 +51,10 @@ def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Its maps are B,H,W,C and are permuted. Stages end without an activation: there are no pre-activations."""
+    """Return the taps. Maps are B,H,W,C and are permuted.
+
+    Stages end without an activation, so have no pre-activations.
+    """
     taps = {"stem": Tap("patch_embed", channels_last=True)}
     for index in range(4):
         taps[f"stage{index + 1}"] = Tap(f"layers.{index}", channels_last=True)

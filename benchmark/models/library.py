@@ -25,7 +25,10 @@ _IMAGES = 2
 
 
 def build(name: str, classes: int, dropout: float = 0.0, drop_path: float = 0.0, image_size: int = SIDE) -> nn.Module:
-    """The network with fresh weights, B,3,H,W to B,classes. `dropout` and `drop_path` reach timm's alone."""
+    """Build the network with fresh weights, B,3,H,W to B,classes.
+
+    Only timm's networks use `dropout` and `drop_path`.
+    """
     library, _, bare = name.partition(":")
     return (
         _torchvisions(bare, classes)
@@ -76,18 +79,18 @@ class _Seen:
 
     @property
     def channels_last(self) -> bool:
-        """Whether it is B,H,W,C."""
+        """Return True if the output looks like B,H,W,C."""
         _, one, two, three = self.output.shape
         return one == two and two != three
 
     @property
     def side(self) -> int:
-        """Of a square map."""
+        """Return the side of the output if it is a square map, else 0."""
         return _side_of(self.output)
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """Taps by shape."""
+    """Return the taps, found by the shapes of a forward pass."""
     seen, scores = _forward(network)
     classifier = _classifier(network, seen, scores)
     taps: dict[str, Tap] = {}
@@ -106,7 +109,10 @@ def adapter(network: nn.Module) -> Adapter:
 
 
 def _forward(network: nn.Module) -> tuple[list[_Seen], Tensor]:
-    """Every module's tensors in the order in which modules finish: a container comes after what it holds."""
+    """Run the network once; return every module's output in the order in which modules finish, and the class scores.
+
+    A container comes after the modules that it holds.
+    """
     seen: list[_Seen] = []
 
     def note(path: str, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -129,7 +135,10 @@ def _forward(network: nn.Module) -> tuple[list[_Seen], Tensor]:
 
 
 def side_of_images(network: nn.Module, at_least: int = SIDE) -> int:
-    """Return the image size that a network is made for; where it takes any, `at_least` that or its own usual one."""
+    """Return the image size that a network is made for.
+
+    If it accepts any size: the larger of `at_least` and its usual size.
+    """
     embedding = getattr(network, "patch_embed", None)
     made_for = getattr(embedding, "img_size", None) or getattr(network, "image_size", None)
     if made_for:
@@ -139,7 +148,7 @@ def side_of_images(network: nn.Module, at_least: int = SIDE) -> int:
 
 
 def _side_of(tensor: Tensor) -> int:
-    """The side of a square map of each image; 0 of anything else."""
+    """Return the side of a tensor B,C,S,S or B,S,S,C; 0 for any other shape."""
     if tensor.ndim != 4 or tensor.shape[0] != _IMAGES:
         return 0
     _, one, two, three = tensor.shape
@@ -147,7 +156,7 @@ def _side_of(tensor: Tensor) -> int:
 
 
 def _stages(maps: list[_Seen], largest: int) -> list[_Seen]:
-    """The last map of each resolution, from large to small."""
+    """Return the last map of each resolution, from large to small."""
     by_path = {one.path: one for one in maps}
     found: dict[int, _Seen] = {}
     smallest = maps[0].side if maps else 0
@@ -161,7 +170,7 @@ def _stages(maps: list[_Seen], largest: int) -> list[_Seen]:
 
 
 def _halves(block: _Seen, side: int) -> bool:
-    """Whether a block makes smaller maps of maps of this size: those inside it belong to the next stage."""
+    """Return True if a block makes smaller maps of maps of this size: maps inside it belong to the next stage."""
     return block.enters == side and side / 3 < block.side < side
 
 
@@ -175,7 +184,7 @@ def _tap(seen: _Seen) -> Tap:
 
 
 def _classifier(network: nn.Module, seen: list[_Seen], scores: Tensor) -> str:
-    """The last linear layer whose output has the scores' width; empty where there is none."""
+    """Return the path of the last linear layer if its width is that of the scores, else an empty string."""
     linear = [one.path for one in seen if isinstance(network.get_submodule(one.path), nn.Linear)]
     fitting = [path for path in linear if network.get_submodule(path).out_features == scores.shape[-1]]
     return fitting[-1] if fitting and fitting[-1] == linear[-1] else ""

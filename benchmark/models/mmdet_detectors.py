@@ -28,7 +28,7 @@ PROPOSALS = "roi.proposals"  # R,5: image, x1, y1, x2, y2
 
 
 def configuration(name: str) -> Any:
-    """The network's own configuration of mmdet, an `mmengine.Config`."""
+    """Return mmdet's own configuration of the network, an `mmengine.Config`."""
     stack.prepare()
     from mmengine.config import Config
 
@@ -36,7 +36,7 @@ def configuration(name: str) -> Any:
 
 
 def build(name: str, classes: int, config: str) -> nn.Module:
-    """A detector with fresh weights, its backbone's too: pre-trained ones are the experiment's to name."""
+    """Build a detector with fresh weights, also in its backbone: the experiment names pre-trained ones."""
     with stack.scope("detection"):
         network = uninitialised(name, classes)
         if not next(network.parameters()).is_meta:  # mmdet fills weights in by values, of which there are none there
@@ -45,7 +45,7 @@ def build(name: str, classes: int, config: str) -> nn.Module:
 
 
 def uninitialised(name: str, classes: int) -> nn.Module:
-    """A detector as mmdet makes it before it fills in the weights; on the meta device it takes no memory."""
+    """Build a detector before its weights are filled in; on the meta device it takes no memory."""
     with stack.scope("detection"):
         from mmdet.registry import MODELS as REGISTRY
 
@@ -68,10 +68,11 @@ def _count_classes(settings: Any, classes: int) -> None:
 
 
 def adapter(network: nn.Module) -> Adapter:
-    """The backbone's stages, pyramid levels, the dense head's outputs of each, and a second stage's on its proposals.
+    """Return the taps: backbone stages, pyramid levels, the dense head's outputs by level, the second stage's outputs.
 
-    A dense head's regressions are taken where student and teacher mean the same by them: FCOS after its learned scale
-    and before the exponential, RepPoints as offsets, before they become points.
+    The second stage's outputs are those for its proposals. A dense head's regressions are taken where student and
+    teacher mean the same by them: FCOS after its learned scale and before the exponential, RepPoints as offsets, before
+    they become points.
     """
     levels: int = network.neck.num_outs  # type: ignore[union-attr, assignment]
     two_stage = hasattr(network, "roi_head")
@@ -92,7 +93,10 @@ def adapter(network: nn.Module) -> Adapter:
 
 
 def _backbone(network: nn.Module) -> dict[str, Tap]:
-    """Stages of a ResNet or ResNeXt, after and before their last ReLU, the third call of its block's only one."""
+    """Return the taps of a ResNet's or ResNeXt's stages, after and before their last ReLU.
+
+    A block has one ReLU module; the last ReLU is its third call.
+    """
     taps = {}
     for stage in range(1, 5):
         last = len(network.get_submodule(f"backbone.layer{stage}")) - 1  # type: ignore[arg-type]
@@ -113,13 +117,16 @@ def _second_stage(network: nn.Module) -> dict[str, Tap]:
 
 
 def needed(roles: Iterable[str]) -> tuple[str, ...]:
-    """The roles a student must show so that `teach` can give a teacher's: a second stage needs its proposals."""
+    """Return the roles that a student must show so that `teach` works.
+
+    A teacher's second stage also needs the student's proposals.
+    """
     asked = tuple(roles)
     return (*asked, PROPOSALS) if any(role.startswith("roi.") for role in asked) else asked
 
 
 def teach(network: Network, inputs: Tensor, student: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A teacher's tensors by role for the same inputs B,3,H,W; its second stage sees the student's proposals."""
+    """Return a teacher's tensors by role for inputs B,3,H,W; its second stage sees the student's proposals."""
     detector: Any = network.network
     dense = any(role.startswith(("cls_scores", "bbox_preds")) for role in network.roles)
     second = any(role.startswith("roi.") for role in network.roles)

@@ -1,4 +1,4 @@
-"""Finds network families by reading files: each declares MODELS, `build` and `adapter`."""
+"""The network families, found by reading files: each declares MODELS, `build` and `adapter`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ModelEntry:
     by_hand: tuple[tuple[str, str], ...] = ()  # roles and the modules that a user names for them
 
     def build(self, classes: int, **wishes: float) -> nn.Module:
-        """The network with fresh weights. Imports torch; draws from torch's global generator.
+        """Build the network with fresh weights. Imports torch; draws from torch's global generator.
 
         `wishes` are `image_size`, and a recipe's `dropout` and `drop_path`: a family takes those that it has a use for.
         """
@@ -52,23 +52,23 @@ class ModelEntry:
             return self.build(classes, **wishes).to("meta")
 
     def takes(self, wish: str) -> bool:
-        """Whether the family's `build` has a use for such a wish."""
+        """Return True if the family's `build` has a parameter of this name."""
         return wish in inspect.signature(load(self.path).build).parameters
 
     def convert(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A foreign state dict in this family's layout, where the family's file knows how."""
+        """Return a foreign state dict in this family's layout; unchanged if the family has no `convert`."""
         known = getattr(load(self.path), "convert", None)
         converted: dict[str, Tensor] = known(state) if known else state
         return converted
 
     def adapter(self, network: nn.Module) -> Adapter:
-        """Which module of this network plays which role."""
+        """Return the adapter: the module of this network that plays each role."""
         adapter: Adapter = load(self.path).adapter(network)
         return _with(adapter, self, network) if self.by_hand else adapter
 
 
 def models() -> dict[str, ModelEntry]:
-    """Every network, by name. Files are read once a process."""
+    """Return every network by name. Files are read once for each process."""
     return _registry(os.environ.get(EXTRA, ""))
 
 
@@ -91,7 +91,7 @@ def _registry(extra: str) -> dict[str, ModelEntry]:
 
 
 def _with(adapter: Adapter, entry: ModelEntry, network: nn.Module) -> Adapter:
-    """An adapter with taps that a user has named: `stage3=layer3`, or `embedding=fc:input` for what enters a module."""
+    """Return an adapter with the user's taps added: `stage3=layer3`, or `embedding=fc:input` for a module's input."""
     from benchmark.models.taps import Tap
 
     modules = dict(network.named_modules())
@@ -108,7 +108,7 @@ def _with(adapter: Adapter, entry: ModelEntry, network: nn.Module) -> Adapter:
 
 
 def _parsed(name: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """`NAME[stage3=layer3,...]` as the name and its taps by hand."""
+    """Split `NAME[stage3=layer3,...]` into the name and the taps that a user sets."""
     bare, bracket, rest = name.partition("[")
     if not bracket:
         return name, ()
@@ -119,10 +119,10 @@ def _parsed(name: str) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 
 def model(name: str) -> ModelEntry:
-    """One network, or an error that names the nearest.
+    """Return one network, or raise an error that names the nearest known name.
 
-    Besides the families' names: `torchvision:NAME` and `timm:NAME` for any network of theirs, and `NAME[ROLE=MODULE]`
-    for one whose taps are set by hand.
+    Besides the families' names it accepts `torchvision:NAME` and `timm:NAME` for any of their networks, and
+    `NAME[ROLE=MODULE]` for a network whose taps the user sets.
     """
     bare, by_hand = _parsed(name)
     if bare.partition(":")[0] in LIBRARIES:

@@ -1,4 +1,4 @@
-"""Taps: roles bound once a network family to a module's output, its input, or its n-th call."""
+"""Taps: roles, bound once for each network family to a module's output, its input, or its n-th call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Tap:
-    """Where a role's tensor appears in a forward pass."""
+    """The place in a forward pass where a role's tensor appears."""
 
     module: str  # dotted path inside the network
     at: Literal["output", "input"] = "output"
@@ -31,7 +31,7 @@ class Tap:
 
 @dataclass(frozen=True)
 class Adapter:
-    """How one family exposes its roles. `forward` replaces the hooks where they cannot say it."""
+    """The roles of one family's networks. `forward` replaces the hooks if hooks cannot reach the tensors."""
 
     taps: Mapping[str, Tap]
     classifier: str = ""  # dotted path of the last linear layer
@@ -39,7 +39,7 @@ class Adapter:
 
 
 def resolve_roles(asked: Iterable[str], available: Iterable[str]) -> tuple[str, ...]:
-    """Concrete roles for names and patterns, in the network's own order, or `CannotServe` naming what is missing."""
+    """Return the roles that match names and patterns, in the network's order. Raise `CannotServe` for a missing one."""
     names = tuple(available)
     found: list[str] = []
     for pattern in asked:
@@ -99,14 +99,14 @@ class Network(nn.Module):
                 self._seen[role] = tensor.clone() if tap.clone else tensor
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Tensors by role, B,C,H,W or B,C."""
+        """Return the tensors by role, B,C,H,W or B,C."""
         if self.adapter.forward is not None:
             outputs = self.adapter.forward(self.network, inputs)
             return {role: outputs[role] for role in self.roles}
         return self.observed(lambda: self.network(inputs))[1]
 
     def observed(self, call: Callable[[], Result]) -> tuple[Result, dict[str, Tensor]]:
-        """What a call that runs the network gives, and the tensors of the bound roles that passed by."""
+        """Run a call that runs the network; return its result and the tensors of the bound roles."""
         self._seen, self._calls = {}, {}
         try:
             result = call()
@@ -118,7 +118,7 @@ class Network(nn.Module):
         return result, {role: seen[role] for role in self.roles}
 
     def shapes(self, inputs: Tensor) -> dict[str, tuple[int, ...]]:
-        """Shapes by role, without the batch dimension, of a forward pass that leaves no trace in the network."""
+        """Return shapes by role, without the batch dimension. The forward pass changes nothing in the network."""
         training = self.network.training
         self.network.eval()
         with torch.no_grad():
@@ -128,11 +128,11 @@ class Network(nn.Module):
 
     @property
     def classifier(self) -> nn.Module:
-        """The last linear layer."""
+        """Return the last linear layer."""
         return self.network.get_submodule(self.adapter.classifier)
 
     def norm_of(self, role: str) -> nn.Module | None:
-        """The batch norm that makes this pre-activation, where the family names one."""
+        """Return the batch norm that makes this pre-activation, or None if the family names none."""
         path = self.adapter.taps[role].norm
         return self.network.get_submodule(path) if path else None
 
@@ -144,7 +144,7 @@ def _item(value: Any, path: tuple[int, ...]) -> Any:
 
 
 def untap(network: nn.Module) -> None:
-    """Remove every tap from a plain module: a copy of a tapped one carries copies of its taps."""
+    """Remove every tap from a plain module: a copy of a tapped module carries copies of its taps."""
     for module in network.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             for key, hook in list(hooks.items()):
