@@ -1,4 +1,4 @@
-"""The comparison as one flat CSV: a line for each cell and each number that it is held against."""
+"""The comparison as one flat CSV: one line for each cell and reference number that it is compared with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Row = dict[str, Any]
 
 
 def cells_csv(comparison: Comparison) -> str:
-    """Every cell; one without a reference has a line too. Numbers are unrounded, missing ones empty."""
+    """Return the CSV text of every cell; a cell without a reference has one line.
+
+    Numbers are unrounded, missing ones empty.
+    """
     rows = [row for cell in comparison.cells for row in _rows(cell)]
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")

@@ -18,13 +18,13 @@ MOST_TERMS = 5
 
 @dataclass(frozen=True)
 class CurveFile:
-    """The columns of one curves file, read when asked for."""
+    """The columns of one curves file."""
 
     names: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def line(self, name: str) -> tuple[Point, ...]:
-        """One quantity by epoch. Epochs without a finite value are left out."""
+        """Return one quantity by epoch. Epochs without a finite value are left out."""
         if name not in self.names or "epoch" not in self.names:
             return ()
         at, place = self.names.index("epoch"), self.names.index(name)
@@ -32,12 +32,12 @@ class CurveFile:
         return tuple(point for point in points if point is not None)
 
     def terms(self) -> tuple[str, ...]:
-        """The names of the loss terms and tracked quantities, without the bins of histograms."""
+        """Return the names of the loss terms and tracked quantities, without the bins of histograms."""
         return tuple(name for name in self.names if name.startswith("train.") and ".bin" not in name)
 
 
 def read_curves(path: Path) -> CurveFile:
-    """A curves file; one without columns where it is missing or is no table."""
+    """Read a curves file. A missing or unreadable file gives one without columns."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -59,20 +59,20 @@ Files = Sequence[tuple[RunView, CurveFile]]
 
 @dataclass(frozen=True)
 class CurveFigure:
-    """A drawing and what its lines are, in the order of their styles."""
+    """A drawing and the labels of its lines, in the order of their styles."""
 
     drawing: Markup
     lines: tuple[str, ...]
 
 
 def lines_of(runs: Sequence[RunView]) -> int:
-    """How many lines a cell's figures may have."""
+    """Return the largest number of lines that a cell's figures may have."""
     with_curves = sum(run.curves is not None for run in runs[:MOST_RUNS])
     return with_curves + MOST_TERMS if with_curves else 0
 
 
 def curve_figures(cell: CellView, runs: Sequence[RunView], ident: str, most: int) -> tuple[CurveFigure, ...]:
-    """The cell's metric over the epochs of each run, and the training terms of the first run that has any.
+    """Draw a cell's figures: its metric by epoch for each run, and the training terms of the first run that has any.
 
     A line has at most `most` points.
     """

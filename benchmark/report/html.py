@@ -1,4 +1,4 @@
-"""The comparison as one page that needs nothing else: no network, no second file, light and dark, screen and paper."""
+"""The comparison as one HTML page that needs no network and no second file: light and dark, screen and paper."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _TEXTS = {
 
 
 def write_html(comparison: Comparison, folder: Path) -> Path:
-    """Write `index.html` into the folder, which is made where it is missing."""
+    """Write `index.html` into the folder, which is created if missing."""
     path = folder / "index.html"
     write_text(path, render(comparison))
     return path
 
 
 def render(comparison: Comparison) -> str:
-    """The page. The same comparison and curves give the same text, byte for byte."""
+    """Return the page. The same comparison and curves give the same text, byte for byte."""
     shown = sections(comparison)
     return (
         _environment()

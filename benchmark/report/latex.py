@@ -53,13 +53,19 @@ Number = Callable[[CellView], float | None]
 
 
 def escaped(text: str) -> str:
-    """Text as LaTeX prints it, `->` as an arrow. What no mapping knows is left to the document's own encoding."""
+    """Return text escaped for LaTeX, `->` as an arrow.
+
+    Unknown characters stay: the document's encoding handles them.
+    """
     arrows = text.replace("->", "→")
     return "".join(_SPECIAL.get(character, character) for character in arrows)
 
 
 def table(view: TableView) -> str:
-    """A `table` environment. Cells without a number of ours have a dash; the letters are explained below it."""
+    """Return a `table` environment.
+
+    Cells without a value of ours show a dash; letters are explained below the table.
+    """
     columns = len(view.columns) + 2
     head = " & ".join(("", "", *map(escaped, view.columns)))
     lines = [
@@ -132,7 +138,7 @@ def _printed(cell: CellView) -> float | None:
 
 
 def _best(view: TableView, number: Number) -> frozenset[str]:
-    """Cells whose number is the highest among those that differ in the method alone, where there are several."""
+    """Return the cells with the highest number among cells that differ only in the method, if there are several."""
     higher_is_better = {metric for scale in load_rules().scales for metric in scale.metrics}
     contests: dict[str, dict[str, float]] = {}
     for cell in view.cells:

@@ -1,4 +1,4 @@
-"""The comparison as Markdown: one section a table, published above achieved, and everything that a page would say."""
+"""The comparison as Markdown: one section for each table, published above achieved, with all that the page says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TITLES = {
 
 
 def report(comparison: Comparison) -> str:
-    """The whole report as one text."""
+    """Return the whole report as one text."""
     parts = [f"# {TITLES[comparison.mode]}", summary(comparison)]
     if comparison.inputs.problems:
         problems = (f"{p.kind}: `{p.where}`: {p.message}" for p in comparison.inputs.problems)
@@ -30,7 +30,7 @@ def report(comparison: Comparison) -> str:
 
 
 def summary(comparison: Comparison) -> str:
-    """Counts, coverage and what to keep in mind."""
+    """Return the counts of verdicts, the coverage and the notes."""
     counts = [(str(v), str(n), v.meaning) for v, n in comparison.counts.items()] or [
         ("none", "0", "nothing to compare")
     ]
@@ -48,7 +48,7 @@ def summary(comparison: Comparison) -> str:
 
 
 def inputs_line(comparison: Comparison) -> str:
-    """What was read, in one sentence."""
+    """Return one sentence about the records that were read."""
     found = comparison.inputs
     counts = {
         "unreadable": found.unreadable,
@@ -63,7 +63,7 @@ def inputs_line(comparison: Comparison) -> str:
 
 
 def section(table: TableView) -> str:
-    """One table with its gains, its orderings, and the reason of every verdict that runs led to."""
+    """Return one table with its gains, its orderings, and the reason of every verdict that comes from runs."""
     parts = [f"## {heading(table)}", *filter(None, (table.note, _facts(table))), _body(table)]
     reasoned = [cell for cell in table.cells if cell.problem or _reasoned(cell)]
     if reasoned:
@@ -82,7 +82,7 @@ def section(table: TableView) -> str:
 
 
 def heading(table: TableView) -> str:
-    """`Table 9: CIFAR-100, ...`; a suite without a number by its name."""
+    """Return a heading such as `Table 9: CIFAR-100, ...`; a suite without a table number is named by its own name."""
     name = f"Table {table.table}" if table.table.isdigit() else table.table
     return f"{name}: {table.title}"
 
@@ -137,13 +137,13 @@ def _interval(interval: Interval | None) -> str:
 
 
 def _reasoned(cell: CellView) -> list[Reference]:
-    """Those whose verdict came from runs, or from what stands beside them: the others have their word alone."""
+    """Return the references whose verdict comes from runs or from their protocol, not the ones that were never run."""
     silent = {Verdict.NOT_RUN, Verdict.NOT_VERIFIABLE}
     return [reference for reference in cell.references if reference.judgement.verdict not in silent]
 
 
 def _common(cells: Sequence[CellView]) -> tuple[str, ...]:
-    """Notes that all cells have, to be said once."""
+    """Return the notes that all cells share, so that they are printed once."""
     first, *others = cells
     return tuple(note for note in first.notes if others and all(note in cell.notes for cell in others))
 
@@ -235,7 +235,7 @@ def _rules(comparison: Comparison) -> str:
 
 
 def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table. Bars in a text would end its cell, and new lines the row."""
+    """Return a Markdown table. Bars and new lines inside cells are escaped."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

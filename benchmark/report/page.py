@@ -1,4 +1,4 @@
-"""What the page shows, arranged for its templates: places on the page, words, colours and drawings."""
+"""The content of the page, arranged for its templates: places on the page, words, colours and drawings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KINDS = ("table", "figure", "section")
 
 @dataclass(frozen=True)
 class Place:
-    """A cell where it stands on the page."""
+    """One cell with its place on the page."""
 
     cell: CellView
     anchor: str
@@ -36,35 +36,35 @@ class Place:
 
     @property
     def tone(self) -> str:
-        """Its colour group."""
+        """Return the verdict's colour group."""
         return tone(self.cell.verdict)
 
     @property
     def symbol(self) -> str:
-        """The sign of its verdict."""
+        """Return the verdict's symbol."""
         return symbol(self.cell.verdict)
 
     @property
     def word(self) -> str:
-        """Its verdict, or why it has none."""
+        """Return the verdict, or the reason why there is none."""
         if self.cell.problem:
             return "cannot be judged"
         return str(self.cell.verdict) if self.cell.verdict else NOTHING_PRINTED
 
     @property
     def gap_counts(self) -> bool:
-        """Whether its gap says anything: there is one, and it is not less than the printed digits show."""
+        """Return True if the gap is informative: it exists and is not smaller than the printed digits show."""
         judgement = self.cell.judgement
         return judgement is not None and judgement.gap is not None and judgement.verdict is not Verdict.EQUAL
 
     @property
     def slugs(self) -> str:
-        """What a filter by verdict looks for."""
+        """Return the words that the filter by verdict looks for."""
         return " ".join(dict.fromkeys(r.judgement.verdict.slug for r in self.cell.references)) or NOTHING
 
     @property
     def words(self) -> str:
-        """What a filter by text looks in."""
+        """Return the words that the filter by text searches."""
         cell = self.cell
         parts = (cell.group, cell.row, cell.column, cell.method, cell.recipe, cell.metric, cell.data, cell.standing)
         return " ".join(dict.fromkeys(part for part in parts if part)).lower()
@@ -72,7 +72,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table, its cells in place."""
+    """One row of a table, with its cells in their columns."""
 
     line: Line
     places: tuple[Place | None, ...]
@@ -88,7 +88,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Section:
-    """A table with everything that belongs to it."""
+    """A table with its drawings, gains and orderings."""
 
     table: TableView
     blocks: tuple[Block, ...]
@@ -99,17 +99,17 @@ class Section:
 
     @property
     def places(self) -> Iterator[Place]:
-        """Row by row."""
+        """Yield the places row by row."""
         return (place for block in self.blocks for row in block.rows for place in row.places if place is not None)
 
     @property
     def name(self) -> str:
-        """`Table 9`, `Figure 4`, or the suite's own name."""
+        """Return the table's name: `Table 9`, `Figure 4`, or the suite's own name."""
         return table_name(self.table.table)
 
     @property
     def facts(self) -> str:
-        """How far it has come, in a sentence or two."""
+        """Return the table's progress in a sentence or two."""
         table, found = self.table, self.table.coverage
         parts = [plural(found.encoded, "number")]
         if found.static:
@@ -123,7 +123,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Chip:
-    """One verdict to filter by."""
+    """One verdict that the page can filter by."""
 
     slug: str
     word: str
@@ -144,12 +144,12 @@ class Stage:
 
     @property
     def share(self) -> float:
-        """In percent."""
+        """Return the bar's share in percent, 0 if there is nothing to count."""
         return 100 * self.count / self.of if self.of else 0.0
 
 
 def table_name(table: str) -> str:
-    """A table's number as a heading has it."""
+    """Return a table's name as headings show it, for example "Table 9" for "9"."""
     if table.isdigit():
         return f"Table {table}"
     for short in ("fig", "figure"):
@@ -161,13 +161,13 @@ def table_name(table: str) -> str:
 
 
 def sections(comparison: Comparison) -> tuple[Section, ...]:
-    """Every table, in the papers' order: tables by their number, then figures, then sections."""
+    """Return every table in the papers' order: tables by number, then figures, then sections."""
     most = points_of(comparison)
     return tuple(_section(table, comparison.runs, most) for table in sorted(comparison.tables, key=_order))
 
 
 def points_of(comparison: Comparison) -> int:
-    """How many epochs a learning curve of the page is drawn with."""
+    """Return the number of epochs that each learning curve of the page is drawn with."""
     return points_each(sum(lines_of(_found(cell.runs, comparison.runs)) for cell in comparison.cells))
 
 
@@ -232,7 +232,7 @@ def _differences(table: TableView, rows: Sequence[GapRow]) -> Markup | None:
 
 
 def _order_row(order: OrderJudgement, table: TableView) -> GapRow | None:
-    """None where it could not be tested."""
+    """Return an ordering as a row of the plot, or None if it could not be tested."""
     if order.difference is None or order.interval is None:
         return None
     word = order.order.value
@@ -254,7 +254,7 @@ def _gaps_title(table: TableView) -> str:
 
 
 def _gap_row(place: Place) -> GapRow | None:
-    """None where there is no interval: not run, or a cost."""
+    """Return a cell as a row of the plot, or None if it has no interval: not run, or a cost."""
     judgement = place.cell.judgement
     if judgement is None or judgement.interval is None or judgement.gap is None:
         return None
@@ -274,12 +274,12 @@ def _gap_row(place: Place) -> GapRow | None:
 
 
 def legend(comparison: Comparison) -> tuple[Chip, ...]:
-    """The verdicts that came, how often, and what they say. Copies of a table are not counted again."""
+    """List the verdicts that occur, with their counts and meanings. Copies of a table are not counted again."""
     return tuple(_chip(verdict, count) for verdict, count in comparison.counts.items())
 
 
 def chips(shown: Iterable[Section]) -> tuple[Chip, ...]:
-    """What can be filtered by, with the number of places that it leaves, copies of a table among them."""
+    """List the filters, each with the number of places that it shows. Copies of a table are counted."""
     found = Counter(slug for section in shown for place in section.places for slug in place.slugs.split())
     judged = tuple(_chip(verdict, found[verdict.slug]) for verdict in Verdict if found[verdict.slug])
     bare = Chip(NOTHING, NOTHING_PRINTED, symbol(None), "none", found[NOTHING], "")
@@ -291,7 +291,7 @@ def _chip(verdict: Verdict, count: int) -> Chip:
 
 
 def stages(coverage: Coverage) -> tuple[Stage, ...]:
-    """How far the numbers have come, one bar each."""
+    """List the stages of coverage, one bar each."""
     trained = coverage.encoded - coverage.static
     return (
         Stage("encoded", coverage.encoded, coverage.encoded, "numbers written down in a manifest"),

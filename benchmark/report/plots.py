@@ -1,4 +1,4 @@
-"""Plots as inline SVG: colours and fonts come from the page's style sheet, so that one drawing serves both themes."""
+"""Plots as inline SVG. Colours and fonts come from the page's style sheet, so one drawing serves both themes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Level:
 def gap_plot(
     rows: Sequence[GapRow], title: str, ident: str, axis: str = "achieved minus published, in points"
 ) -> Markup:
-    """Every gap of a table with its interval, against the band of the margin. Rows keep their order."""
+    """Draw every gap of a table with its interval, and the band of the margin. Rows keep their order."""
     limit, top = _gap_limit(rows), 8
     left = 14 + LETTER * min(LONGEST_LABEL, max(len(row.label) for row in rows))
     right = GAP_WIDTH - WORD_WIDTH
@@ -73,7 +73,7 @@ def gap_plot(
 
 
 def _gap_limit(rows: Sequence[GapRow]) -> float:
-    """Every gap is inside, and every interval that is not far wider than the gaps are."""
+    """Return the limit of the axis: it contains every gap, and every interval that is not far wider than the gaps."""
     gaps = max(abs(row.gap) for row in rows)
     ends = max(max(abs(row.low), abs(row.high)) for row in rows)
     margins = max(row.margin for row in rows)
@@ -98,7 +98,7 @@ def _gap_row(row: GapRow, x: _Scale, top: float) -> Markup:
 
 
 def _end(x: float, y: float, *, cut: bool, direction: int) -> Markup:
-    """A cap where the interval ends, an arrow where it goes on outside the drawing."""
+    """Draw the end of an interval: a cap, or an arrow if the interval continues outside the drawing."""
     if cut:
         back = x - 6 * direction
         path = f"M{_n(back)} {_n(y - 4)}L{_n(x)} {_n(y)}L{_n(back)} {_n(y + 4)}"
@@ -116,7 +116,7 @@ def _shortened(label: str) -> str:
 
 
 class _Scale:
-    """A value's place along an axis; logarithmic where asked."""
+    """The map from values to positions along an axis, linear or logarithmic."""
 
     def __init__(self, low: float, high: float, start: float, end: float, *, log: bool = False) -> None:
         self.high = high
@@ -129,7 +129,7 @@ class _Scale:
 
 
 def points_each(lines: int) -> int:
-    """How many points a line may have on a page of so many lines."""
+    """Return the largest number of points for each line of a page that has so many lines."""
     return max(FEWEST_POINTS, min(MOST_POINTS, POINTS_OF_A_PAGE // max(1, lines)))
 
 
@@ -143,7 +143,10 @@ def curve_plot(
     *,
     log: bool = False,
 ) -> Markup:
-    """Quantities over epochs, each thinned to `most` points. Logarithmic only where asked and possible."""
+    """Draw quantities over epochs, each thinned to `most` points.
+
+    The axis is logarithmic only if asked and possible.
+    """
     points = [point for line in lines for point in line.points]
     values = [value for _, value in points] + [level.value for level in levels]
     log = log and min(values) > 0
@@ -175,7 +178,7 @@ def _drawn_line(line: Line, x: _Scale, y: _Scale, index: int, most: int) -> Mark
 
 
 def _path(points: Sequence[Point]) -> str:
-    """A line in steps of tenths: a third shorter than in absolute places, and none lost by rounding."""
+    """Return a path of relative steps in tenths: a third shorter than absolute positions, without rounding drift."""
     tenths = [(round(10 * x), round(10 * y)) for x, y in points]
     steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(tenths)]
     start = f"M{_n(tenths[0][0] / 10)} {_n(tenths[0][1] / 10)}l"
@@ -196,7 +199,7 @@ def _padded(low: float, high: float, log: bool) -> Point:
 
 
 def thinned(points: Sequence[Point], most: int) -> tuple[Point, ...]:
-    """At most so many points, evenly spaced, with the first, the last and the highest among them."""
+    """Return at most `most` points, evenly spaced, with the first, the last and the highest among them."""
     if len(points) <= most:
         return tuple(points)
     step = (len(points) - 1) / (most - 2)
@@ -205,7 +208,7 @@ def thinned(points: Sequence[Point], most: int) -> tuple[Point, ...]:
 
 
 def ticks_between(low: float, high: float, about: int) -> tuple[float, ...]:
-    """Round numbers within the range: steps of 1, 2 or 5 times a power of ten."""
+    """Return round numbers within the range, in steps of 1, 2 or 5 times a power of ten."""
     if not high > low:
         return (low,)
     raw = (high - low) / about
@@ -217,7 +220,7 @@ def ticks_between(low: float, high: float, about: int) -> tuple[float, ...]:
 
 
 def decades_between(low: float, high: float) -> tuple[float, ...]:
-    """1, 2 and 5 of every power of ten in the range; powers alone where these would be many."""
+    """Return 1, 2 and 5 times every power of ten in the range, or only the powers if there would be more than six."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     fine = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     found = tuple(value for value in fine if low <= value <= high)

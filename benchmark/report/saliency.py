@@ -1,4 +1,4 @@
-"""Figures 2 and 7: maps of saliency laid over their images, side by side, as one SVG file that needs nothing else."""
+"""Figures 2 and 7: saliency maps laid over their images, side by side, as one self-contained SVG file."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ COLOURS = np.array([(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (25
 
 @dataclass(frozen=True)
 class Looked:
-    """One image and where each network looks in it: maps of any size, 1 on average, that cover the image exactly."""
+    """One image with each network's saliency map: maps of any size, 1 on average, that cover the image exactly."""
 
     image: Path
     maps: Mapping[str, Values]  # by the column's head
 
 
 def picture(rows: Sequence[Looked], title: str, notes: Sequence[str] = ()) -> str:
-    """An SVG of one row an image: the image, then each map over it, on a scale that the row's maps share."""
+    """Return an SVG with one row for each image: the image, then its maps over it, on one scale for the row."""
     heads = list(dict.fromkeys(head for row in rows for head in row.maps))
     width = (len(heads) + 1) * (WIDTH + GAP) - GAP
     parts = [_text(title, 0, 14, "title")]
@@ -77,20 +77,20 @@ def _row(row: Looked, heads: Sequence[str], top: int) -> tuple[list[str], int]:
 
 
 def scale_of(maps: Iterable[Values]) -> float:
-    """The value that gets the hottest colour: nearly the largest of all maps of a row."""
+    """Return the value that gets the hottest colour: nearly the largest value of all maps of a row."""
     values = np.concatenate([found.ravel() for found in maps])
     return float(np.quantile(values, TOP_SHARE)) or 1.0
 
 
 def overlaid(image: Image.Image, values: Values, highest: float) -> Image.Image:
-    """The image, grey, under the colours of a map H,W that covers it."""
+    """Return the image in grey under the colours of a map H,W that covers it."""
     shares = Image.fromarray(np.clip(values / highest, 0, 1).astype(np.float32))
     smooth = np.asarray(shares.resize(image.size, Image.Resampling.BILINEAR), dtype=np.float64)
     return Image.blend(image.convert("L").convert("RGB"), Image.fromarray(coloured(smooth)), STRENGTH)
 
 
 def coloured(shares: Values) -> NDArray[np.uint8]:
-    """Colours H,W,3 of shares H,W between 0 and 1."""
+    """Return colours H,W,3 (uint8) of shares H,W between 0 and 1."""
     places = np.linspace(0, 1, len(COLOURS))
     channels = [np.interp(shares, places, COLOURS[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)

@@ -13,7 +13,7 @@ from benchmark.records import Record, Store
 
 @dataclass(frozen=True)
 class Table:
-    """Text by row and column."""
+    """A table of text, by row and column."""
 
     title: str
     header: tuple[str, ...]
@@ -21,7 +21,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """A Markdown table, its columns aligned so that it reads well as plain text too."""
+        """Return a Markdown table whose columns are aligned, so that it reads well as plain text too."""
         lines = [self.header, *self.rows]
         widths = [max(len(line[index]) for line in lines) for index in range(len(self.header))]
 
@@ -35,7 +35,7 @@ class Table:
 
 
 def suite_table(suite: Suite, selection: Selection, store: Store, notes: Sequence[str] = ()) -> Table:
-    """What the suite's runs have given so far, in the shape of the suite."""
+    """Return the results of the suite's runs so far, in the shape of the suite."""
     profile_name = selection.profile or suite.file.profile
     profile = suite.profile(profile_name)
     columns = [column.column for column in suite.file.columns]
@@ -56,7 +56,7 @@ def suite_table(suite: Suite, selection: Selection, store: Store, notes: Sequenc
 
 
 def achieved(cell: Cell, experiment: Experiment, declared: int, store: Store) -> str:
-    """`71.92 ± 0.14 (3)`, last epoch; or what became of the runs."""
+    """Return a cell's result, for example `71.92 ± 0.14 (3)` (last epoch), or the states of its runs."""
     found = [store.read(Run(experiment, repetition)) for repetition in range(declared)]
     records = [record for record in found if isinstance(record, Record)]
     values = [record.last[cell.metric] for record in records if record.status == "done" and cell.metric in record.last]

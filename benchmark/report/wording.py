@@ -1,4 +1,4 @@
-"""How the report writes numbers, intervals, times and verdicts."""
+"""The report's wording of numbers, intervals, times and verdicts."""
 
 from __future__ import annotations
 
@@ -41,53 +41,53 @@ NOTHING_PRINTED = "nothing printed"
 
 
 def tone(verdict: Verdict | None) -> str:
-    """The colour group of a verdict: good, neutral, bad, or none where nothing was judged."""
+    """Return the colour group of a verdict: good, neutral, bad, or none if nothing was judged."""
     return "none" if verdict is None or verdict in _UNJUDGED else verdict.severity.value
 
 
 def symbol(verdict: Verdict | None) -> str:
-    """The sign that goes with a verdict."""
+    """Return the symbol of a verdict."""
     return "·" if verdict is None else SYMBOLS[verdict]
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number with a true minus sign; a dash where there is none."""
+    """Return a number with a true minus sign, or a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """A difference, with its sign."""
+    """Return a difference with its sign, or a dash for None."""
     return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
 
 
 def cost(value: float | None) -> str:
-    """A computed cost, to the digits that could matter."""
+    """Return a computed cost with five significant digits, or a dash for None."""
     return "–" if value is None else f"{value:.5g}"
 
 
 def cost_gap(value: float | None) -> str:
-    """The difference of two costs."""
+    """Return the difference of two costs with its sign, or a dash for None."""
     return "–" if value is None else f"{value:+.3g}".replace("-", "−")
 
 
 def interval(found: Interval) -> str:
-    """Both ends, signed."""
+    """Return both ends of an interval, signed."""
     return f"{signed(found.low)} to {signed(found.high)}"
 
 
 def printed(text: str | None) -> tuple[str, str]:
-    """A printed number and its spread: `72.24±0.24` as 72.24 and ±0.24."""
+    """Split a printed number into value and spread: `72.24±0.24` gives 72.24 and ±0.24."""
     value, sign, spread = (text or "–").partition("±")
     return value.replace("-", "−"), sign + spread
 
 
 def arrows(text: str) -> str:
-    """`->` as an arrow."""
+    """Return the text with `->` as an arrow."""
     return text.replace("->", "→")
 
 
 def duration(seconds: float) -> str:
-    """Wall time as a reader would say it."""
+    """Return a wall time in s, min or h, for example "2 h 05 min"."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -98,21 +98,21 @@ def duration(seconds: float) -> str:
 
 
 def plural(count: int, word: str) -> str:
-    """`1 run`, `3 runs`."""
+    """Return a count with its word, for example `1 run` or `3 runs`."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def commit(code: Mapping[str, Any]) -> str:
-    """The revision, shortened; `+` where files that change results differ from it."""
+    """Return the revision, shortened, with `+` if files that change results differ from it."""
     found = code.get("commit")
     return (str(found)[:9] if found else "unknown") + ("+" if code.get("dirty") else "")
 
 
 def machine(hardware: Mapping[str, Any]) -> str:
-    """The accelerator where there is one, else the processor."""
+    """Return the accelerator's name if there is one, else the processor's."""
     return str(hardware.get("gpu") or hardware.get("cpu") or "unknown")
 
 
 def sentence(text: str) -> str:
-    """With a full stop at its end."""
+    """Return the text with a full stop at its end."""
     return text if not text or text[-1] in ".?!" else f"{text}."
