@@ -1,1 +1,1 @@
-"""What can be proved without training: costs, shapes, manifests. `run` does it all, `findings` is what comes out."""
+"""Checks without training: costs, shapes, manifests. `run` does them all, `findings` holds the results."""

@@ -1,4 +1,4 @@
-"""The sentences about cost that counting can answer, under their ids in suites/claims.yaml."""
+"""The sentences about cost that counting can answer, by their ids in suites/claims.yaml."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TABLE_8 = "table8/FLOPs (G)/"
 
 
 def add_claims(findings: Findings) -> None:
-    """From the costs and exports that are there already."""
+    """Add the claims' outcomes, from the costs and exports that are already in the findings."""
     cells = {cell.cell: cell for cell in findings.cells}
     findings.claims += [
         _extra_cost(cells),

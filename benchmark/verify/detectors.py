@@ -1,4 +1,4 @@
-"""What COCO's detectors cost, against an earlier count of mmdet's own configurations. Needs the dense packages."""
+"""The cost of COCO's detectors, compared with an earlier count of mmdet's configurations. Needs the dense packages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NORMS = 0.005  # the most, as a share, that the norms in COUNTED explain
 
 
 def add_detectors(findings: Findings, suites: Iterable[Suite], say: Say) -> None:
-    """The cost of every detector that a suite names; another count than the known one is a problem."""
+    """Add the cost of every detector that a suite names. A count other than the known one is a problem."""
     named = {name for suite in suites for cell in suite.cells if cell.setting.data == DATA for name in names_of(cell)}
     wanted = sorted(name for name in named if name in models())
     if not wanted:
@@ -54,7 +54,7 @@ def add_detectors(findings: Findings, suites: Iterable[Suite], say: Say) -> None
 
 
 def detector_cost(name: str) -> DetectorCost:
-    """Parameters and multiply-adds of one of mmdet's detectors, by shapes alone."""
+    """Count the parameters and multiply-adds of one of mmdet's detectors, by shapes alone."""
     from benchmark.models.mmdet_detectors import uninitialised
 
     with torch.device("meta"):
@@ -63,7 +63,7 @@ def detector_cost(name: str) -> DetectorCost:
 
 
 def stage_macs(network: Any) -> tuple[int, int]:
-    """Multiply-adds of a detector on the meta device: of an image of SIDES, and of a second stage on its proposals."""
+    """Count a detector's multiply-adds on the meta device: for an image of SIDES, and for the second stage."""
     network.eval()
     with torch.device("meta"), torch.no_grad():
         dense = _macs(lambda: _first_stage(network))
@@ -92,7 +92,7 @@ def _macs(run: Callable[[], None]) -> int:
 
 
 def _departure(cost: DetectorCost) -> str:
-    """How a count departs from the known one, if it does."""
+    """Return the difference between a count and the known one, or an empty string if there is none."""
     if cost.model not in COUNTED:
         return ""
     params, macs = COUNTED[cost.model]

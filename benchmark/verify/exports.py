@@ -1,4 +1,4 @@
-"""What training exports is the plain student: shown through the engine, for every method."""
+"""The check that training exports the plain student, made through the engine for every method."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check(findings: Findings, say: Say) -> None:
 
 
 def noise(images: int = IMAGES, device: torch.device | str = "cpu") -> DeviceData:
-    """Random images of the size of CIFAR-100's, where only shapes and speed matter."""
+    """Return random images of CIFAR-100's size, for checks where only shapes and speed matter."""
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (images, 3, SIDE, SIDE), generator=draw, dtype=torch.uint8)
     split = Split(pixels, torch.arange(images) % 100).to(device)
@@ -61,7 +61,7 @@ def noise(images: int = IMAGES, device: torch.device | str = "cpu") -> DeviceDat
 
 
 def experiment(method: str, student: str, teacher: str, weights: Path, batch: int = BATCH) -> Experiment:
-    """One epoch of a pair whose teacher's weights are given."""
+    """Return an experiment of one epoch for a pair whose teacher's weights are given."""
     spec = MethodSpec.parse(method)
     return Experiment(
         task="classification",

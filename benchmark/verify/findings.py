@@ -1,4 +1,4 @@
-"""What verification finds, as plain data: printed, committed as results/static.json, read by the report."""
+"""The findings of verification as plain data: printed, committed as results/static.json, read by the report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Outcome = Literal["holds", "does not follow", "cannot be checked"]
 
 @dataclass(frozen=True)
 class StaticCell:
-    """One published cost against what counting gives."""
+    """One published cost and the count that it is compared with."""
 
     cell: str
     printed: str
@@ -36,7 +36,7 @@ class StaticCell:
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """What one network of the suites costs."""
+    """The cost of one network of the suites."""
 
     model: str
     data: str
@@ -49,7 +49,7 @@ class NetworkCost:
 
 @dataclass(frozen=True)
 class DetectorCost:
-    """What one of mmdet's detectors costs on one image."""
+    """The cost of one of mmdet's detectors on one image."""
 
     model: str
     input: str
@@ -60,7 +60,7 @@ class DetectorCost:
 
 @dataclass(frozen=True)
 class SideCost:
-    """What a method adds to training one pair, an image."""
+    """The cost that a method adds to training one pair, per image."""
 
     method: str
     params: int
@@ -70,7 +70,7 @@ class SideCost:
 
 @dataclass(frozen=True)
 class Export:
-    """An exported student against the plain one, through the engine."""
+    """One method's exported student, compared with the plain student."""
 
     method: str
     params_equal: bool
@@ -79,7 +79,7 @@ class Export:
 
     @property
     def equal(self) -> bool:
-        """In parameters, multiply-adds and output."""
+        """Return True if parameters, multiply-adds and output are equal."""
         return self.params_equal and self.macs_equal and self.output_equal
 
 
@@ -106,7 +106,7 @@ class PairBuilt:
 
 @dataclass(frozen=True)
 class Unchecked:
-    """Something that was not looked at."""
+    """One thing that was not checked, and the reason."""
 
     what: str
     why: str
@@ -114,7 +114,7 @@ class Unchecked:
 
 @dataclass
 class Findings:
-    """Everything. `problems` make the command fail; `unchecked` is what was not looked at."""
+    """All results of verification. `problems` make the command fail; `unchecked` lists the things not checked."""
 
     cells: list[StaticCell] = field(default_factory=list)
     networks: list[NetworkCost] = field(default_factory=list)
@@ -131,17 +131,17 @@ class Findings:
     unchecked: list[Unchecked] = field(default_factory=list)
 
     def skip(self, what: str, why: str) -> None:
-        """Note, once, that something could not be looked at."""
+        """Note, once, that something could not be checked."""
         if Unchecked(what, why) not in self.unchecked:
             self.unchecked.append(Unchecked(what, why))
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Return all findings as plain data."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Findings:
-        """What `as_json` gave."""
+        """Build the findings from the data that `as_json` returned."""
         kinds = {
             "cells": StaticCell,
             "networks": NetworkCost,
@@ -156,7 +156,7 @@ class Findings:
         return cls(**{**data, **typed})
 
     def static(self) -> dict[str, Any]:
-        """What is committed: sorted, without what depends on the machine (times, what optional packages find)."""
+        """Return the committed part: sorted, without anything that depends on the machine or on optional packages."""
         networks = {n.model: {"data": n.data, **_without(n, "model", "data", "fvcore")} for n in self.networks}
         return {
             "version": VERSION,
@@ -175,15 +175,15 @@ def _without(entry: Any, *names: str) -> dict[str, Any]:
 
 
 def static_text(findings: Findings) -> str:
-    """The committed file's text."""
+    """Return the text of the committed file."""
     return json.dumps(findings.static(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def read_static(path: Path = STATIC) -> dict[str, Any]:
-    """The committed results, for the report.
+    """Read the committed results, for the report.
 
     Raises:
-        StorageError: there are none, or they are of another layout.
+        StorageError: there are none, or they have another layout.
     """
     refresh = "python -m benchmark verify writes it"
     try:

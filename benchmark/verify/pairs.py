@@ -1,4 +1,4 @@
-"""Manifests, experiments, and every student, teacher and method of the suites built and run by shapes."""
+"""Manifests, experiments, and every student, teacher and method of the suites, built and run by shapes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 
 def lint(findings: Findings) -> list[Suite]:
-    """Every manifest that can be read; what is wrong with the others is a problem."""
+    """Load every manifest. One that cannot be read becomes a problem."""
     suites = []
     for path in suite_files():
         try:
@@ -36,7 +36,7 @@ def lint(findings: Findings) -> list[Suite]:
 
 
 def resolve(findings: Findings, suites: Iterable[Suite]) -> None:
-    """Every experiment of every suite, all rows, with an identity."""
+    """Resolve every experiment of every suite, all rows included, and count them."""
     plan = make_plan(suites, Selection(all_rows=True))
     findings.experiments = len(plan.experiments)
     for reason, count in sorted(Counter(_main_reason(*left_out) for left_out in plan.left_out).items()):
@@ -44,7 +44,7 @@ def resolve(findings: Findings, suites: Iterable[Suite]) -> None:
 
 
 def _main_reason(cell: Cell, reason: str) -> str:
-    """Where a whole task or data set is still to come, what else is missing does not matter yet."""
+    """Return the reason for leaving a cell out; a missing task or data set hides all other reasons."""
     whole = [marker for marker in cell.setting.pending or () if marker.startswith(("task ", "data "))]
     return f"not available yet: {', '.join(whole)}" if whole else reason
 
@@ -59,7 +59,7 @@ class _Wanted:
 
 
 def build(findings: Findings, suites: Iterable[Suite], say: Say) -> None:
-    """Each combination once: networks and side networks are made, taps bound, and a loss is computed and derived."""
+    """Build each combination once: make networks and side networks, bind taps, compute a loss and its gradients."""
     wanted: Counter[_Wanted] = Counter()
     absent: Counter[str] = Counter()
     for suite in suites:
@@ -81,7 +81,7 @@ def build(findings: Findings, suites: Iterable[Suite], say: Say) -> None:
 
 
 def _why_not(cell: Cell) -> str:
-    """What of a cell's pair is not there yet; data and tasks need not be, for shapes alone."""
+    """Return the reason why a cell's pair cannot be built by shapes, or an empty string. Data need not be there."""
     setting = cell.setting
     if setting.data not in cost.INPUTS:
         return f"no pass by shapes on {setting.data}: a run with --profile smoke takes real steps"
@@ -132,7 +132,7 @@ def _built(item: _Wanted, cells: int, known: dict[tuple[str, str, str], Pair]) -
 
 
 def _check_taps(pair: Pair) -> None:
-    """Every role that a family declares appears in a forward pass."""
+    """Raise if a role that a family declares does not appear in a forward pass."""
     for network, shapes in ((pair.student, pair.student_shapes), (pair.teacher, pair.teacher_shapes)):
         silent = set(network.adapter.taps) - set(shapes)
         if silent:

@@ -1,4 +1,4 @@
-"""All checks in order, and the cache that makes a second look quick."""
+"""All checks in order, and a cache that makes a repeated call fast."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 
 def verify(full: bool, say: Say) -> Findings:
-    """Everything that can be proved without training."""
+    """Run every check that needs no training."""
     findings = Findings(conventions=_described())
     suites = pairs.lint(findings)
     say(f"{len(suites)} manifests read")
@@ -49,7 +49,7 @@ def _described() -> dict[str, dict[str, str]]:
 
 
 def _add_side_costs(findings: Findings, suites: list[Suite], say: Say) -> None:
-    """What every method adds on one pair: with section C.6's options where it has the method, else with defaults."""
+    """Add the cost of every method on one pair, with section C.6's options if it has the method, else with defaults."""
     stated = {
         spec.name: spec
         for suite in suites
@@ -70,7 +70,7 @@ def _add_side_costs(findings: Findings, suites: list[Suite], say: Say) -> None:
 
 
 def cached(folder: Path, full: bool, fresh: bool, say: Say) -> Findings:
-    """The findings for the code, suites and packages as they are, from the cache where it has them."""
+    """Return the findings for the current code, suites and packages, from the cache if it has them."""
     path = folder / "verify" / f"{_key(full)}.json"
     if not fresh:
         try:

@@ -1,4 +1,4 @@
-"""What DiffKD's own modules cost, part by part, and the ways in which a paper may have added them up."""
+"""The cost of DiffKD's own modules, part by part, and the ways in which a paper may have added them up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PARAMETER_CONVENTIONS = ("noise predictor without its time embedding", "noise pr
 
 @dataclass(frozen=True)
 class BranchCost:
-    """Multiply-adds of each part of a branch for one image, and parameters of its networks."""
+    """The multiply-adds of each part of a branch for one image, and the parameters of its networks."""
 
     macs: Mapping[str, int]
     predictor: int
@@ -44,7 +44,7 @@ class BranchCost:
 
 
 def branch_costs(method: Method, pair: Pair) -> dict[str, BranchCost]:
-    """By branch, of a DiffKD built for a pair on the meta device."""
+    """Return the costs by branch of a DiffKD built for a pair on the meta device."""
     built = build_on_meta(method, pair).to("meta").eval()
     found: dict[str, BranchCost] = {}
     for name, branch in built.get_submodule("branches").named_children():
@@ -80,7 +80,7 @@ def _macs(module: nn.Module, shape: tuple[int, ...], *more: int) -> int:
 
 
 def added_up(costs: Mapping[str, BranchCost]) -> dict[str, float]:
-    """What each convention gives, in multiply-adds and, as `operations`, twice that."""
+    """Return each convention's sum in multiply-adds and, as `operations`, twice that."""
     found: dict[str, float] = {}
     for name, (which, times) in CONVENTIONS.items():
         taken = [cost for branch, cost in costs.items() if which == "all" or branch != "logits"]
@@ -91,19 +91,19 @@ def added_up(costs: Mapping[str, BranchCost]) -> dict[str, float]:
 
 
 def parameter_counts(costs: Mapping[str, BranchCost]) -> dict[str, float]:
-    """What each way to count gives for the first feature branch: all levels of a pyramid have the same networks."""
+    """Return the parameter counts by convention of the first feature branch: all levels have the same networks."""
     cost = next(cost for branch, cost in costs.items() if branch != "logits")
     values = (cost.predictor - cost.time_embedding, cost.predictor, cost.params)
     return dict(zip(PARAMETER_CONVENTIONS, map(float, values), strict=True))
 
 
 def best_for_all(columns: Mapping[str, Mapping[str, float]], printed: Mapping[str, float]) -> str:
-    """The one convention whose largest distance from a table's printed numbers is smallest."""
+    """Return the one convention whose largest distance from a table's printed numbers is smallest."""
     names = next(iter(columns.values()))
     return min(names, key=lambda name: max(abs(columns[cell][name] - value) for cell, value in printed.items()))
 
 
 def bare_pair(role: str, shape: tuple[int, ...]) -> Pair:
-    """A pair of which only one shape is known, the same on both sides."""
+    """Return a pair of which only one shape is known, the same on both sides."""
     nothing = Network(nn.Identity(), Adapter({}), ())
     return Pair(nothing, nothing, {role: shape}, {role: shape}, classes=1, dataset_size=1, task="detection")

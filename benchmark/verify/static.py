@@ -1,4 +1,4 @@
-"""The published costs: every static cell of the suites against what counting gives."""
+"""The published costs: every static cell of the suites, compared with counts."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ Say = Callable[[str], None]
 
 
 def unit(metric: str) -> float:
-    """`params_m` counts millions, `macs_g` thousands of millions."""
+    """Return the unit of a metric: 1e6 for `params_m`, 1e9 for `macs_g`."""
     return UNIT[metric.rpartition("_")[2]]
 
 
 def names_of(cell: Cell) -> tuple[str | None, str | None]:
-    """Student and teacher as registered names."""
+    """Return a cell's student and teacher as registered names, None if it has none."""
     teacher = cell.setting.teacher
     return cell.setting.student, teacher.model if isinstance(teacher, TeacherSpec) else teacher
 
 
 def add_networks(findings: Findings, suites: Iterable[Suite], full: bool, say: Say) -> None:
-    """The cost of every network that a suite names, each once: where it is used on several data sets, on the first."""
+    """Add the cost of every network that a suite names, each once. The first data set that uses it gives its shape."""
     wanted: dict[str, str] = {}
     order = list(cost.INPUTS)
     for suite in suites:
@@ -74,7 +74,7 @@ def _network_cost(name: str, data: str, full: bool, findings: Findings) -> Netwo
 
 
 def add_cells(findings: Findings, suites: Iterable[Suite], say: Say) -> None:
-    """Every static cell, judged. Networks come first: `add_networks`."""
+    """Add every static cell, judged. Call `add_networks` first."""
     known = {network.model: network for network in findings.networks}
     for suite in suites:
         cells = [cell for cell in suite.cells if cell.metric in STATIC_METRICS and cell.printed is not None]
@@ -108,7 +108,7 @@ def _network_cell(cell: Cell, known: Mapping[str, NetworkCost]) -> StaticCell:
 def _judged(
     cell: Cell, about: str, tried: Mapping[str, float], true: float, means: str, more: str = "", only: str = ""
 ) -> StaticCell:
-    """`only`: the one convention that decides, where a whole table must have the same."""
+    """Judge one static cell. `only` names the one convention that decides, if a whole table must share one."""
     assert cell.printed is not None
     judgement = judge_static(cell.printed, {only: tried[only]} if only else tried)
     convention = judgement.convention or ""
@@ -133,7 +133,7 @@ def _judged(
 
 
 def _same_roundly(printed: str, value: float) -> bool:
-    """Whether they agree in the digits before the printed number's final zeros."""
+    """Return True if the two agree in the digits before the printed number's final zeros."""
     kept = len(printed.rstrip("0"))
     return printed.isdigit() and printed.endswith("0") and float(f"{value:.{kept}g}") == float(printed)
 
@@ -156,7 +156,7 @@ class _Side:
 
 
 def _side_cells(cells: list[Cell], findings: Findings) -> Iterator[StaticCell]:
-    """The cells of one table and unit. Those of one method were printed by one count, so one convention decides."""
+    """Yield the cells of one table and unit, judged. One convention decides for all cells of a method."""
     counted: list[_Side] = []
     for cell in cells:
         student, teacher = names_of(cell)
@@ -190,7 +190,7 @@ def _why_not(cell: Cell) -> str:
 
 
 def pair_of(cell: Cell) -> Pair:
-    """The networks of a cell by shapes, or the one shape that the paper states."""
+    """Return the networks of a cell by shapes, or a pair with the one shape that the paper states."""
     if cell.suite in STATED_SHAPES:
         return side_networks.bare_pair(ROLE, STATED_SHAPES[cell.suite])
     student, teacher = names_of(cell)

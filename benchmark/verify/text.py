@@ -1,4 +1,4 @@
-"""The findings for people."""
+"""The findings as text for a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmark.verify.findings import DetectorCost, Findings, StaticCell
 
 
 def text(findings: Findings) -> str:
-    """Everything, conventions last but before what was not checked."""
+    """Return all findings as text: conventions near the end, then the things not checked, then problems."""
     return "\n".join(_lines(findings))
 
 
@@ -59,7 +59,7 @@ def _detector(cost: DetectorCost) -> Sequence[str]:
 
 
 def _cells(findings: Findings) -> list[Sequence[str]]:
-    """One line for cells that say the same, as the rows of one student do."""
+    """Return the rows of the costs, one for cells that have the same content, such as the rows of one student."""
     alike: dict[tuple[str, ...], list[StaticCell]] = {}
     for cell in findings.cells:
         key = (cell.cell.partition("/")[0], cell.about, cell.metric, cell.printed, str(cell.value))
@@ -91,7 +91,7 @@ def _networks(findings: Findings) -> list[Sequence[str]]:
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Aligned columns, indented."""
+    """Yield lines of aligned columns, indented."""
     lines = [header, *rows]
     widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
     for line in lines:
