@@ -36,16 +36,16 @@ class AT(Method):
     options: Options
 
     def build(self, pair: Pair) -> None:
-        """Nothing to train; pairs the stages."""
+        """Pair the stages. There is nothing to train."""
         self.levels = pair_from_shallowest(stages(pair.student_shapes), stages(pair.teacher_shapes))
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """One term, `attention`."""
+        """Return the loss as one term named `attention`."""
         per_stage = [self.distance(student[s], teacher[t], batch) for s, t in self.levels]
         return Losses({"attention": self.options.weight * torch.stack(per_stage).sum()})
 
     def distance(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """Mean squared difference of the attentions of two maps B,C,H,W of any channels and sizes."""
+        """Return the mean squared difference of the attentions of two maps B,C,H,W of any channels and sizes."""
         student, teacher = match_sizes(student, teacher, self.options.resize)
         return F.mse_loss(self._attention(student), self._attention(teacher))
 

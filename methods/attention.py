@@ -1,4 +1,4 @@
-"""How much each position and each channel of a feature map is attended to, and where its objects are (after FGD)."""
+"""Attention weights of each position and channel of a feature map, and masks of its objects (after FGD)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from methods.base import ImageSize
 
 
 def spatial_attention(features: Tensor, temperature: float) -> Tensor:
-    """B,C,H,W -> B,1,H,W: `H W softmax(mean_c |f| / T)` over positions, 1 on average."""
+    """Return attention weights B,1,H,W of a map B,C,H,W: `H W softmax(mean_c |f| / T)` over positions, 1 on average."""
     strength = features.abs().mean(dim=1, keepdim=True)
     return strength.numel() // len(strength) * (strength.flatten(1) / temperature).softmax(dim=1).view_as(strength)
 
 
 def channel_attention(features: Tensor, temperature: float) -> Tensor:
-    """B,C,H,W -> B,C,1,1: `C softmax(mean_hw |f| / T)` over channels, 1 on average."""
+    """Return attention weights B,C,1,1 of a map B,C,H,W: `C softmax(mean_hw |f| / T)` over channels, 1 on average."""
     strength = features.abs().mean(dim=(2, 3), keepdim=True)
     return strength.shape[1] * (strength / temperature).softmax(dim=1)
 
 
 def object_masks(images: Sequence[tuple[Tensor, ImageSize]], features: Tensor) -> tuple[Tensor, Tensor]:
-    """Foreground and background weights of a batch's positions, each B,1,H,W, for features B,C,H,W.
+    """Return foreground and background weights of a batch's positions, each B,1,H,W, for features B,C,H,W.
 
     A box covers the cells from the floor of its low edges to the ceiling of its high ones, and gives each of them one
     over the number of its cells; where boxes overlap, the smallest counts. The background's weights add up to 1 in

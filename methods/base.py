@@ -1,4 +1,4 @@
-"""The interface every distillation method implements, and the five things that pass through it."""
+"""The interface of every distillation method, and the types that pass through it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Outputs = Mapping[str, Tensor]  # role -> tensor: maps B,C,H,W, vectors B,C
 
 @dataclass(frozen=True)
 class Pair:
-    """Both networks before any folding, and what a method may need to size its side networks.
+    """A student and a teacher before any folding, and the facts from which a method sizes its side networks.
 
     Shapes are by role and without the batch dimension: `(C, H, W)` or `(C,)`.
     """
@@ -60,7 +60,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class ImageSize:
-    """Height and width of one image of a batch, in pixels of the network's input."""
+    """The height and width of one image of a batch, in pixels of the network's input."""
 
     real: tuple[int, int]  # without padding: `img_shape` in mmdet
     padded: tuple[int, int]  # of the batch's tensor, the same for all its images: `batch_input_shape` in mmdet
@@ -68,7 +68,10 @@ class ImageSize:
 
 @dataclass(frozen=True)
 class Batch:
-    """One mini-batch. `indices` are positions in the training set; annotations and sizes are one an image."""
+    """One mini-batch.
+
+    `indices` are positions in the training set; annotations and sizes have one entry for each image.
+    """
 
     inputs: Tensor
     targets: Tensor
@@ -77,7 +80,7 @@ class Batch:
     sizes: tuple[ImageSize, ...] | None = None
 
     def boxes(self) -> tuple[tuple[Tensor, ImageSize], ...]:
-        """Each image's ground-truth boxes N,4 and its size, or `CannotServe` where this batch has none."""
+        """Return each image's ground-truth boxes N,4 and its size. Raise `CannotServe` if this batch has none."""
         if self.annotations is None or self.sizes is None:
             raise CannotServe("the batch has no ground-truth boxes", "detection data sets have them")
         return tuple((a.boxes, size) for a, size in zip(self.annotations, self.sizes, strict=True))
@@ -89,12 +92,12 @@ def _alone(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Moment:
-    """When a step happens, and the randomness and the other ranks it may use.
+    """The progress of training at a step, and the randomness and the other ranks that a method may use.
 
     `epoch` counts completed epochs, `step` completed optimiser steps, and `progress` is the completed fraction of the
-    whole training; all are scalar tensors on the device, so that a captured step reads fresh values without touching
-    the host. Where several ranks share a batch, `part` is this one's place and their number: all draw the whole
-    batch's noise and keep their own.
+    whole training. All are scalar tensors on the device, so that a captured step reads fresh values without touching
+    the host. If several ranks share a batch, `part` is this rank's number and the number of ranks: all draw the whole
+    batch's noise and keep their own part.
     """
 
     epoch: Tensor
@@ -105,7 +108,7 @@ class Moment:
     step: Tensor | None = None  # none where a loop does not count: what needs it then fails, by `ramp`
 
     def ramp(self, steps: int) -> Tensor:
-        """A linear warm-up: the share of `steps` that is done, at most 1."""
+        """Return the factor of a linear warm-up: the completed share of `steps`, at most 1."""
         if steps == 0:
             return torch.ones_like(self.progress)
         if self.step is None:
@@ -113,12 +116,12 @@ class Moment:
         return (self.step / steps).clamp(max=1.0)
 
     def normal_like(self, tensor: Tensor) -> Tensor:
-        """Standard normal noise of a tensor's shape B,..., type and device, from this run's own stream."""
+        """Draw standard normal noise of a tensor's shape B,..., type and device, from this run's own stream."""
         shape = self._whole(tuple(tensor.shape))
         return self._own(torch.randn(shape, generator=self.generator, device=tensor.device, dtype=tensor.dtype))
 
     def integers(self, high: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """Uniform integers in [0, high) of a shape B,..., from this run's own stream."""
+        """Draw uniform integers in [0, high) of a shape B,..., from this run's own stream."""
         return self._own(torch.randint(high, self._whole(shape), generator=self.generator, device=device))
 
     def _whole(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -131,9 +134,9 @@ class Moment:
 
 @dataclass(frozen=True)
 class Losses:
-    """What a method adds to training: named terms, already weighted, each a scalar.
+    """The loss terms that a method adds to training: named, already weighted, each a scalar.
 
-    The total is `task_weight * task loss + sum(terms)`. `tracked` holds detached tensors worth a curve: a scalar is
+    The total is `task_weight * task loss + sum(terms)`. `tracked` holds detached tensors for curves: a scalar is
     averaged over an epoch, a vector becomes its mean and a histogram.
     """
 
@@ -144,14 +147,14 @@ class Losses:
 
 @dataclass(frozen=True)
 class AddedRole:
-    """A role that only the student of `wrap_student` has: where its tensor appears, and its shape without the batch."""
+    """A role that only the student of `wrap_student` has: its tap, and its shape without the batch."""
 
     tap: Tap
     shape: tuple[int, ...]
 
 
 class Method(nn.Module):
-    """A distillation method: what it must see, the side networks it trains, and its loss.
+    """A distillation method: the roles that it reads, the side networks that it trains, and its loss.
 
     Side networks are submodules; banks, queues and pointers are buffers, so a checkpoint carries all of them and an
     exported student none. Nothing here draws from torch's global generator after `build`.
@@ -162,7 +165,7 @@ class Method(nn.Module):
     capturable: bool = True  # False: cannot live in a CUDA graph
 
     class Options(MethodOptions):
-        """No options."""
+        """The options of a method without any."""
 
     options: MethodOptions  # a subclass with options writes `options: Options`
     files: Mapping[str, Mapping[str, str]] = {}  # of weights that `build` read: what they hold -> name and sha256
@@ -172,44 +175,44 @@ class Method(nn.Module):
         self.options = self.Options() if options is None else options
 
     def build(self, pair: Pair) -> None:
-        """Make the side networks for one pair, or `skip` it."""
+        """Make the side networks for one pair, or `skip` the pair."""
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """The method's terms for one batch. Teacher outputs carry no gradient."""
+        """Return the method's loss terms for one batch. Teacher outputs carry no gradient."""
         raise NotImplementedError
 
     def distance(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """The bare, unweighted distance of two tensors of one shape, for methods that are built on another's."""
+        """Return the unweighted distance of two tensors of one shape, for methods built on another method."""
         raise CannotServe(
             f"{type(self).__name__} is no distance between two tensors",
             "name one that is: python -m benchmark list methods",
         )
 
     def trainable_modules(self) -> Iterable[nn.Module]:
-        """What the student's optimiser trains besides the student."""
+        """Return the modules that the student's optimiser trains besides the student."""
         return (self,)
 
     def wrap_student(self, student: nn.Module) -> nn.Module:
-        """The student to train, where a method adds branches inside it."""
+        """Return the student to train: a method may add branches inside it."""
         return student
 
     def added_roles(self) -> Mapping[str, AddedRole]:
-        """What `losses` sees of the student beyond `taps`, where `wrap_student` added it. Known once built."""
+        """Return the roles that `losses` reads besides `taps`, added by `wrap_student`. They are known once built."""
         return {}
 
     def merge(self, student: nn.Module) -> nn.Module:
-        """Undo `wrap_student` at export: the plain network, equal in outputs."""
+        """Undo `wrap_student` at export: return the plain network, which gives equal outputs."""
         return student
 
     def shared_roles(self, pair: Pair, *patterns: str) -> tuple[str, ...]:
-        """The roles that names or patterns match, in the student's order; a pair that differs in them is skipped."""
+        """Return the roles that names or patterns match, in the student's order. Skip a pair that differs in them."""
         roles = resolve_roles(patterns, pair.student_shapes)
         if set(roles) != set(resolve_roles(patterns, pair.teacher_shapes)):
             self.skip(f"student and teacher have different taps {', '.join(map(repr, patterns))}")
         return roles
 
     def pyramid_roles(self, pair: Pair, pattern: str) -> tuple[str, ...]:
-        """Shared roles of a pyramid: maps of one H x W in both networks, or the pair is skipped."""
+        """Return a pyramid's shared roles, maps of one H x W in both networks. Skip a pair that differs in them."""
         roles = self.shared_roles(pair, pattern)
         for role in roles:
             student, teacher = pair.student_shapes[role], pair.teacher_shapes[role]
@@ -218,5 +221,5 @@ class Method(nn.Module):
         return roles
 
     def skip(self, reason: str) -> NoReturn:
-        """Say that this pair cannot be served, and why."""
+        """Raise `CannotServe`, which says that this pair cannot be served, and why."""
         raise CannotServe(f"{type(self).__name__} cannot serve this pair: {reason}")

@@ -60,7 +60,7 @@ class CIRKD(Method):
     region_pointer: Tensor
 
     def build(self, pair: Pair) -> None:
-        """The student's projection, and queues of random unit vectors."""
+        """Build the student's projection, and queues of random unit vectors."""
         student, teacher = pair.student_shapes[SEG_FEATURE], pair.teacher_shapes[SEG_FEATURE]
         if student[1:] != teacher[1:]:
             self.skip(f"{SEG_FEATURE} is {student} in the student and {teacher} in the teacher, not of one size")
@@ -77,7 +77,7 @@ class CIRKD(Method):
             self.register_buffer(f"{name}_pointer", torch.zeros(pair.classes, dtype=torch.int64))
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Four terms. `batch.targets` are B,H,W; what is no class there is ignored."""
+        """Return four loss terms. `batch.targets` are B,H,W; values that are no class are ignored."""
         o = self.options
         projected = self.project(student[SEG_FEATURE])
         labels = _labels_at(batch.targets, projected.shape[-2:])
@@ -100,7 +100,10 @@ class CIRKD(Method):
         )
 
     def _between_images(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Pixels B,P,C of both, whose C may differ. Where a batch was several devices', each had its own images."""
+        """Return the mini-batch term for pixels B,P,C of both networks, whose C may differ.
+
+        Images are compared within groups of `together`, as each device of a larger batch compares its own.
+        """
         groups = []
         for start in range(0, len(student), self.options.together):
             group = range(start, min(start + self.options.together, len(student)))
@@ -112,7 +115,7 @@ class CIRKD(Method):
     def _against(
         self, queue: Tensor, rows: int, student: Tensor, teacher: Tensor, known: Tensor, moment: Moment
     ) -> Tensor:
-        """Against the same places of every class's queue, for pixels N,C of which `known` ones count."""
+        """Return the mean divergence of the `known` pixels N,C over rows drawn from every class's queue."""
         order = moment.integers(_DRAW, (queue.shape[1],), queue.device).argsort()
         drawn = queue[:, order[: rows // len(queue) + 1]].flatten(0, 1)
         divergence = self._divergence(student, drawn, teacher, drawn)
@@ -120,14 +123,14 @@ class CIRKD(Method):
         return (divergence * known).sum() / known.sum().clamp(min=1)
 
     def _divergence(self, student: Tensor, student_keys: Tensor, teacher: Tensor, teacher_keys: Tensor) -> Tensor:
-        """Of each row N,C by its similarities to keys M,C: N."""
+        """Return the divergence N of each row N,C by its similarities to keys M,C."""
         log_p = F.log_softmax(student @ student_keys.T / self.options.temperature, dim=1)
         target = F.log_softmax(teacher @ teacher_keys.T / self.options.temperature, dim=1)
         return F.kl_div(log_p, target, reduction="none", log_target=True).sum(dim=1)
 
     @torch.no_grad()
     def _enqueue(self, features: Tensor, labels: Tensor, moment: Moment) -> None:
-        """From unit vectors B,P,C and labels B,H,W: class means and some pixels, image by image."""
+        """Add to the queues, from unit vectors B,P,C and labels B,H,W: class means and some pixels, image by image."""
         classes = torch.arange(len(self.pixels), device=labels.device)
         of_class = labels.flatten(1).unsqueeze(1) == classes.unsqueeze(1)  # B,classes,P
         counts = of_class.sum(dim=2)
@@ -139,7 +142,7 @@ class CIRKD(Method):
             _push(self.pixels, self.pixel_pointer, some, count)
 
     def _some_pixels(self, features: Tensor, of_class: Tensor, counts: Tensor, moment: Moment) -> Tensor:
-        """For every image and class B,classes,n,C, of which the first `counts` are meant."""
+        """Draw pixels for every image and class, B,classes,n,C; only the first `counts` of them are valid."""
         draws = moment.integers(_DRAW, tuple(of_class.shape), features.device)
         positions = torch.arange(features.shape[1], device=features.device)
         allowed = of_class if self.options.positions == "class" else positions < counts.unsqueeze(2)
@@ -152,7 +155,7 @@ class CIRKD(Method):
 def _push(queue: Tensor, pointer: Tensor, rows: Tensor, counts: Tensor) -> None:
     """Write each class's first `counts` of `rows` classes,n,C into its queue.
 
-    What would reach the end fills it up from behind, and the next comes to the front, as the source does.
+    Rows that would reach the end fill the queue's last places, and the next rows start at the front, as in the source.
     """
     length = queue.shape[1]
     places = torch.arange(rows.shape[1], device=queue.device)
@@ -171,6 +174,6 @@ def _labels_at(labels: Tensor, size: torch.Size) -> Tensor:
 
 
 def _pixels(features: Tensor) -> Tensor:
-    """Maps B,C,H,W to unit vectors B,P,C; a temperature of a tenth makes much of small errors."""
+    """Return maps B,C,H,W as unit vectors B,P,C in float32 at least: a low temperature enlarges small errors."""
     precise = features.to(torch.promote_types(features.dtype, torch.float32))
     return F.normalize(precise, dim=1).flatten(2).transpose(1, 2)

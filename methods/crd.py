@@ -49,7 +49,7 @@ class CRD(Method):
     count: Tensor
 
     def build(self, pair: Pair) -> None:
-        """Two embeddings, two memories, and the training samples sorted by class."""
+        """Build two embeddings and two memories, and sort the training samples by class."""
         if pair.labels is None:
             self.skip("negatives are samples of other classes, and the labels of the training set are not known")
         width, samples = self.options.width, pair.dataset_size
@@ -62,7 +62,7 @@ class CRD(Method):
         self._sort(pair.labels)
 
     def _sort(self, labels: Tensor) -> None:
-        """`by_class` lists sample numbers class after class; sample i's class is `count[i]` of them from `first[i]`."""
+        """Set `by_class`, the sample numbers sorted by class, and each sample's `first` place and `count` there."""
         sizes = labels.bincount()
         if int(sizes.max()) == len(labels):
             self.skip("all training samples are of one class, so there are no negatives")
@@ -71,7 +71,7 @@ class CRD(Method):
         self.register_buffer("count", sizes[labels])
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Two terms, `student` and `teacher`, named after the network whose embedding is contrasted."""
+        """Return two loss terms, `student` and `teacher`, named after the network whose embedding is contrasted."""
         if batch.targets.is_floating_point():
             self.skip("its positives are one image seen by both networks, and the recipe has mixed images of two")
         v_s = _unit(self.embed_student, student[EMBEDDING])
@@ -85,7 +85,7 @@ class CRD(Method):
         return Losses({name: self.options.weight * term for name, term in terms.items()})
 
     def _candidates(self, indices: Tensor, moment: Moment) -> Tensor:
-        """The positive, then the negatives, as sample numbers B,1+K."""
+        """Return the positive, then the negatives, as sample numbers B,1+K."""
         shape = (len(indices), self.options.negatives)
         first, count = self.first[indices].unsqueeze(1), self.count[indices].unsqueeze(1)
         draws = moment.integers(_DRAW, shape, indices.device) % (len(self.by_class) - count)
@@ -121,7 +121,7 @@ class CRD(Method):
 
 
 def _unit(embed: nn.Module, features: Tensor) -> Tensor:
-    """B,C to B,width of length one, in the embedding's own precision: 1 / T makes much of small errors."""
+    """Return the embedding of B,C as B,width of length one, in its own precision: 1 / T enlarges small errors."""
     with torch.autocast(features.device.type, enabled=False):
         unit: Tensor = F.normalize(embed(features.to(next(embed.parameters()).dtype)), dim=1)
     return unit

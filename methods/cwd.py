@@ -39,7 +39,7 @@ class CWD(Method):
             self.taps = (SEG_LOGITS,)
 
     def build(self, pair: Pair) -> None:
-        """The convolution that widens the student's features, where they are compared."""
+        """Build the convolution that widens the student's features, if features are compared."""
         for role in self.taps:
             student, teacher = pair.student_shapes[role], pair.teacher_shapes[role]
             if student[1:] != teacher[1:]:
@@ -49,7 +49,7 @@ class CWD(Method):
             self.align = nn.Conv2d(student[0], teacher[0], kernel_size=1, bias=False)
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Terms `feature`, `logits` and `pixel`; those of weight 0 are left out."""
+        """Return the loss terms `feature`, `logits` and `pixel`; terms of weight 0 are left out."""
         o = self.options
         terms: dict[str, Tensor] = {}
         if SEG_FEATURE in self.taps:
@@ -62,11 +62,11 @@ class CWD(Method):
         return Losses(terms)
 
     def distance(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """The divergence over positions of two maps B,C,H,W, mean over samples and channels."""
+        """Return the divergence over positions of two maps B,C,H,W, mean over samples and channels."""
         return self._divergence(student, teacher) / student.shape[1]
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Sum over channels, mean over samples."""
+        """Return the divergence over positions, summed over channels, mean over samples."""
         t = self.options.temperature
         log_p = F.log_softmax(student.flatten(2) / t, dim=2)
         target = F.log_softmax(teacher.flatten(2) / t, dim=2)
@@ -74,7 +74,7 @@ class CWD(Method):
 
 
 def pixel_divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """Pixel KD: `KL(teacher || student)` over classes at temperature 1, mean over all positions of B,C,H,W.
+    """Return pixel KD: `KL(teacher || student)` over classes at temperature 1, mean over all positions of B,C,H,W.
 
     Ignored pixels count too, as in the sources.
     """

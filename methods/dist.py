@@ -35,13 +35,13 @@ class DIST(Method):
     options: Options
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Two terms, `inter` (within a sample, over classes) and `intra` (within a class, over samples)."""
+        """Return two loss terms, `inter` (within a sample, over classes) and `intra` (within a class, over samples)."""
         o = self.options
         inter, intra = self._parts(student[LOGITS], teacher[LOGITS])
         return Losses({"inter": o.weight * o.beta * inter, "intra": o.weight * o.gamma * intra})
 
     def distance(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """`beta` inter + `gamma` intra of two sets of scores B,C; in maps B,C,H,W every position is one row."""
+        """Return `beta` inter + `gamma` intra of two sets of scores B,C; in maps B,C,H,W every position is one row."""
         inter, intra = self._parts(student, teacher)
         return self.options.beta * inter + self.options.gamma * intra
 
@@ -57,7 +57,7 @@ def _rows(scores: Tensor) -> Tensor:
 
 
 def _uncorrelated(a: Tensor, b: Tensor) -> Tensor:
-    """One minus Pearson's correlation of each row of `a` with that row of `b`, mean over rows."""
+    """Return one minus Pearson's correlation of each row of `a` with the same row of `b`, mean over rows."""
     a = a - a.mean(dim=1, keepdim=True)
     b = b - b.mean(dim=1, keepdim=True)
     lengths: Tensor = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)

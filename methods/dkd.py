@@ -40,7 +40,7 @@ class DKD(Method):
     options: Options
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Two terms, `target` and `others`; together `weight` times the distance, warmed up."""
+        """Return two loss terms, `target` and `others`; together they are `weight` times the distance, warmed up."""
         o = self.options
         # mdistiller counts epochs from 1 and `moment.epoch` from 0.
         warmup = ((moment.epoch + 1) / max(o.warmup_epochs, 1)).clamp(max=1)
@@ -49,9 +49,9 @@ class DKD(Method):
         return Losses({"target": factor * o.alpha * target, "others": factor * o.beta * others})
 
     def distance(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """`alpha` target + `beta` others of two sets of class scores B,C with `batch.targets` B.
+        """Return `alpha` target + `beta` others of two sets of class scores B,C with `batch.targets` B.
 
-        Maps B,C,H,W are averaged over their positions, and want targets B,H,W of the same size.
+        Maps B,C,H,W are averaged over their positions, and need targets B,H,W of the same size.
         """
         target, others = self._parts(student, teacher, batch.targets)
         return self.options.alpha * target + self.options.beta * others
@@ -67,7 +67,7 @@ class DKD(Method):
 
 
 def _decoupled(scores: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of (target, rest), B,2, and of the rest alone, B,C with probability zero at the target."""
+    """Return log-probabilities of (target, rest), B,2, and of the rest alone, B,C, with none at the target."""
     log_p = F.log_softmax(scores, dim=1)
     log_target = log_p.masked_fill(~is_target, 0).sum(dim=1, keepdim=True)
     log_rest = log_p.masked_fill(is_target, -torch.inf).logsumexp(dim=1, keepdim=True)

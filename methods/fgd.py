@@ -11,7 +11,7 @@ from methods.options import MethodOptions, option
 
 
 class GlobalContext(nn.Module):
-    """A map plus what its attended sum says of every channel (GcNet's block), B,C,H,W to B,C,H,W."""
+    """GcNet's block: a map plus a value for every channel, computed from the map's attended sum, B,C,H,W to B,C,H,W."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class GlobalContext(nn.Module):
         self.add = nn.Sequential(nn.Conv2d(channels, inner, kernel_size=1), norm, nn.ReLU(inplace=True), last)
 
     def forward(self, features: Tensor) -> Tensor:
-        """B,C,H,W to B,C,H,W."""
+        """Return the map B,C,H,W with its global context added."""
         attention = self.mask(features).flatten(2).softmax(dim=2)
         context = torch.einsum("bcp,bp->bc", features.flatten(2), attention[:, 0])
         out: Tensor = features + self.add(context[:, :, None, None])
@@ -42,7 +42,7 @@ class Level(nn.Module):
         self.student_context, self.teacher_context = GlobalContext(teacher), GlobalContext(teacher)
 
     def forward(self, student: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> dict[str, Tensor]:
-        """From B,S,H,W and B,T,H,W, the four terms, unweighted."""
+        """Return the four unweighted terms of maps B,S,H,W and B,T,H,W."""
         found, target = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (self.align(student), teacher))
         foreground, background = object_masks(batch.boxes(), target)
         spatial, channel = spatial_attention(target, temperature), channel_attention(target, temperature)
@@ -97,7 +97,7 @@ class FGD(Method):
         self.taps = (self.options.tap,)
 
     def build(self, pair: Pair) -> None:
-        """One pair of contexts a level; ground-truth boxes are needed."""
+        """Build one pair of contexts for each level. The data must have ground-truth boxes."""
         if pair.task != "detection":
             self.skip(f"it needs ground-truth boxes, which {pair.task} has not")
         self.roles = self.pyramid_roles(pair, self.options.tap)
@@ -106,7 +106,7 @@ class FGD(Method):
         )
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Four terms, `foreground`, `background`, `attention` and `global`, each summed over levels."""
+        """Return four loss terms, `foreground`, `background`, `attention` and `global`, each summed over levels."""
         o = self.options
         weights = {
             "foreground": o.foreground_weight,

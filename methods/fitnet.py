@@ -14,7 +14,10 @@ from methods.options import MethodOptions, option
 
 
 class Regressor(nn.Module):
-    """Student map B,S,H,W to the teacher's channels and, at a ratio of two, to its size; batch norm and ReLU follow."""
+    """The regressor from a student map B,S,H,W to the teacher's channels and, at a ratio of two, to its size.
+
+    A batch norm and a ReLU follow the convolution.
+    """
 
     def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], activated: bool = True) -> None:
         super().__init__()
@@ -30,7 +33,7 @@ class Regressor(nn.Module):
         self.activated = activated
 
     def forward(self, x: Tensor) -> Tensor:
-        """B,S,H,W to B,T,H',W'."""
+        """Return the regressed map B,T,H',W' of a map B,S,H,W."""
         found: Tensor = self.bn(self.conv(x))
         return F.relu(found) if self.activated else found
 
@@ -78,7 +81,7 @@ class FitNet(Method):
         self.taps = (self.options.hint,)
 
     def build(self, pair: Pair) -> None:
-        """One regressor a hint; all hints must be maps."""
+        """Build one regressor for each hint; all hints must be maps."""
         self.roles = self.shared_roles(pair, self.options.hint)
         self.regressors = nn.ModuleList(self._regressor(role, pair) for role in self.roles)
 
@@ -89,7 +92,7 @@ class FitNet(Method):
         return Regressor(student, teacher, self.options.activated)
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """One term, `hint`, summed over roles."""
+        """Return the loss as one term named `hint`, summed over roles."""
         errors = []
         for role, regressor in zip(self.roles, self.regressors, strict=True):
             regressed, target = match_sizes(regressor(student[role]), teacher[role], self.options.resize)

@@ -14,7 +14,7 @@ from methods.options import MethodOptions, option
 
 
 class NonLocal(nn.Module):
-    """A map plus what its positions say of each other, B,C,H,W to B,C,H,W: the non-local block's dot-product form.
+    """The non-local block in its dot-product form: a map plus the relations of its positions, B,C,H,W to B,C,H,W.
 
     Keys and values are pooled.
     """
@@ -30,7 +30,7 @@ class NonLocal(nn.Module):
         self.stride = stride
 
     def forward(self, features: Tensor) -> Tensor:
-        """B,C,H,W to B,C,H,W."""
+        """Return the map B,C,H,W with its relations added."""
         query = self.query(features).flatten(2)
         stride = min(self.stride, *features.shape[2:])
         key, value = (F.max_pool2d(conv(features), stride).flatten(2) for conv in (self.key, self.value))
@@ -53,7 +53,7 @@ class Level(nn.Module):
         self.relation = nn.Conv2d(student, teacher, kernel_size=1)
 
     def forward(self, student: Tensor, teacher: Tensor, options: FKD.Options) -> dict[str, Tensor]:
-        """From B,S,H,W and B,T,H,W, the four distances, unweighted."""
+        """Return the four unweighted distances of maps B,S,H,W and B,T,H,W."""
         mask = _mean(spatial_attention, student, teacher, options.temperature)
         if options.channel_mask:
             mask = mask * _mean(channel_attention, student, teacher, options.temperature)
@@ -122,7 +122,7 @@ class FKD(Method):
         self.taps = (self.options.tap,)
 
     def build(self, pair: Pair) -> None:
-        """One set of adaptations and non-local blocks a level."""
+        """Build one set of adaptations and non-local blocks for each level."""
         self.roles = self.pyramid_roles(pair, self.options.tap)
         widths = [(pair.student_shapes[role][0], pair.teacher_shapes[role][0]) for role in self.roles]
         if self.options.channel_mask and any(student != teacher for student, teacher in widths):
@@ -134,7 +134,7 @@ class FKD(Method):
         return reductions[min(level, len(reductions) - 1)], strides[min(level, len(strides) - 1)]
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Four terms, `feature`, `channel`, `spatial` and `nonlocal`, each summed over levels."""
+        """Return four loss terms, `feature`, `channel`, `spatial` and `nonlocal`, each summed over levels."""
         o = self.options
         weights = {
             "feature": o.feature_weight,

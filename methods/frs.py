@@ -38,7 +38,7 @@ class FRS(Method):
     options: Options
 
     def build(self, pair: Pair) -> None:
-        """One adaptation a level."""
+        """Build one adaptation for each level."""
         self.features, self.scores = (self.pyramid_roles(pair, tap) for tap in self.taps)
         if len(self.features) != len(self.scores):
             self.skip(f"{len(self.features)} levels of features have {len(self.scores)} levels of class scores")
@@ -56,7 +56,7 @@ class FRS(Method):
         )
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Two terms, `feature` and `class`, each summed over levels."""
+        """Return two loss terms, `feature` and `class`, each summed over levels."""
         features, classes = [], []
         for adapt, feature, score in zip(self.adapt, self.features, self.scores, strict=True):
             logits, target = (_at_least_float32(outputs[score]) for outputs in (student, teacher))

@@ -47,14 +47,14 @@ class KD(Method):
         self.taps = (self.options.tap,)
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """One term, `kd`."""
+        """Return the loss as one term named `kd`."""
         roles = resolve_roles(self.taps, student)
         found = [self.distance(student[role], teacher[role], batch) for role in roles]
         term = found[0] if len(found) == 1 else torch.stack(found).sum()
         return Losses({"kd": self.options.weight * term}, task_weight=self.options.task_weight)
 
     def distance(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """Softened divergence of two sets of class scores, B,C; maps B,C,H,W are averaged over their positions."""
+        """Return the softened divergence of two sets of class scores B,C; maps B,C,H,W are averaged over positions."""
         t = self.options.temperature
         if self.options.scores == "sigmoid":
             target = (teacher / t).sigmoid()

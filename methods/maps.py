@@ -1,4 +1,4 @@
-"""Feature maps of unequal height and width, made comparable the same way for every method."""
+"""Feature maps of unequal height and width, brought to one size in the same way for every method."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def match_sizes(student: Tensor, teacher: Tensor, how: Resize) -> tuple[Tensor, 
 
 
 def pixel_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of scores B,C,h,w, upsampled with aligned corners to labels B,H,W; what is no class is ignored."""
+    """Return the cross-entropy of scores B,C,h,w, upsampled with aligned corners to labels B,H,W.
+
+    Labels that are no class are ignored.
+    """
     known = (labels >= 0) & (labels < scores.shape[1])
     full = F.interpolate(scores, labels.shape[-2:], mode="bilinear", align_corners=True)
     losses = F.cross_entropy(full, labels.masked_fill(~known, -1), ignore_index=-1, reduction="sum")

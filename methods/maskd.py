@@ -45,7 +45,7 @@ class MasKD(Method):
     tokens: Tensor
 
     def build(self, pair: Pair) -> None:
-        """The tokens: given and fixed, or random and trained."""
+        """Build the tokens: given and fixed, or random and trained."""
         for role in (SEG_LOGITS, *self._auxiliary(pair.student_shapes, pair.teacher_shapes)):
             student, teacher = pair.student_shapes[role], pair.teacher_shapes[role]
             if student != teacher:
@@ -59,7 +59,7 @@ class MasKD(Method):
             self.tokens = nn.Parameter(START * torch.randn(self.options.count, classes))
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Terms `masked`, `masked_aux` where both have that head, and `task` and `dice` of tokens that learn."""
+        """Return terms `masked`, `masked_aux` if both have that head, and `task` and `dice` of tokens that learn."""
         o = self.options
         terms = {"masked": o.weight * self._masked_error(student[SEG_LOGITS], teacher[SEG_LOGITS])}
         for role in self._auxiliary(student, teacher):
@@ -76,28 +76,28 @@ class MasKD(Method):
 
     @staticmethod
     def _auxiliary(student: Container[str], teacher: Container[str]) -> tuple[str, ...]:
-        """The auxiliary head's role, where both have it. MobileNetV2 students have none."""
+        """Return the auxiliary head's role if both networks have that head. MobileNetV2 students have none."""
         return (AUX_LOGITS,) if AUX_LOGITS in student and AUX_LOGITS in teacher else ()
 
 
 def precise(tensor: Tensor) -> Tensor:
-    """In float32 at least: float16 has no room for sums over positions."""
+    """Return the tensor in float32 at least: float16 has no room for sums over positions."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def masks_of(tokens: Tensor, maps: Tensor) -> Tensor:
-    """Of maps B,C,H,W by tokens K,C: B,K,H,W in (0, 1)."""
+    """Return the masks B,K,H,W in (0, 1) of maps B,C,H,W by tokens K,C."""
     with torch.autocast(maps.device.type, enabled=False):
         return torch.einsum("kc,bchw->bkhw", tokens, precise(maps)).sigmoid()
 
 
 def masked(masks: Tensor, teacher: Tensor) -> Tensor:
-    """Maps B,C,H,W times the sum of masks B,K,H,W."""
+    """Return maps B,C,H,W multiplied by the sum of masks B,K,H,W."""
     return teacher * masks.sum(dim=1, keepdim=True)
 
 
 def masked_errors(masks: Tensor, student: Tensor, teacher: Tensor, eps: float = 0.0) -> Tensor:
-    """`sum(m^2 (s - t)^2) / (sum(m) + eps)` over positions, of masks B,K,H,W and maps B,C,H,W: B,K,C."""
+    """Return `sum(m^2 (s - t)^2) / (sum(m) + eps)` over positions, B,K,C, of masks B,K,H,W and maps B,C,H,W."""
     with torch.autocast(masks.device.type, enabled=False):
         flat = masks.flatten(2)
         errors = (precise(student) - precise(teacher)).square().flatten(2).transpose(1, 2)
@@ -105,7 +105,7 @@ def masked_errors(masks: Tensor, student: Tensor, teacher: Tensor, eps: float = 
 
 
 def overlap(masks: Tensor) -> Tensor:
-    """Dice of all pairs of different masks B,K,H,W of an image, mean over pairs and images."""
+    """Return the dice of all pairs of different masks B,K,H,W of an image, mean over pairs and images."""
     with torch.autocast(masks.device.type, enabled=False):
         flat = masks.flatten(2)
         shared, sizes = flat @ flat.transpose(1, 2), flat.square().sum(dim=2) + EMPTY

@@ -18,7 +18,7 @@ _PUBLISHED = {"mask_token": "tokens", "prob.": "weigh."}
 
 
 class Level(nn.Module):
-    """One level's tokens, and what says how much each of them counts in an image."""
+    """One level's tokens, and the network that weights each token for an image."""
 
     def __init__(self, count: int, channels: int) -> None:
         super().__init__()
@@ -30,11 +30,11 @@ class Level(nn.Module):
         self.weigh = nn.Sequential(first, nn.AdaptiveAvgPool2d(1), last)
 
     def masks(self, maps: Tensor) -> Tensor:
-        """Of maps B,C,H,W: B,K,H,W in (0, 1)."""
+        """Return the masks B,K,H,W in (0, 1) of maps B,C,H,W."""
         return masks_of(self.tokens, maps)
 
     def weights(self, teacher: Tensor) -> Tensor:
-        """Of maps B,C,H,W: B,K, one in sum."""
+        """Return the weights B,K of the tokens for maps B,C,H,W; their sum is one."""
         return precise(self.weigh(teacher).flatten(1)).softmax(dim=1)
 
 
@@ -86,7 +86,7 @@ class MasKDDetection(Method):
         self.taps = (self.options.tap,)
 
     def build(self, pair: Pair) -> None:
-        """An alignment and tokens for each level; learned ones are fixed."""
+        """Build an alignment and tokens for each level; learned tokens are fixed."""
         self.roles = self.pyramid_roles(pair, self.options.tap)
         widths = [(pair.student_shapes[role][0], pair.teacher_shapes[role][0]) for role in self.roles]
         self.align = nn.ModuleList(nn.Conv2d(student, teacher, kernel_size=1) for student, teacher in widths)
@@ -119,7 +119,7 @@ class MasKDDetection(Method):
         self.levels.requires_grad_(False)
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """The term `masked`, and `lost` and `dice` of tokens that learn, each summed over levels."""
+        """Return the term `masked`, and `lost` and `dice` of tokens that learn, each summed over levels."""
         o = self.options
         errors, lost, dice = [], [], []
         for role, align, level in zip(self.roles, self.align, self.levels, strict=True):
@@ -143,5 +143,5 @@ class MasKDDetection(Method):
 
 
 def weighted(errors: Tensor, weights: Tensor) -> Tensor:
-    """Of errors B,K,C and weights B,K: summed over tokens, mean over samples and channels."""
+    """Return errors B,K,C weighted by B,K and summed over tokens, mean over samples and channels."""
     return (errors.mean(dim=2) * weights).sum(dim=1).mean()

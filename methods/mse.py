@@ -64,7 +64,7 @@ class MSE(Method):
         self.taps = (self.options.tap,)
 
     def build(self, pair: Pair) -> None:
-        """The projections, where this pair has any."""
+        """Build the projections, if this pair needs any."""
         if self.options.objects and pair.task != "detection":
             self.skip(f"`objects` needs ground-truth boxes, which {pair.task} has not")
         self.roles = self.shared_roles(pair, self.options.tap)
@@ -86,7 +86,7 @@ class MSE(Method):
         return self.options.attention != "none" or self.options.objects
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """One term, `mse`, summed over roles."""
+        """Return the loss as one term named `mse`, summed over roles."""
         errors = []
         for role, projection in zip(self.roles, self.projections, strict=True):
             ours, theirs = student[role], teacher[role]
@@ -96,7 +96,7 @@ class MSE(Method):
         return Losses({"mse": self.options.weight * (errors[0] if len(errors) == 1 else torch.stack(errors).sum())})
 
     def distance(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """Mean squared error of two tensors of one shape, weighted where the options say so."""
+        """Return the mean squared error of two tensors of one shape, weighted if the options say so."""
         if not self._is_weighted:
             return F.mse_loss(student, teacher)
         o = self.options

@@ -12,5 +12,5 @@ class Plain(Method):
     taps = ()
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """No terms."""
+        """Return no terms."""
         return Losses({})

@@ -15,7 +15,7 @@ from methods.stages import pair_from_deepest, stages
 
 
 class Connector(nn.Module):
-    """Student map B,S,H,W to the teacher's channels, and the partial L2 to the teacher's map above its margin."""
+    """The connector of one stage: it maps B,S,H,W to the teacher's channels and takes the partial L2 above a margin."""
 
     margin: Tensor
 
@@ -28,7 +28,7 @@ class Connector(nn.Module):
         self.register_buffer("margin", margin(norm).view(1, -1, 1, 1))
 
     def forward(self, student: Tensor, teacher: Tensor, resize: Literal["pool", "interpolate"]) -> Tensor:
-        """Summed over channels and positions, mean over the batch."""
+        """Return the partial L2, summed over channels and positions, mean over the batch."""
         found, target = match_sizes(self.connect(student), teacher, resize)
         found = found.to(torch.promote_types(found.dtype, torch.float32))  # float16 has no room for squares and sums
         target = torch.maximum(target, self.margin)
@@ -65,7 +65,7 @@ class OFD(Method):
     options: Options
 
     def build(self, pair: Pair) -> None:
-        """One connector a stage, deepest first, with the margins of the teacher's batch norms."""
+        """Build one connector for each stage, deepest first, with the margins of the teacher's batch norms."""
         roles = [stages(shapes, preact=True) for shapes in (pair.student_shapes, pair.teacher_shapes)]
         self.levels = pair_from_deepest(*roles)
         self.connectors = nn.ModuleList(
@@ -79,7 +79,7 @@ class OFD(Method):
         return norm
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """One term, `partial`."""
+        """Return the loss as one term named `partial`."""
         per_stage = [
             connector(student[s], teacher[t], self.options.resize) / 2**depth
             for depth, (connector, (s, t)) in enumerate(zip(self.connectors, self.levels, strict=True))
@@ -88,7 +88,7 @@ class OFD(Method):
 
 
 def margin(norm: nn.BatchNorm2d) -> Tensor:
-    """The mean of a normal distribution below zero, for each channel's N(bias, weight^2); -3 |weight| where none is."""
+    """Return the mean of each channel's N(bias, weight^2) below zero, or -3 |weight| if hardly any of it is below."""
     mean, std = norm.bias.detach().double(), norm.weight.detach().abs().double()
     below = torch.special.ndtr(-mean / std)
     conditional = mean - std * torch.exp(-((mean / std) ** 2) / 2) / sqrt(2 * pi) / below

@@ -11,13 +11,13 @@ from benchmark.errors import UsageError
 
 
 class MethodOptions(BaseModel):
-    """Base of every method's `Options`: unknown names are errors, values are checked and frozen."""
+    """The base of every method's `Options`: unknown names are errors, values are checked and frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 def option(default: Any, doc: str, *, source: str = "", **limits: Any) -> Any:
-    """One option: its default, what it does, and where the default comes from.
+    """Declare one option: its default, a description, and the source of the default.
 
     `limits` are pydantic's (`gt`, `ge`, `lt`, `le`, ...).
     """

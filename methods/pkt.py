@@ -27,18 +27,18 @@ class PKT(Method):
     options: Options
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """One term, `neighbours`."""
+        """Return the loss as one term named `neighbours`."""
         term = self.distance(student[EMBEDDING], teacher[EMBEDDING], batch)
         return Losses({"neighbours": self.options.weight * term})
 
     def distance(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """The mean divergence of two sets of vectors B,C of any widths; maps are flattened."""
+        """Return the mean divergence of two sets of vectors B,C of any widths; maps are flattened."""
         p_s, p_t = _neighbours(student.flatten(1)), _neighbours(teacher.flatten(1))
         return (p_t * ((p_t + _EPS) / (p_s + _EPS)).log()).mean()
 
 
 def _neighbours(vectors: Tensor) -> Tensor:
-    """B,C to B,B, rows that sum to one; in float32 at least, for the logarithms of near-equal numbers are taken."""
+    """Return the similarities B,B of vectors B,C, rows summing to one, in float32 at least for the logarithms."""
     vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     unit = vectors / (torch.linalg.vector_norm(vectors, dim=1, keepdim=True) + _EPS)
     with torch.autocast(vectors.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""Finds methods by reading files, not by importing them: listings, checks and identities need no torch."""
+"""The methods, found by reading files, not by importing them: listings, checks and identities need no torch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MethodEntry:
     options: type[MethodOptions]
 
     def load(self) -> type[Method]:
-        """The class itself. Imports torch."""
+        """Import and return the class itself. Imports torch."""
         found: type[Method] = getattr(load(self.path), self.class_name)
         return found
 
@@ -81,7 +81,7 @@ def _entry(node: ast.ClassDef, path: Path) -> MethodEntry:
 
 
 def methods() -> dict[str, MethodEntry]:
-    """Every method, by name. Files are read once a process."""
+    """Return every method by name. Files are read once for each process."""
     return _registry(os.environ.get(EXTRA, ""))
 
 
@@ -108,7 +108,7 @@ def _is_method(node: ast.stmt) -> TypeGuard[ast.ClassDef]:
 
 
 def method(name: str) -> MethodEntry:
-    """One method, or an error that names the nearest."""
+    """Return one method, or raise an error that names the nearest known name."""
     known = methods()
     if name not in known:
         raise UsageError(f"unknown method {name!r}", nearest(name, known))

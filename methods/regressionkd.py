@@ -50,7 +50,7 @@ class RegressionKD(Method):
         self.taps = (self.options.tap,)
 
     def build(self, pair: Pair) -> None:
-        """Nothing to train; checks that the regressions can be compared."""
+        """Check that the regressions can be compared. There is nothing to train."""
         self.roles = self.shared_roles(pair, self.options.tap)
         for role in self.roles:
             student, teacher = pair.student_shapes[role], pair.teacher_shapes[role]
@@ -59,7 +59,7 @@ class RegressionKD(Method):
                 self.skip(f"{role} is {student} in the student and {teacher} in the teacher")
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """One term, `regression`."""
+        """Return the loss as one term named `regression`."""
         errors = [self._error(student[role], teacher[role]) for role in self.roles]
         return Losses({"regression": self.options.weight * torch.stack(errors).sum()})
 

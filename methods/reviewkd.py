@@ -14,7 +14,7 @@ from methods.stages import STAGES_AND_PREACTS, pair_from_deepest, stages
 
 
 class FusionBlock(nn.Module):
-    """Attention-based fusion of one student stage with what the deeper ones have passed up.
+    """The attention-based fusion of one student stage with the map passed up from the deeper stages.
 
     Maps are brought to the teacher's size by nearest upsampling, since the sources resize so.
     """
@@ -27,7 +27,7 @@ class FusionBlock(nn.Module):
         self.expand = _conv_norm(mid, teacher[0], kernel=3)
 
     def forward(self, x: Tensor, passed: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The stage's answer to the teacher, B,T,H,W, and what it passes up, B,M,H,W."""
+        """Return the map B,T,H,W that is compared with the teacher's, and the map B,M,H,W that is passed up."""
         x = self.reduce(x)
         if self.attend is not None and passed is not None:
             passed = F.interpolate(passed, x.shape[-2:], mode="nearest")
@@ -84,7 +84,7 @@ class ReviewKD(Method):
             self.taps = (PREACTS, EMBEDDING)
 
     def build(self, pair: Pair) -> None:
-        """One fusion block a stage, deepest first, sized by the taps."""
+        """Build one fusion block for each stage, deepest first, sized by the taps."""
         student, teacher = pair.student_shapes, pair.teacher_shapes
         of_student = [*stages(student, self.options.student == "preact"), EMBEDDING]
         of_teacher = [*stages(teacher, preact=True), EMBEDDING]
@@ -97,7 +97,7 @@ class ReviewKD(Method):
         )
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """One term, `review`."""
+        """Return the loss as one term named `review`."""
         o = self.options
         passed: Tensor | None = None
         total = student[EMBEDDING].new_zeros(())
@@ -109,7 +109,7 @@ class ReviewKD(Method):
         return Losses({"review": o.weight * total})
 
     def distance(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """The hierarchical context loss of two maps B,C,H,W of one shape; for vectors B,C the mean squared error."""
+        """Return the hierarchical context loss of two maps B,C,H,W of one shape; vectors B,C give the squared error."""
         student, teacher = _map(student), _map(teacher)
         weights, total = 1.0, F.mse_loss(student, teacher)
         share = 1.0

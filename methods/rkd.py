@@ -29,12 +29,12 @@ class RKD(Method):
     options: Options
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Two terms, `distance` and `angle`."""
+        """Return two loss terms, `distance` and `angle`."""
         distance, angle = self._relations(student[EMBEDDING], teacher[EMBEDDING])
         return Losses({"distance": self.options.distance_weight * distance, "angle": self.options.angle_weight * angle})
 
     def distance(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """Both terms under their weights, of two sets of vectors B,C of any widths; maps are flattened."""
+        """Return both weighted terms of two sets of vectors B,C of any widths; maps are flattened."""
         distance, angle = self._relations(student.flatten(1), teacher.flatten(1))
         return self.options.distance_weight * distance + self.options.angle_weight * angle
 
@@ -47,13 +47,13 @@ class RKD(Method):
 
 
 def _edges(vectors: Tensor) -> Tensor:
-    """B,C to B,B,C; [j, i] is vector i minus vector j, in float32 at least, as small differences are what counts."""
+    """Return the edges B,B,C of vectors B,C: [j, i] is vector i minus vector j, in float32 at least."""
     vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     return vectors.unsqueeze(0) - vectors.unsqueeze(1)
 
 
 def _distances(edges: Tensor, squared: bool) -> Tensor:
-    """Lengths B,B, or their squares, over their mean without the diagonal."""
+    """Return the lengths B,B, or their squares, divided by their mean without the diagonal."""
     own = torch.eye(len(edges), dtype=torch.bool, device=edges.device)
     # Clamped before the root, whose slope at zero is infinite.
     squares = edges.square().sum(dim=2).clamp(min=1e-12)
@@ -62,7 +62,7 @@ def _distances(edges: Tensor, squared: bool) -> Tensor:
 
 
 def _angles(edges: Tensor) -> Tensor:
-    """Cosines B,B,B at the first index."""
+    """Return the cosines B,B,B at the first index."""
     unit = F.normalize(edges, dim=2)
     with torch.autocast(edges.device.type, enabled=False):
         return unit @ unit.transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Which method with which options: the parsed, checked and canonical form of a manifest's `method:`."""
+"""The parsed, checked and canonical form of a manifest's `method:`: its methods and their options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Problem = tuple[tuple[str, ...], str]
 
 
 class WrongMethod(UsageError):
-    """A method or options that do not exist or do not fit; every problem with its place in the spec."""
+    """The error of a method or option that does not exist or fit; it lists every problem with its place in the spec."""
 
     def __init__(self, problems: Sequence[Problem], fix: str) -> None:
         super().__init__("; ".join(message for _, message in problems), fix)
@@ -38,7 +38,7 @@ class MethodSpec:
 
     @classmethod
     def parse(cls, value: Any) -> MethodSpec:
-        """From `kd`, `{kd: {temperature: 4}}`, `{kd: {}, mse: {}}` or a list of these (a sum).
+        """Parse `kd`, `{kd: {temperature: 4}}`, `{kd: {}, mse: {}}` or a list of these (a sum).
 
         Raises:
             WrongMethod: an unknown method or option, or a wrong value, all named at once.
@@ -60,15 +60,15 @@ class MethodSpec:
         return cls(tuple(parts))
 
     def as_yaml(self) -> dict[str, Any]:
-        """`{name: options that differ from their defaults}`; parsing it gives the spec again."""
+        """Return `{name: options that differ from their defaults}`. Parsing it gives the spec again."""
         return {entry.name: options.model_dump(mode="json", exclude_defaults=True) for entry, options in self.parts}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as it is written in a manifest: another process finds the method in the code that it runs."""
+        """Pickle the spec as a manifest writes it: another process finds the method in the code that it runs."""
         return _parsed, (self.as_yaml(),)
 
     def canonical(self) -> list[dict[str, Any]]:
-        """For the identity: names, revisions and the options that differ from their defaults, nested ones too.
+        """Return the identity's part: names, revisions and options that differ from their defaults, also nested ones.
 
         An option at its default is left out, so that a new option does not change what exists.
         """
@@ -79,20 +79,20 @@ class MethodSpec:
 
     @property
     def name(self) -> str:
-        """`kd`, or `kd+mse` for a sum."""
+        """Return the method's name: `kd`, or `kd+mse` for a sum."""
         return "+".join(entry.name for entry, _ in self.parts)
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether any part sees a teacher."""
+        """Return True if any part needs a teacher."""
         return any(entry.needs_teacher for entry, _ in self.parts)
 
     def resolved(self) -> dict[str, Any]:
-        """Every option with its effective value, for records."""
+        """Return every option with its effective value, for records."""
         return {entry.name: options.model_dump(mode="json") for entry, options in self.parts}
 
     def make(self) -> Method:
-        """The method itself, not yet built for a pair. Imports torch."""
+        """Make the method itself, not yet built for a pair. Imports torch."""
         made = [entry.load()(entry.load().Options(**options.model_dump())) for entry, options in self.parts]
         if len(made) == 1:
             return made[0]
@@ -107,7 +107,7 @@ def _parsed(value: dict[str, Any]) -> MethodSpec:
 
 
 def named(value: Any) -> list[tuple[str, Any]]:
-    """Names and options, in the order written."""
+    """Return names and options in the order written."""
     if isinstance(value, str):
         return [(name.strip(), {}) for name in value.split("+")]
     if isinstance(value, dict) and value:

@@ -35,7 +35,7 @@ class SRRL(Method):
     classifier_bias: Tensor | None
 
     def build(self, pair: Pair) -> None:
-        """The connector, and a copy of the teacher's classifier as buffers, which no optimiser sees."""
+        """Build the connector, and copy the teacher's classifier into buffers, which no optimiser trains."""
         student, teacher = pair.student_shapes[PRE_POOL], pair.teacher_shapes[PRE_POOL]
         classifier = pair.teacher.classifier
         if not isinstance(classifier, nn.Linear) or classifier.in_features != teacher[0]:
@@ -48,7 +48,7 @@ class SRRL(Method):
         self.register_buffer("classifier_bias", None if bias is None else bias.detach().clone())
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Two terms, `feature` and `regression`."""
+        """Return two loss terms, `feature` and `regression`."""
         mean_s = self.connector(student[PRE_POOL]).mean(dim=(2, 3))
         feature = F.mse_loss(mean_s, teacher[PRE_POOL].mean(dim=(2, 3)))
         scores = F.linear(mean_s, self.classifier_weight, self.classifier_bias)

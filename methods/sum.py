@@ -12,7 +12,10 @@ from methods.base import AddedRole, Batch, Losses, Moment, Outputs, Pair
 
 
 class SumOfMethods(base.Method):
-    """The parts' terms added up, each under its method's name. At most one part may change the task loss's weight."""
+    """The sum of several methods' terms, each under its method's name.
+
+    One part at most may change the task loss's weight.
+    """
 
     def __init__(self, parts: Sequence[base.Method]) -> None:
         super().__init__()
@@ -36,7 +39,7 @@ class SumOfMethods(base.Method):
         self._bind()
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """All terms, as `method.term`."""
+        """Return all terms, named `method.term`."""
         found = {name: part.losses(student, teacher, batch, moment) for name, part in self._each()}
         weights = [(name, losses.task_weight) for name, losses in found.items() if losses.task_weight != 1.0]
         if len(weights) > 1:
@@ -51,21 +54,21 @@ class SumOfMethods(base.Method):
         )
 
     def trainable_modules(self) -> Iterable[nn.Module]:
-        """Those of all parts."""
+        """Return the trainable modules of all parts."""
         return [module for _, part in self._each() for module in part.trainable_modules()]
 
     def wrap_student(self, student: nn.Module) -> nn.Module:
-        """Wrapped by each part in turn."""
+        """Wrap the student by each part in turn."""
         for _, part in self._each():
             student = part.wrap_student(student)
         return student
 
     def added_roles(self) -> Mapping[str, AddedRole]:
-        """Those of all parts."""
+        """Return the added roles of all parts."""
         return {role: added for _, part in self._each() for role, added in part.added_roles().items()}
 
     def merge(self, student: nn.Module) -> nn.Module:
-        """Unwrapped in the opposite order."""
+        """Unwrap the student by each part in the opposite order."""
         for _, part in reversed(self._each()):
             student = part.merge(student)
         return student

@@ -17,7 +17,7 @@ _EPS = 1e-5
 
 
 class Regressor(nn.Module):
-    """Predicts a teacher map's mean from a student map, and holds one variance a teacher channel."""
+    """The predictor of a teacher map's mean from a student map, with one variance for each teacher channel."""
 
     def __init__(self, student: int, teacher: int, variance: float) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Regressor(nn.Module):
         self.log_scale = nn.Parameter(start)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Mean negative log-likelihood of B,T,H,W given B,S,H,W, without its constant."""
+        """Return the mean negative log-likelihood of B,T,H,W given B,S,H,W, without its constant."""
         variance = (F.softplus(self.log_scale) + _EPS).view(1, -1, 1, 1)
         surprise: Tensor = (self.mean(student) - teacher).square() / variance + variance.log()
         return 0.5 * surprise.mean()
@@ -60,13 +60,13 @@ class VID(Method):
     options: Options
 
     def build(self, pair: Pair) -> None:
-        """One regressor a stage."""
+        """Build one regressor for each stage."""
         self.levels = pair_from_shallowest(stages(pair.student_shapes), stages(pair.teacher_shapes))
         channels = [(pair.student_shapes[s][0], pair.teacher_shapes[t][0]) for s, t in self.levels]
         self.regressors = nn.ModuleList(Regressor(s, t, self.options.variance) for s, t in channels)
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """One term, `information`."""
+        """Return the loss as one term named `information`."""
         per_stage = [
             regressor(*match_sizes(student[s], teacher[t], self.options.resize))
             for regressor, (s, t) in zip(self.regressors, self.levels, strict=True)

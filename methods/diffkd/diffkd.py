@@ -106,7 +106,7 @@ class DiffKD(Method):
         self.branches = nn.ModuleDict()
 
     def build(self, pair: Pair) -> None:
-        """A branch of each role, in a fixed order: features, then logits."""
+        """Build a branch for each role, in a fixed order: features, then logits."""
         if "feature" in self.options.branches:
             roles = self.shared_roles(pair, *self._feature_taps)
             for index, role in enumerate(roles):
@@ -116,7 +116,7 @@ class DiffKD(Method):
             self.branches["logits"] = self._branch(LOGITS, pair, is_logits=True)
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Terms `<branch>.distillation`, `.diffusion` and `.autoencoder`; tracks `<branch>.gamma`, one a sample."""
+        """Return terms `<branch>.distillation`, `.diffusion` and `.autoencoder`. Tracks `<branch>.gamma` by sample."""
         terms: dict[str, Tensor] = {}
         tracked: dict[str, Tensor] = {}
         for name, branch in self.each_branch():
@@ -128,7 +128,7 @@ class DiffKD(Method):
         return Losses(terms, tracked)
 
     def each_branch(self) -> list[tuple[str, Branch]]:
-        """Branches by name, in the order in which they draw noise."""
+        """List the branches by name, in the order in which they draw noise."""
         return [(name, branch) for name, branch in self.branches.items() if isinstance(branch, Branch)]
 
     @property
@@ -153,7 +153,7 @@ class DiffKD(Method):
 
 @dataclass(frozen=True)
 class Latents:
-    """What a branch makes of two tensors. Latents are B,C,H,W (vectors: B,C,1,1), the teacher's without gradient."""
+    """The result of a branch. Latents are B,C,H,W (vectors: B,C,1,1), the teacher's without gradient."""
 
     student: Tensor  # denoised
     teacher: Tensor
@@ -176,7 +176,7 @@ class Branch(nn.Module):
         distance: Method,
         options: DiffKD.Options,
     ) -> None:
-        """Shapes are C,H,W of maps or C of vectors."""
+        """Build the branch's networks. Shapes are C,H,W for maps or C for vectors."""
         super().__init__()
         self.role, self.weights, self.distance, self.resize = role, weights, distance, options.resize
         self.spatial = len(teacher) == 3
@@ -191,7 +191,10 @@ class Branch(nn.Module):
         self.output_projection = projection(channels, channels) if options.variant == "official" else nn.Identity()
 
     def forward(self, student: Tensor, teacher: Tensor, moment: Moment) -> Latents:
-        """From maps B,C,H,W or vectors B,C. Draws the matching noise, then the diffusion's noise and timesteps."""
+        """Return the latents of maps B,C,H,W or vectors B,C.
+
+        Draws the matching noise first, then the diffusion's noise and timesteps.
+        """
         if self.spatial:
             student, teacher = match_sizes(student, teacher, self.resize)
         else:
@@ -209,7 +212,7 @@ class Branch(nn.Module):
         return Latents(self.output_projection(denoised), target, losses, gamma)
 
     def compare(self, latents: Latents, batch: Batch) -> Tensor:
-        """The distance of both latents, which sees vectors as B,C."""
+        """Return the distance of both latents; vectors are compared as B,C."""
         student, teacher = latents.student, latents.teacher
         if not self.spatial:
             student, teacher = student.flatten(1), teacher.flatten(1)
@@ -227,5 +230,5 @@ class Branch(nn.Module):
 
 
 def _at_least_float32(latent: Tensor) -> Tensor:
-    """Near timestep 0 the noise is a hundredth of the signal, less than half precision resolves."""
+    """Return the latent in float32 at least: near timestep 0 the noise is too small for half precision."""
     return latent.to(torch.promote_types(latent.dtype, torch.float32))

@@ -23,9 +23,9 @@ PAPER_START = 500  # paper, appendix B.1: the initial timestep for denoising
 
 
 def alphas_cumprod() -> Tensor:
-    """How much of the signal's variance is left at each timestep: TIMESTEPS values.
+    """Return the share of the signal's variance that is left at each timestep: TIMESTEPS values.
 
-    In float32 whatever the training's type, as in the released code: a float64 table moves the losses by 1e-7.
+    Values are float32 whatever the training's type, as in the released code: a float64 table moves the losses by 1e-7.
     """
     betas = torch.linspace(FIRST_BETA, LAST_BETA, TIMESTEPS, dtype=torch.float32, device="cpu")
     return torch.cumprod(1.0 - betas, dim=0)
@@ -44,17 +44,17 @@ class Step:
 
     @classmethod
     def between(cls, timestep: int, alpha: float, earlier_alpha: float) -> Step:
-        """From signal share `alpha` at `timestep` to `earlier_alpha`, without clipping the sample between them."""
+        """Return the step from signal share `alpha` to `earlier_alpha`, without clipping the sample between them."""
         keep = sqrt(earlier_alpha / alpha)
         return cls(timestep, keep, sqrt(1 - earlier_alpha) - keep * sqrt(1 - alpha))
 
     def __call__(self, noisy: Tensor, noise: Tensor) -> Tensor:
-        """The tensor one step cleaner; all shapes are equal."""
+        """Return the tensor one step cleaner; all shapes are equal."""
         return self.keep * noisy + self.add * noise
 
 
 def denoising_timesteps(variant: Variant, nfe: int) -> list[int]:
-    """Where the noise predictor is evaluated, noisiest first.
+    """Return the timesteps at which the noise predictor is evaluated, noisiest first.
 
     `official` is the released code's later half of a grid of `2 nfe` timesteps (5: 400, 300, 200, 100, 0); `paper`
     takes `nfe` even steps from timestep 500 down to 0 (5: 500, 400, 300, 200, 100).
@@ -65,7 +65,7 @@ def denoising_timesteps(variant: Variant, nfe: int) -> list[int]:
 
 
 def denoising_steps(variant: Variant, nfe: int) -> tuple[Step, ...]:
-    """The DDIM steps of one denoising, none for `nfe` 0."""
+    """Return the DDIM steps of one denoising, none for `nfe` 0."""
     if nfe == 0:
         return ()
     alphas = alphas_cumprod().double().tolist()
@@ -76,14 +76,14 @@ def denoising_steps(variant: Variant, nfe: int) -> tuple[Step, ...]:
 
 
 def denoise(noisy: Tensor, steps: Sequence[Step], predictor: Predictor) -> Tensor:
-    """The denoised tensor, B,C,H,W. Gradients flow through every step."""
+    """Return the denoised tensor, B,C,H,W. Gradients flow through every step."""
     for step in steps:
         noisy = step(noisy, predictor(noisy, step.timestep))
     return noisy
 
 
 def diffusion_loss(clean: Tensor, alphas: Tensor, predictor: Predictor, moment: Moment) -> Tensor:
-    """Mean squared error of the noise predicted in `clean`, B,C,H,W, each sample at a timestep of its own."""
+    """Return the mean squared error of the noise predicted in `clean`, B,C,H,W, each sample at its own timestep."""
     noise = moment.normal_like(clean)
     timesteps = moment.integers(TIMESTEPS, (len(clean),), clean.device)
     share = alphas[timesteps].view(-1, 1, 1, 1)

@@ -14,17 +14,17 @@ from methods.diffkd.unet import UNet
 
 
 class Pointwise(nn.Conv2d):
-    """A 1x1 convolution, made as a matrix product where channels come last in memory.
+    """A 1x1 convolution, computed as a matrix product if channels come last in memory.
 
-    The same weights and arithmetic. For maps as small as those of the side networks a CPU's convolution spends most of
-    its time on getting started, above all backward.
+    Weights and arithmetic are those of a convolution. For the small maps of the side networks a CPU's convolution
+    spends most of its time on overhead, most of all in the backward pass.
     """
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__(channels, out, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """B,C,H,W -> B,out,H,W."""
+        """Return the convolved map B,out,H,W of a map B,C,H,W."""
         if not inputs.is_contiguous(memory_format=torch.channels_last):
             return super().forward(inputs)
         return F.linear(inputs.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
@@ -48,18 +48,18 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """B,C,H,W -> B,C,H,W."""
+        """Return the block's output B,C,H,W for an input B,C,H,W."""
         out: Tensor = inputs + self.block(inputs)
         return out
 
 
 def projection(channels: int, out: int) -> nn.Sequential:
-    """A 1x1 convolution and a batch norm."""
+    """Build a 1x1 convolution and a batch norm."""
     return nn.Sequential(Pointwise(channels, out), nn.BatchNorm2d(out))
 
 
 class NoisePredictor(nn.Module):
-    """Predicts the noise in a tensor from the tensor plus a learned embedding of its timestep."""
+    """The predictor of the noise in a tensor, from the tensor plus a learned embedding of its timestep."""
 
     EMBEDDINGS = 1280  # the released table's size, of which the 1000 timesteps use the first rows
 
@@ -69,7 +69,7 @@ class NoisePredictor(nn.Module):
         self.layers = layers
 
     def forward(self, noisy: Tensor, timestep: Tensor | int) -> Tensor:
-        """B,C,H,W -> B,C,H,W; `timestep` is one number for all samples, or a tensor B."""
+        """Return the noise B,C,H,W of a map B,C,H,W; `timestep` is one number for all samples, or a tensor B."""
         # Indexing by a plain number is a view: no index travels to the device.
         time = self.time_embedding.weight[timestep] if isinstance(timestep, int) else self.time_embedding(timestep)
         noise: Tensor = self.layers(noisy + time.view(-1, noisy.shape[1], 1, 1))
@@ -77,7 +77,7 @@ class NoisePredictor(nn.Module):
 
 
 def light_predictor(channels: int, spatial: bool, variant: Variant) -> nn.Module:
-    """The paper's efficient diffusion model (section 3.2): bottlenecks for maps, a perceptron for vectors."""
+    """Build the paper's efficient diffusion model (section 3.2): bottlenecks for maps, a perceptron for vectors."""
     if spatial:
         blocks = (Bottleneck(channels, 4), Bottleneck(channels, 4))
         return NoisePredictor(channels, nn.Sequential(*blocks, *projection(channels, channels)))
@@ -91,7 +91,7 @@ def light_predictor(channels: int, spatial: bool, variant: Variant) -> nn.Module
 
 
 def unet_predictor(channels: int, spatial: bool, variant: Variant) -> nn.Module:
-    """DDPM's UNet, the same in both variants."""
+    """Build DDPM's UNet, the same in both variants."""
     if not spatial:
         raise CannotServe("the UNet predicts the noise of maps, not of vectors", "say `branches: [feature]`")
     return UNet(channels)
@@ -105,7 +105,7 @@ PREDICTORS: Mapping[str, Callable[[int, bool, Variant], nn.Module]] = {
 
 
 class NoiseAdapter(nn.Module):
-    """Adaptive noise matching (section 3.3): how much of each sample is kept, the rest being filled with noise."""
+    """The network of adaptive noise matching (section 3.3): it chooses the share of each sample that is kept."""
 
     def __init__(self, channels: int, spatial: bool) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class NoiseAdapter(nn.Module):
         self.choice = nn.Linear(channels, 2)  # the released code has a softmax of two, not a sigmoid of one
 
     def forward(self, latent: Tensor) -> Tensor:
-        """B,C,H,W -> gamma, B, between 0 and 1."""
+        """Return gamma, B, between 0 and 1, of a latent B,C,H,W."""
         choice: Tensor = self.choice(self.features(latent).flatten(1))
         return choice.softmax(dim=1)[:, 0]
 
@@ -133,6 +133,6 @@ class Autoencoder(nn.Module):
         self.decoder = Pointwise(latent, channels)
 
     def forward(self, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """B,C,H,W -> the latent B,L,H,W and the reconstruction B,C,H,W."""
+        """Return the latent B,L,H,W and the reconstruction B,C,H,W of a map B,C,H,W."""
         latent = self.encoder(teacher)
         return latent, self.decoder(latent)

@@ -18,7 +18,7 @@ LONGEST_PERIOD = 10_000  # of the sinusoids of a timestep, DDPM
 
 
 class Block(nn.Module):
-    """A residual block between two widths, told the timestep, with self-attention behind it where asked for."""
+    """A residual block between two widths that also reads the timestep, followed by self-attention if asked."""
 
     def __init__(self, channels: int, out: int, time: int, attention: bool) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Block(nn.Module):
         self.attention = Attention(out) if attention else nn.Identity()
 
     def forward(self, inputs: Tensor, time: Tensor) -> Tensor:
-        """B,C,H,W and B,T (or 1,T) to B,out,H,W."""
+        """Return a map B,out,H,W from a map B,C,H,W and time embeddings B,T (or 1,T)."""
         hidden = self.first(inputs) + self.time(F.silu(time))[:, :, None, None]
         out: Tensor = self.attention(self.shortcut(inputs) + self.second(hidden))
         return out
@@ -47,7 +47,7 @@ class Attention(nn.Module):
         self.out = _silent(nn.Conv2d(channels, channels, 1))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """B,C,H,W to B,C,H,W."""
+        """Return the map B,C,H,W plus its self-attention."""
         query, key, value = self.query_key_value(self.norm(inputs)).flatten(2).transpose(1, 2).chunk(3, dim=2)
         found = F.scaled_dot_product_attention(query, key, value)
         out: Tensor = inputs + self.out(found.transpose(1, 2).reshape(inputs.shape))
@@ -55,9 +55,10 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predicts the noise in a map at a timestep: down to a 16th of its size and up again, each size seen twice.
+    """The predictor of the noise in a map at a timestep: down to a 16th of its size and up again.
 
-    Any height and width will do: a map of odd size is halved upwards, and brought back to the size that it had.
+    Every size is seen twice. Any height and width is accepted: half of an odd size is rounded up, and the size is
+    restored on the way up.
     """
 
     frequencies: Tensor
@@ -92,7 +93,7 @@ class UNet(nn.Module):
         self.last = nn.Sequential(nn.GroupNorm(GROUPS, widths[0]), nn.SiLU(), last)
 
     def forward(self, noisy: Tensor, timestep: Tensor | int) -> Tensor:
-        """B,C,H,W -> B,C,H,W; `timestep` is one number for all samples, or a tensor B."""
+        """Return the noise B,C,H,W of a map B,C,H,W; `timestep` is one number for all samples, or a tensor B."""
         time = self._time(timestep)
         hidden = self.first(noisy)
         seen = [hidden]
@@ -122,7 +123,7 @@ class UNet(nn.Module):
 
 
 def _silent(conv: nn.Conv2d) -> nn.Conv2d:
-    """Started at zero, as DDPM starts what ends a residual branch and the network."""
+    """Set a convolution to zero, as DDPM does at the end of a residual branch and of the network."""
     for parameter in conv.parameters():
         nn.init.zeros_(parameter)
     return conv

@@ -14,7 +14,7 @@ Initial = Literal["independent", "copies"]  # spelled out in Options, which are 
 
 
 class Branches(nn.Module):
-    """m convolutions with a batch norm each, side by side on one input. They stand in the convolution's place."""
+    """The m parallel convolutions, each with a batch norm, on one input. They replace the original convolution."""
 
     def __init__(self, convolution: nn.Conv2d, norm: _BatchNorm, count: int, initial: Initial) -> None:
         super().__init__()
@@ -26,14 +26,14 @@ class Branches(nn.Module):
         self.norms = nn.ModuleList(copy.deepcopy(norm) for _ in range(count))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """B,C_in,H,W -> B,m C,H,W, branch after branch."""
+        """Return the branches' outputs B,m C,H,W, one after another, for inputs B,C_in,H,W."""
         each = zip(self.convolutions, self.norms, strict=True)
         return torch.cat([norm(convolution(inputs)) for convolution, norm in each], dim=1)
 
     def merged(self) -> tuple[nn.Conv2d, _BatchNorm]:
-        """One convolution and one batch norm that give the average of the branches in eval mode, equation (7).
+        """Return one convolution and one batch norm that give the branches' average in eval mode, equation (7).
 
-        What the norms do is in the weights and in the new norm's bias: it has mean 0, variance 1.
+        The old norms are folded into the weights and the new norm's bias; the new norm has mean 0 and variance 1.
         """
         convolution, norm = copy.deepcopy(self._pairs()[0])
         folded = [_folded(*pair) for pair in self._pairs()]
@@ -58,26 +58,26 @@ class Branches(nn.Module):
 
 
 class Average(nn.Module):
-    """The mean of m features, equation (15). It stands in the batch norm's place."""
+    """The mean of m features, equation (15). It replaces the original batch norm."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count = count
 
     def forward(self, features: Tensor) -> Tensor:
-        """B,m C,H,W -> B,C,H,W."""
+        """Return the mean B,C,H,W of features B,m C,H,W."""
         batch, channels, *size = features.shape
         return features.view(batch, self.count, channels // self.count, *size).mean(dim=1)
 
 
 def _redraw(weight: Tensor) -> None:
-    """New normal values of the same spread, whatever rule the network's family drew the old ones by."""
+    """Draw new normal values of the same spread, whatever rule the network's family used for the old ones."""
     with torch.no_grad():
         weight.copy_(torch.randn_like(weight) * weight.std())
 
 
 def _folded(convolution: nn.Conv2d, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the one convolution that equals both in eval mode, in float64."""
+    """Return weight and bias of the one convolution that equals both in eval mode, in float64."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     bias = -norm.running_mean.double() if convolution.bias is None else convolution.bias - norm.running_mean.double()

@@ -1,7 +1,7 @@
 """KDiffusion: knowledge distillation by re-parameterising the diffusion reverse process (Yao et al., AAAI 2024).
 
 doi 10.1609/aaai.v38i15.29579. Written from the authors' slides, whose equations are cited by number: neither the
-paper's text nor any code is at hand. Each option says whether its default is the slides' or ours.
+paper's text nor any code is available. Each option says whether its default is the slides' or ours.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class KDiffusion(Method):
     """KDiffusion: features of parallel linear branches carry the student to the teacher step by step, then merge.
 
     The convolution that closes a stage is multiplied into m branches, each with a batch norm. Their m outputs are the
-    student features `x^S`; their average goes on through the student. At export the branches are folded into the one
+    student features `x^S`; their average continues through the student. At export the branches are folded into the one
     convolution and batch norm that they came from (7).
 
     With `x^T_t = a_t x^T_0 + b_t x^S_n`, the teacher's stage and a student feature mixed (4, 8), and u, v of the
@@ -139,7 +139,7 @@ class KDiffusion(Method):
             self.levels[role] = Level(teacher_role, channels, target, reader, self.options)
 
     def _branch(self, calls: Calls, role: str, shape: tuple[int, ...]) -> int:
-        """Draw a stage's branches; how many channels each has."""
+        """Draw a stage's branches and return the number of channels of each."""
         site = self._sites[role] = calls.site(role)
         convolution, norm = (calls.network.get_submodule(path) for path in (site.convolution, site.norm))
         assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
@@ -149,11 +149,11 @@ class KDiffusion(Method):
         return norm.num_features
 
     def added_roles(self) -> Mapping[str, AddedRole]:
-        """`branches.stageN`: the features of a stage's branches, m C,H,W, branch after branch."""
+        """Return the role `branches.stageN` of each stage: its branches' features, m C,H,W, one after another."""
         return self._added
 
     def wrap_student(self, student: nn.Module) -> nn.Module:
-        """A copy with branches in the place of each level's convolution, their average in that of its batch norm."""
+        """Return a copy in which branches replace each level's convolution and their average its batch norm."""
         wrapped = _bare_copy(student)
         for role, site in self._sites.items():
             wrapped.set_submodule(site.convolution, copy.deepcopy(self._made[role]))
@@ -161,7 +161,7 @@ class KDiffusion(Method):
         return wrapped
 
     def merge(self, student: nn.Module) -> nn.Module:
-        """A copy with each level's branches folded into one convolution and batch norm: the plain student."""
+        """Return a copy with each level's branches folded into one convolution and batch norm: the plain student."""
         merged = _bare_copy(student)
         for site in self._sites.values():
             branches = merged.get_submodule(site.convolution)
@@ -172,7 +172,7 @@ class KDiffusion(Method):
         return merged
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Terms `<stage>.diffusion` or `<stage>.average`, and `<stage>.guidance`."""
+        """Return terms `<stage>.diffusion` or `<stage>.average`, and `<stage>.guidance`."""
         terms: dict[str, Tensor] = {}
         for role, level in self.levels.items():
             assert isinstance(level, Level)
@@ -187,13 +187,13 @@ class KDiffusion(Method):
         return Losses(terms)
 
     def _order(self, features: Tensor, moment: Moment) -> Tensor | None:
-        """A random order of the features; none where order means nothing."""
+        """Draw a random order of the features. Return None if their order does not matter."""
         if not self.options.shuffle or self.options.objective == "average":
             return None
         return moment.normal_like(features.new_empty(len(features))).argsort()
 
     def _objective(self, features: Tensor, teacher: Tensor) -> Tensor:
-        """Features m,B,C,H,W, noisiest first, against the teacher's B,C,H,W."""
+        """Return the loss of features m,B,C,H,W, noisiest first, against the teacher's B,C,H,W."""
         if self.options.objective == "average":
             return F.mse_loss(features.mean(dim=0), teacher)
         steps = reverse_steps(self.options.schedule, self.options.branches)
@@ -202,7 +202,7 @@ class KDiffusion(Method):
 
 
 class Level(nn.Module):
-    """One stage of the student and the teacher's: the bridge, and who reads the teacher's stage."""
+    """One stage of the student and the teacher's: the bridge between them, and the teacher's layer that reads it."""
 
     def __init__(
         self,
@@ -221,7 +221,10 @@ class Level(nn.Module):
             self.bridge = nn.Sequential(convolution, nn.BatchNorm2d(teacher_channels))
 
     def features(self, stacked: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """B,m C,H,W and the teacher's stage -> m,B,T,h,w and B,T,h,w, T the teacher's channels, of one size."""
+        """Return features m,B,T,h,w and the target B,T,h,w of one size, from B,m C,H,W and the teacher's stage.
+
+        T is the number of the teacher's channels.
+        """
         batch, channels, *size = stacked.shape
         each = stacked.view(batch, self.count, channels // self.count, *size).transpose(0, 1).flatten(0, 1)
         bridged, target = match_sizes(self.bridge(each), teacher, self.resize)
@@ -230,7 +233,7 @@ class Level(nn.Module):
 
 
 class NextLayer(nn.Module):
-    """The weights of the teacher's layer that reads a stage, without its bias, which a difference does not see."""
+    """The weights of the teacher's layer that reads a stage, without its bias, which cancels in a difference."""
 
     weight: Tensor
 
@@ -243,7 +246,7 @@ class NextLayer(nn.Module):
             self.geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
 
     def forward(self, stage: Tensor) -> Tensor:
-        """B,C,H,W through a convolution, or averaged over positions, as classifiers read it, through a linear layer."""
+        """Return a stage B,C,H,W passed through the layer; a linear layer reads its mean over positions."""
         if self.geometry is None:
             return F.linear(stage.mean(dim=(2, 3)), self.weight)
         stride, padding, dilation, groups = self.geometry
@@ -261,5 +264,5 @@ def _bare_copy(network: nn.Module) -> nn.Module:
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
-    """A target is a mixture of which a small part is the teacher's: half precision would round it away."""
+    """Return the tensor in float32 at least: half precision would lose the teacher's small part of a target."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

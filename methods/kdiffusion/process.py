@@ -24,7 +24,7 @@ DDPM_STEPS, DDPM_FIRST, DDPM_LAST = 1000, 1e-4, 0.02  # Ho et al., 2020, arXiv 2
 
 
 def amplitudes(schedule: Schedule, steps: int) -> list[float]:
-    """The teacher's amplitude at the ends of `steps` even steps from n to 0: `steps + 1` values, the last of them 1."""
+    """Return the teacher's amplitudes at the ends of `steps` even steps from n to 0: `steps + 1` values, the last 1."""
     left = [step / steps for step in range(steps, -1, -1)]
     if schedule == "cosine":
         return [cos(pi / 2 * time) for time in left]
@@ -35,7 +35,7 @@ def amplitudes(schedule: Schedule, steps: int) -> list[float]:
 
 @dataclass(frozen=True)
 class Step:
-    """One reverse step: the amplitudes where it starts, and the posterior that leads to where it ends.
+    """One reverse step: the amplitudes at its start, and the posterior that leads to its end.
 
     Plain numbers, so that a step reads no table on the device.
     """
@@ -48,7 +48,7 @@ class Step:
 
     @classmethod
     def between(cls, high: float, low: float) -> Step:
-        """From the teacher's amplitude `high`, at the noisier end, to `low`, at the cleaner one."""
+        """Return the step from the teacher's amplitude `high`, at the noisier end, to `low`, at the cleaner end."""
         noise_high, noise_low, ratio = 1 - high**2, 1 - low**2, high / low
         added = 1 - ratio**2
         return cls(
@@ -60,29 +60,29 @@ class Step:
         )
 
     def mix(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """The forward process at the step's start, equations (4) and (8); all shapes are equal."""
+        """Return the forward process at the step's start, equations (4) and (8); all shapes are equal."""
         return self.alpha * teacher + self.beta * student
 
     def reverse(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        """The posterior's mean at the step's end; all shapes are equal."""
+        """Return the posterior's mean at the step's end; all shapes are equal."""
         return self.u * noisy + self.v * clean
 
 
 def reverse_steps(schedule: Schedule, steps: int) -> tuple[Step, ...]:
-    """All steps from n to 0."""
+    """Return all steps from n to 0."""
     return tuple(Step.between(high, low) for high, low in pairwise(amplitudes(schedule, steps)))
 
 
 def estimates(features: Sequence[Tensor], steps: Sequence[Step], how: Estimate) -> list[Tensor]:
-    """The f of equation (12): what x is thought to be at each step's start, from the features of the steps before it.
+    """Return the f of equation (12): the estimate of x at each step's start, from the features of the steps before it.
 
     Nothing comes before the first step, where x is the first feature itself, equation (3).
 
     Args:
         features: one for each step, noisiest first, of one shape.
         steps: as many.
-        how: `renoised` is the forward process with the feature of the step before in the teacher's place. `mean`
-            carries the posterior's mean on, `sample` that and the noise which (6) adds.
+        how: `renoised` is the forward process with the feature of the step before in place of the teacher. `mean`
+            passes the posterior's mean to the next step; `sample` adds the noise of (6) to it.
     """
     first = features[0]
     if how == "renoised":
@@ -97,10 +97,10 @@ def estimates(features: Sequence[Tensor], steps: Sequence[Step], how: Estimate) 
 def reverse_loss(
     features: Sequence[Tensor], teacher: Tensor, noise: Tensor, steps: Sequence[Step], how: Estimate
 ) -> Tensor:
-    """Equation (12), averaged over elements and summed over the steps, whose likelihoods (3) multiplies.
+    """Return the loss of equation (12), averaged over elements and summed over the steps.
 
     Args:
-        features: the student's, one for each step, noisiest first; each is what its step thinks of the teacher.
+        features: the student's, one for each step, noisiest first; each is its step's estimate of the teacher.
         teacher: of the same shape.
         noise: the student feature that the forward process mixes into the teacher's.
         steps: from n to 0.

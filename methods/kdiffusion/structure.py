@@ -1,4 +1,4 @@
-"""Where in a network a convolution can be multiplied, and which layer reads a stage: read from its forward pass."""
+"""The places in a network where a convolution can be multiplied, and the layer that reads a stage, found by tracing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Calls:
     """The layers that a network calls, in order. `network` is a copy without taps."""
 
     def __init__(self, network: Network) -> None:
-        """Traces the copy: taps would record symbols in place of tensors.
+        """Trace a copy without taps: taps would record symbols in place of tensors.
 
         Raises:
             CannotServe: the forward pass cannot be traced.
@@ -40,7 +40,7 @@ class Calls:
         self.paths = [str(node.target) for node in self.nodes]
 
     def site(self, role: str) -> Site:
-        """The batch norm that makes a stage's pre-activation, or else the stage's last one, with its convolution.
+        """Return the batch norm that makes a stage's pre-activation, or else the stage's last one, and its convolution.
 
         Raises:
             CannotServe: no batch norm of the stage follows a convolution directly.
@@ -56,7 +56,7 @@ class Calls:
         return inside[-1]
 
     def layer_after(self, role: str, channels: int) -> nn.Conv2d | nn.Linear:
-        """The first convolution or linear layer behind a stage of so many channels.
+        """Return the first convolution or linear layer after a stage of `channels` channels.
 
         Raises:
             CannotServe: there is none, or it reads another number of channels.
@@ -82,7 +82,7 @@ class Calls:
         return found
 
     def _is(self, node: fx.Node, kind: type[nn.Module]) -> bool:
-        """Whether this is the only call of a layer of exactly this type: a subclass may do more than its name says."""
+        """Return True if a layer is called once and is of exactly this type: a subclass may do more."""
         path = str(node.target)
         return self.paths.count(path) == 1 and type(self.network.get_submodule(path)) is kind
 
