@@ -1,4 +1,4 @@
-"""The claims of the texts, checked against what is published and against what was achieved."""
+"""The claims of the texts, checked against published and achieved numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmark.yamlfile import YamlFile
 
 
 def read_claims(cells: Iterable[Cell], path: Path = CLAIMS) -> tuple[Claims | None, list[Problem]]:
-    """The claims. Those that cite what does not exist cannot be checked; they spoil none of the others."""
+    """Read the claims. Claims that cite missing cells cannot be checked; the others are unaffected."""
     listed = list(cells)
     try:
         return load_claims(path, listed), []
@@ -32,7 +32,7 @@ def read_claims(cells: Iterable[Cell], path: Path = CLAIMS) -> tuple[Claims | No
 
 
 def manifest_problems(path: Path, error: UsageError) -> Iterator[Problem]:
-    """Each line of an error about a file, with its place apart."""
+    """Yield each line of an error about a file as a problem, with its place."""
     for line in error.message.splitlines():
         number, colon, message = line.removeprefix(f"{path}:").partition(": ")
         placed = bool(colon) and number.isdigit()
@@ -43,9 +43,9 @@ def manifest_problems(path: Path, error: UsageError) -> Iterator[Problem]:
 def audit(
     claims: Claims, views: Iterable[CellView], verified: Mapping[str, ClaimAnswer], rules: Rules
 ) -> tuple[ClaimView, ...]:
-    """Every claim by the published numbers and, where all that it needs is achieved, by ours.
+    """Check every claim by the published numbers and, if all that it needs is achieved, by ours.
 
-    `verified`: claims about cost that were answered without any run.
+    `verified` holds the claims about cost that were answered without any run.
     """
     published = check_claims(claims)
     numbers = {view.id: number for view in views if (number := achieved_number(view, rules)) is not None}
@@ -61,9 +61,9 @@ def _lookup(numbers: dict[str, Quantity]) -> Callable[[Cell], Quantity | None]:
 
 
 def achieved_number(view: CellView, rules: Rules) -> Quantity | None:
-    """A cell's own number with its uncertainty; None where the rules would not judge it.
+    """Return a cell's own number with its uncertainty, or None if the rules would not judge it.
 
-    The uncertainty of a mean is half of its 90 % interval, that of a cost nothing.
+    The uncertainty of a mean is half of its 90 % interval; a cost has none.
     """
     if view.static:
         return None if view.measured is None else Quantity(view.measured)

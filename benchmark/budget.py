@@ -1,4 +1,4 @@
-"""What a plan costs: device-hours, how long on so many devices, what stays on the disk. Arithmetic, nothing is run."""
+"""The cost of a plan: device-hours, duration on a number of devices, disk use. Arithmetic only, nothing is run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Budget:
     longest_hours: float  # a run and the teacher that it waits for
 
     def table(self, lasting: dict[int, float], device: str) -> str:
-        """For people."""
+        """Format the budget for a terminal. `lasting` gives the hours by number of devices."""
         name = "GPU" if device == "cuda" else device
         lines = [
             f"{self.runs:,} runs, {self.hours:,.0f} {name}-hours",
@@ -47,7 +47,7 @@ class Budget:
 
 
 def budget(runs: Sequence[Run], device: str, measured: Measured | None = None) -> Budget:
-    """Sums over the runs of a plan."""
+    """Return the sums over the runs of a plan."""
     spent = _spender(runs, device, measured)
     chains = []
     for run in runs:
@@ -64,7 +64,7 @@ def budget(runs: Sequence[Run], device: str, measured: Measured | None = None) -
 
 
 def lasts(runs: Sequence[Run], device: str, devices: int, measured: Measured | None = None) -> float:
-    """Hours on so many devices: teachers, what waits for none, then students after their teacher.
+    """Return the hours that the runs take on so many devices: teachers first, students after their teacher.
 
     A run takes as many devices as its recipe says, if there are so many.
     """
@@ -112,7 +112,7 @@ def _kept(experiment: Experiment) -> int:
 
 
 def _working(experiment: Experiment) -> int:
-    """Weights, side networks, and what the optimizer keeps of each."""
+    """Return the bytes of checkpoints: weights, side networks, and the optimizer's state for each."""
     if experiment.recipe is None:
         return 0
     states = {"sgd": 1, "adamw": 2, "rmsproptf": 2}[experiment.recipe.optimizer]

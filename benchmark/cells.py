@@ -33,12 +33,12 @@ JUDGED = frozenset(
 
 
 def is_static(cell: Cell) -> bool:
-    """Whether a cell's number is known from the networks alone."""
+    """Return True if a cell's number is known from the networks alone."""
     return cell.metric in STATIC_METRICS
 
 
 def trained_cell(cell: Cell, case: Case, rules: Rules, mode: Mode) -> tuple[CellView, Contender | None]:
-    """A cell measured by training; as a contender too where the paper prints a number that can be judged."""
+    """Return a cell measured by training, and a contender (None if the paper's number cannot be judged)."""
     selection: Selection = cell.setting.epoch or "unknown"
     last, best = case.achieved("last"), case.achieved("best")
     problem = ""
@@ -70,7 +70,7 @@ def trained_cell(cell: Cell, case: Case, rules: Rules, mode: Mode) -> tuple[Cell
 
 
 def _references(cell: Cell, case: Case, last: Sample, best: Sample, rules: Rules, mode: Mode) -> Iterator[Reference]:
-    """The numbers that this mode compares with, each with its verdict."""
+    """Yield the numbers that this mode compares with, each with its verdict."""
     if mode != "reruns" and cell.value is not None:
         published = _published(cell, cell.value, cell.digits, cell.std, cell.setting.runs, rules)
         judgement = _judge(cell, published, last, best, cell.setting.epoch or "unknown", rules, case.blocked)
@@ -84,7 +84,10 @@ def _references(cell: Cell, case: Case, last: Sample, best: Sample, rules: Rules
 
 
 def _rerun(cell: Cell, case: Case, rerun: Rerun, last: Sample, best: Sample, rules: Rules) -> Reference:
-    """An independent re-run. Which epoch it reports is said nowhere; trailing zeros of its digits are not kept."""
+    """Return an independent re-run as a reference.
+
+    Its epoch is not stated; trailing zeros of its digits are not kept.
+    """
     digits = len(repr(rerun.value).partition(".")[2])
     published = _published(cell, rerun.value, digits, rerun.std, rerun.runs, rules)
     judgement = _judge(cell, published, last, best, "unknown", rules, case.blocked)
@@ -95,7 +98,7 @@ def _rerun(cell: Cell, case: Case, rerun: Rerun, last: Sample, best: Sample, rul
 def _published(
     cell: Cell, value: float, digits: int, std: float | None, runs: int | None, rules: Rules
 ) -> Published | None:
-    """The number as the rules take it; None where they have no scale for its metric."""
+    """Return the number in the form that the rules read, or None if they have no scale for its metric."""
     try:
         rules.scale(str(cell.setting.data), cell.metric)
         return Published(value, digits, str(cell.setting.data), cell.metric, std, runs)
@@ -132,7 +135,7 @@ def _achieved(sample: Sample, selection: str) -> Achieved:
 
 
 def static_cell(cell: Cell, static: StaticResults, mode: Mode) -> CellView:
-    """A cell that is known from the networks alone."""
+    """Return a cell that is known from the networks alone."""
     if cell.value is None or mode == "reruns":
         return _blank(cell)
     judgement, measured, note = static.judge(cell)
@@ -144,7 +147,7 @@ def static_cell(cell: Cell, static: StaticResults, mode: Mode) -> CellView:
 
 
 def _blank(cell: Cell) -> CellView:
-    """A cell as its manifest has it, without any run."""
+    """Return a cell as its manifest describes it, without any run."""
     setting = cell.setting
     return CellView(
         id=cell.id,
@@ -190,7 +193,7 @@ def _stated_notes(cell: Cell) -> Iterator[str]:
 
 
 def coverage_of(view: CellView, case: Case | None) -> Coverage:
-    """How far one cell has come; nothing where the paper prints no number."""
+    """Return the coverage of one cell; all counts are 0 if the paper prints no number."""
     if view.printed is None:
         return Coverage()
     return Coverage(

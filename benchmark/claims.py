@@ -41,7 +41,7 @@ class _Strict(BaseModel):
 
 
 class Stated(_Strict):
-    """A number that stands in no table: in the prose, or in another publication."""
+    """A number that is in no table: in the prose, or in another publication."""
 
     value: str = Field(pattern=r"^[+-]?\d+(\.\d+)?$", description="as printed, in quotes, so that it keeps its digits")
     source: str = Field(description="where it is stated")
@@ -65,7 +65,7 @@ class Claim(_Strict):
 
 
 class ClaimsFile(_Strict):
-    """suites/claims.yaml as written."""
+    """The content of suites/claims.yaml as written."""
 
     names: dict[str, tuple[str, ...]] = Field({}, description="lists of names that checks may loop over")
     numbers: dict[str, Stated] = {}
@@ -74,7 +74,7 @@ class ClaimsFile(_Strict):
 
 @dataclass(frozen=True)
 class Claims:
-    """Checked claims with the cells that they are about."""
+    """The checked claims with the cells that they are about."""
 
     file: ClaimsFile
     path: Path
@@ -83,7 +83,7 @@ class Claims:
 
 @dataclass(frozen=True)
 class Reading:
-    """Another way to read a claim, and what it gives."""
+    """Another reading of a claim, with its outcome."""
 
     name: str
     outcome: Outcome
@@ -92,10 +92,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """What a claim comes to.
+    """The result of checking a claim.
 
-    `claimed` and `computed` are its two numbers; of a claim about many cells, how many should agree and how many do.
-    `close` says that the rounding of the printed numbers, or the spread of measured ones, could account for a failure.
+    `claimed` and `computed` are its two numbers; for a claim about many cells, how many should agree and how many do.
+    `close` says that the rounding of printed numbers, or the spread of measured ones, could explain a failure.
     """
 
     claim: Claim
@@ -166,12 +166,12 @@ def _evaluator(claims: Claims, lookup: Lookup) -> Evaluator:
 
 
 def check_claims(claims: Claims, lookup: Lookup = published) -> list[ClaimResult]:
-    """Every claim against the numbers that the lookup gives; one that lacks a number cannot be checked."""
+    """Check every claim against the numbers that the lookup gives. A claim that lacks a number cannot be checked."""
     return [_check(claims, claim, lookup) for claim in claims.file.claims]
 
 
 def tally(results: Sequence[ClaimResult]) -> dict[Outcome, int]:
-    """How many claims hold, do not follow, cannot be checked."""
+    """Count the claims that hold, do not follow, and cannot be checked."""
     found = Counter(result.outcome for result in results)
     return {outcome: found[outcome] for outcome in ("holds", "does not follow", "cannot be checked")}
 

@@ -1,7 +1,8 @@
-"""Records against published numbers: cells, gains, orderings, claims. What comes out is `benchmark.comparison`'s.
+"""The comparison of records with published numbers: cells, gains, orderings, claims.
 
-Nothing is trained, and no statistic is computed here: `benchmark.verdicts` judges, `benchmark.evidence` reads records,
-`benchmark.protocol` decides which runs belong to a cell.
+The result is a `benchmark.comparison.Comparison`. Nothing is trained, and no statistic is computed here:
+`benchmark.verdicts` judges, `benchmark.evidence` reads records, `benchmark.protocol` decides which runs belong to a
+cell.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from benchmark.summary import head_notes, inputs_of, provenance_of, rule_views, 
 
 @dataclass(frozen=True)
 class Sources:
-    """What is compared with what."""
+    """The inputs of a comparison: the records, the suites and the claims."""
 
     folders: tuple[Path, ...]  # of records, from any number of machines
     mode: Mode = "paper"
@@ -38,7 +39,7 @@ class Sources:
 
 
 def compare(sources: Sources) -> Comparison:
-    """The whole comparison. What is wrong with an input is noted in it, and the rest is compared.
+    """Compare everything. Problems with an input are noted in the result, and the rest is compared.
 
     Raises:
         UsageError: a suite that is asked for does not exist, or the rules themselves cannot be read.
@@ -82,7 +83,7 @@ def compare(sources: Sources) -> Comparison:
 
 
 def load_suites(folder: Path = SUITES, also: Iterable[str] = ()) -> tuple[list[Suite], list[Problem]]:
-    """Every manifest that can be read, and what is wrong with the others; files among `also` that lie elsewhere too."""
+    """Load every manifest, and files in `also` that lie elsewhere. Return the suites and the problems."""
     suites: list[Suite] = []
     problems: list[Problem] = []
     own = {path.resolve(): path for path in suite_files(folder)}
@@ -154,7 +155,7 @@ def _table(
 
 
 def _new(problems: Sequence[Problem], case: Case) -> list[Problem]:
-    """A record serves several cells, but what is wrong with it is said once."""
+    """Return a case's problems that are not listed yet: a record may serve several cells."""
     return [problem for problem in dict.fromkeys(case.problems) if problem not in problems]
 
 

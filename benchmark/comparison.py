@@ -1,4 +1,4 @@
-"""The data model of a comparison: everything that a report shows, ready to print and free of any further arithmetic.
+"""The data model of a comparison: everything that a report shows, ready to print, with no arithmetic left to do.
 
 `benchmark.compare.compare` makes one; the report's HTML, Markdown, LaTeX, CSV and JSON read nothing else. All is
 frozen and plain, so `to_json` is complete. Gaps are ours minus the reference's. Text is plain, never escaped.
@@ -26,7 +26,7 @@ Standing = Literal["counted", "extra", "set aside"]
 
 @dataclass(frozen=True)
 class RunView:
-    """One run, as its record has it. The cells point to it by `id`."""
+    """One run as its record describes it. The cells refer to it by `id`."""
 
     id: str  # `identity-r0`; of a record that was set aside `identity-r0~1`
     identity: str
@@ -60,7 +60,7 @@ class RunView:
 
 @dataclass(frozen=True)
 class Achieved:
-    """What the declared repetitions gave in the cell's metric, under one epoch selection."""
+    """The results of the declared repetitions in the cell's metric, under one epoch selection."""
 
     selection: str  # last, best
     values: tuple[float, ...]
@@ -72,12 +72,12 @@ class Achieved:
 
     @property
     def n(self) -> int:
-        """Repetitions that finished."""
+        """Return the number of repetitions that finished."""
         return len(self.values)
 
     @property
     def text(self) -> str:
-        """`71.92±0.14`, `71.92`, or a dash."""
+        """Return the mean as text: `71.92±0.14`, `71.92`, or a dash."""
         if self.mean is None:
             return "-"
         return f"{self.mean:.2f}" + (f"±{self.std:.2f}" if self.std is not None else "")
@@ -85,7 +85,7 @@ class Achieved:
 
 @dataclass(frozen=True)
 class Reference:
-    """A number that ours are held against, and what came of it."""
+    """A number that ours is compared with, and the judgement."""
 
     kind: Literal["paper", "rerun"]
     printed: str  # as published: 71.92±0.14
@@ -98,13 +98,13 @@ class Reference:
 
     @property
     def achieved(self) -> float | None:
-        """Our number: the reference plus the gap; None where the verdict has no gap."""
+        """Return our number, the reference plus the gap, or None if the verdict has no gap."""
         return None if self.judgement.gap is None else self.value + self.judgement.gap
 
 
 @dataclass(frozen=True)
 class CellView:
-    """One place of a table: what is published, what is achieved, what is said of it."""
+    """One place of a table: the published number, the achieved one, and the verdict."""
 
     id: str  # suite/group/row/column, unique
     suite: str
@@ -138,17 +138,17 @@ class CellView:
 
     @property
     def judgement(self) -> Judgement | None:
-        """Against the first reference; None where there is nothing to compare with."""
+        """Return the judgement against the first reference, or None if there is no reference."""
         return self.references[0].judgement if self.references else None
 
     @property
     def verdict(self) -> Verdict | None:
-        """The word of the first reference's judgement."""
+        """Return the verdict of the first reference's judgement, or None if there is no reference."""
         return self.judgement.verdict if self.judgement else None
 
     @property
     def ours(self) -> float | None:
-        """Our number, whatever its kind."""
+        """Return our number, measured or trained, or None if there is none."""
         if self.static:
             return self.measured
         return self.achieved.mean if self.achieved else None
@@ -156,7 +156,7 @@ class CellView:
 
 @dataclass(frozen=True)
 class Gain:
-    """How far a cell is above a base row of the same column, published and ours."""
+    """The difference between a cell and a base row of the same column, published and ours."""
 
     over: Literal["student", "MSE"]
     cell: str  # ids
@@ -193,13 +193,13 @@ class TableView:
 
     @property
     def cells(self) -> Iterator[CellView]:
-        """Row by row."""
+        """Yield the cells row by row."""
         return (cell for row in self.rows for cell in row.cells if cell is not None)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table; `cells` stand under the table's columns, None where there is no such cell."""
+    """One row of a table. `cells` are in the order of the table's columns, None if there is no such cell."""
 
     group: str
     row: str
@@ -208,13 +208,13 @@ class Line:
 
     @property
     def name(self) -> str:
-        """`group: row`."""
+        """Return the row's name with its group: `group: row`."""
         return f"{self.group}: {self.row}" if self.group else self.row
 
 
 @dataclass(frozen=True)
 class FigureView:
-    """Which quantity a figure of the paper draws."""
+    """The quantity that a figure of the paper draws."""
 
     quantity: str
     number: str
@@ -223,7 +223,7 @@ class FigureView:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How far cells have come. Each count is of cells with a published number."""
+    """The progress of cells. Each count is of cells with a published number."""
 
     encoded: int = 0  # written down in a manifest
     static: int = 0  # of them known without training
@@ -241,7 +241,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class ClaimAnswer:
-    """What one set of numbers says of a claim."""
+    """The answer of one set of numbers to a claim."""
 
     outcome: str  # holds, does not follow, cannot be checked
     claimed: str  # its two numbers as text; of a claim about many cells, how many should agree and how many do
@@ -254,7 +254,7 @@ class ClaimAnswer:
 
 @dataclass(frozen=True)
 class ClaimView:
-    """A sentence of the paper, what its own numbers say of it, and what ours say."""
+    """A sentence of the paper, with the answers of the paper's own numbers and of ours."""
 
     id: str
     text: str  # paper, poster, page, review, slides
@@ -269,7 +269,7 @@ class ClaimView:
 
 
 class ProblemKind(StrEnum):
-    """What is wrong with an input."""
+    """The kind of a problem with an input."""
 
     FOLDER = "folder"  # there is none, or it holds no record
     MANIFEST = "manifest"  # a suite, the claims or the rules cannot be read
@@ -282,7 +282,7 @@ class ProblemKind(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with an input; the rest of the report is unaffected."""
+    """One problem with an input; the rest of the report is unaffected."""
 
     kind: ProblemKind
     where: str
@@ -291,7 +291,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was read, counted."""
+    """The counts of what was read."""
 
     folders: tuple[str, ...]
     records: int  # readable
@@ -308,7 +308,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the numbers come from, each with the number of runs."""
+    """The origins of the numbers, each with its number of runs."""
 
     commits: Mapping[str, int]  # `+` marks a commit with uncommitted changes
     sources: Mapping[str, int]  # hashes of the harness's source
@@ -321,7 +321,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class RuleView:
-    """A number of the rules."""
+    """One number of the rules."""
 
     name: str  # `margin, cifar100 top1`
     value: float
@@ -331,7 +331,7 @@ class RuleView:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Records against published numbers."""
+    """The comparison of records with published numbers."""
 
     mode: Mode
     tables: tuple[TableView, ...]
@@ -345,19 +345,19 @@ class Comparison:
 
     @property
     def cells(self) -> Iterator[CellView]:
-        """Of all tables."""
+        """Yield the cells of all tables."""
         return (cell for table in self.tables for cell in table.cells)
 
     @property
     def counts(self) -> dict[Verdict, int]:
-        """How often each verdict came, over all references; only those that did, in the rules' order."""
+        """Return the number of references for each verdict that occurs, in the rules' order."""
         cells = (cell for table in self._counted for cell in table.cells)
         found = Counter(reference.judgement.verdict for cell in cells for reference in cell.references)
         return {verdict: found[verdict] for verdict in Verdict if found[verdict]}
 
     @property
     def coverage(self) -> Coverage:
-        """Of all tables, copies of another one left out."""
+        """Return the coverage of all tables; copies of another table are left out."""
         return sum((table.coverage for table in self._counted), Coverage())
 
     @property
@@ -366,18 +366,18 @@ class Comparison:
         return [table for table in self.tables if table.repeats not in shown]
 
     def hit(self, gate: Iterable[Verdict]) -> tuple[tuple[CellView, Reference], ...]:
-        """The cells whose verdict is among these."""
+        """Return the cells and references whose verdict is among these."""
         wanted = frozenset(gate)
         return tuple((c, r) for c in self.cells for r in c.references if r.judgement.verdict in wanted)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as what `json.dumps` takes. Numbers that are not finite become None."""
+        """Return everything as data for `json.dumps`. Numbers that are not finite become None."""
         counts = {verdict.value: count for verdict, count in self.counts.items()}
         return {"format": FORMAT, "counts": counts, "coverage": plain(self.coverage), **plain(self)}
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: dataclasses as objects, tuples as lists, infinities as null."""
+    """Return a value as JSON data: dataclasses as objects, tuples as lists, infinities as null."""
     kind = type(value)
     if kind in _AS_THEY_ARE:
         return value

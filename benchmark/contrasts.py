@@ -1,7 +1,7 @@
-"""Cells against each other: gains over the student and over MSE, and the orderings that a table claims.
+"""Comparisons between cells: gains over the student and over MSE, and the orderings that a table claims.
 
-Two cells can be compared where they differ in the method alone: one data set, metric, student, its first weights, and
-teacher. Whether methods stand in rows, as in Table 9, or in columns, as in Table 2, does not matter.
+Two cells can be compared if they differ only in the method: same data set, metric, student, first weights, and
+teacher. It does not matter if methods are rows, as in Table 9, or columns, as in Table 2.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Contest = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Contender:
-    """A cell with the runs that it is judged by, under the epoch selection that is shown."""
+    """A cell with the runs that judge it, under the epoch selection that is shown."""
 
     cell: Cell
     published: Published
@@ -35,22 +35,22 @@ class Contender:
 
     @property
     def blocked(self) -> Blocked | None:
-        """Rule 2 of the cell itself."""
+        """Return the cell's own blocking verdict and reason (rule 2), or None."""
         return (self.verdict, f"{line(self.cell)}: {self.reason}") if self.verdict in BLOCKING else None
 
     @property
     def has_runs(self) -> bool:
-        """Whether there is anything of its own experiment to compare."""
+        """Return True if the cell's own experiment has any run to compare."""
         return self.blocked is None and bool(self.achieved.n or self.achieved.diverged)
 
 
 def line(cell: Cell) -> str:
-    """`group: row`."""
+    """Return the row's name with its group: `group: row`."""
     return f"{cell.group}: {cell.row}" if cell.group else cell.row
 
 
 def contest_of(cell: Cell) -> Contest:
-    """What two cells must share to be compared."""
+    """Return the settings that two cells must share to be compared."""
     setting = cell.setting
     teacher = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else setting.teacher
     parts = (setting.data, cell.metric, setting.student, setting.student_weights, teacher)
@@ -58,7 +58,7 @@ def contest_of(cell: Cell) -> Contest:
 
 
 def method_names(cell: Cell) -> tuple[str, ...]:
-    """The methods of a cell as its manifest names them, without options."""
+    """Return the methods of a cell as its manifest names them, without options."""
     method = cell.setting.method
     if isinstance(method, str):
         return tuple(name.strip() for name in method.split("+"))
@@ -68,7 +68,7 @@ def method_names(cell: Cell) -> tuple[str, ...]:
 
 
 def gains(contenders: Sequence[Contender], rules: Rules) -> Iterator[Gain]:
-    """Every published gain over the student and over MSE, with ours."""
+    """Yield every published gain over the student and over MSE, with ours."""
     for contest in _contests(contenders):
         for item in contest:
             if method_names(item.cell) in (("none",), ()):
@@ -88,7 +88,7 @@ def _contests(contenders: Iterable[Contender]) -> list[list[Contender]]:
 
 
 def _base(item: Contender, contest: Sequence[Contender], name: str) -> Contender | None:
-    """The base row of the same group, else the only one that there is."""
+    """Return the base row of the same group, else the only base row, else None."""
     bases = [other for other in contest if method_names(other.cell) == (name,)]
     near = [other for other in bases if other.cell.group == item.cell.group]
     chosen = near or bases
@@ -111,9 +111,9 @@ def _gain(item: Contender, base: Contender, over: Over, rules: Rules) -> Gain:
 
 
 def orderings(contenders: Sequence[Contender], rules: Rules) -> tuple[OrderReport | None, int]:
-    """The orderings of the paper's own rows against each other and against all others, and how many have no runs.
+    """Judge the orderings of the paper's own rows against all rows; also return how many lack runs.
 
-    Cited rows are not ordered among themselves: that is their sources' business, and each further ordering makes
+    Cited rows are not ordered among themselves: that is the subject of their sources, and each further ordering makes
     Holm's adjustment harder on the others. Equal printed numbers claim no ordering.
     """
     found, left_out = [], 0
@@ -130,7 +130,10 @@ def orderings(contenders: Sequence[Contender], rules: Rules) -> tuple[OrderRepor
 
 
 def expected_orderings(suite: Suite, achieved: Mapping[str, Achieved], rules: Rules) -> tuple[OrderReport | None, int]:
-    """The orderings that a study declared before it was run, and how many have no runs. `achieved` is by cell."""
+    """Judge the orderings that a study declared before it ran; also return how many lack runs.
+
+    `achieved` is by cell.
+    """
     found, left_out = [], 0
     for column in suite.file.columns:
         cells = {cell.row: cell for cell in suite.cells if cell.column == column.column}

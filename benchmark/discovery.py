@@ -1,4 +1,4 @@
-"""What python files declare, read from their syntax tree: names and options are known without importing torch."""
+"""The declarations of python files, read from their syntax trees: methods are known without importing torch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ EXTRA = "BENCHMARK_EXTRA"  # folders with a user's own methods and models, separ
 
 
 def source_files(package: str, extra: str) -> Iterator[Path]:
-    """Every python file of a package of this project, then of the folders in `extra`, a list like $PATH."""
+    """Yield every python file of a package of this project, then of the folders in `extra`, a list like $PATH."""
     yield from sorted((ROOT / package).rglob("*.py"))
     yield from own_files(extra)
 
 
 def own_files(extra: str) -> Iterator[Path]:
-    """Every python file of the folders in `extra`, a list like $PATH."""
+    """Yield every python file of the folders in `extra`, a list like $PATH."""
     for name in filter(None, extra.split(os.pathsep)):
         folder = Path(name).expanduser().resolve()
         if not folder.is_dir():
@@ -35,7 +35,7 @@ def own_files(extra: str) -> Iterator[Path]:
 
 @cache
 def syntax(path: Path) -> ast.Module:
-    """The file's syntax tree."""
+    """Return the file's syntax tree."""
     try:
         return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     except SyntaxError as error:
@@ -43,7 +43,7 @@ def syntax(path: Path) -> ast.Module:
 
 
 def literal(body: list[ast.stmt], name: str) -> object | None:
-    """The value of `name = <literal>` in a module or class body, None where it is absent or computed."""
+    """Return the value of `name = <literal>` in a module or class body, or None if it is absent or computed."""
     for statement in body:
         match statement:
             case ast.Assign(targets=targets, value=value):

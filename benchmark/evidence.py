@@ -1,4 +1,4 @@
-"""Records from any number of machines, as one body of evidence: each run once, everything odd counted and said.
+"""Records from any number of machines as one body of evidence: each run once, every oddity counted and reported.
 
 Two records of one run (same identity and repetition) are copies if their outcomes are equal. If not they conflict: the
 one whose source was committed counts, of several the one that finished first, so that a later run never replaces a
@@ -28,20 +28,20 @@ Key = tuple[str, str, str, str]  # task, student, teacher's model, method with a
 
 @dataclass(frozen=True)
 class Found:
-    """A record and where it lies."""
+    """A record and its path."""
 
     record: Record
     path: Path
 
     @property
     def preference(self) -> tuple[bool, str, str]:
-        """Smallest first: a committed source, then the earliest, then by name, so that it is always the same one."""
+        """Return a sort key, smallest first: a committed source, then the earliest, then the first path."""
         return (self.record.code.get("dirty") is not False, self.record.finished or "~", str(self.path))
 
 
 @dataclass(frozen=True)
 class Settled:
-    """One run: the record that counts, and those that were set aside."""
+    """One run: the record that counts, and the records that were set aside."""
 
     kept: Found
     copies: int  # with the same outcome, each under another path
@@ -49,16 +49,16 @@ class Settled:
 
     @property
     def record(self) -> Record:
-        """The record that counts."""
+        """Return the record that counts."""
         return self.kept.record
 
     @property
     def id(self) -> str:
-        """Of the run."""
+        """Return the run's id: `identity-rN`."""
         return f"{self.record.identity}-r{self.record.repetition}"
 
     def views(self) -> Iterator[RunView]:
-        """The run, then what was set aside."""
+        """Yield the run, then the records that were set aside."""
         yield _view(self.kept, self.id, self.copies)
         for number, other in enumerate(self.others, 1):
             yield _view(other, f"{self.id}~{number}", 0, f"its outcome differs; {self.kept.path} counts")
@@ -66,7 +66,7 @@ class Settled:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that was found, by run."""
+    """All records that were found, by run."""
 
     folders: tuple[str, ...]
     runs: Mapping[tuple[str, int], Settled]
@@ -78,7 +78,7 @@ class Evidence:
 
     @cached_property
     def by_identity(self) -> Mapping[str, Sequence[Settled]]:
-        """Runs of each experiment, by repetition."""
+        """Return the runs of each experiment, by repetition."""
         found: dict[str, list[Settled]] = defaultdict(list)
         for key in sorted(self.runs):
             found[key[0]].append(self.runs[key])
@@ -86,7 +86,7 @@ class Evidence:
 
     @cached_property
     def by_key(self) -> Mapping[Key, Sequence[str]]:
-        """Identities of the experiments that train the same networks by the same method, in whatever way."""
+        """Return the identities of the experiments that train the same networks by the same method, in any way."""
         found: dict[Key, list[str]] = defaultdict(list)
         for identity, runs in self.by_identity.items():
             found[key_of(runs[0].record.experiment)].append(identity)
@@ -94,24 +94,24 @@ class Evidence:
 
     @property
     def duplicates(self) -> int:
-        """Records that only repeat another one."""
+        """Return the number of records that only repeat another record."""
         return sum(run.copies for run in self.runs.values())
 
     @property
     def conflicts(self) -> int:
-        """Runs of which records disagree."""
+        """Return the number of runs whose records disagree."""
         return sum(bool(run.others) for run in self.runs.values())
 
 
 def key_of(described: Mapping[str, Any]) -> Key:
-    """What stays the same where only the protocol changes."""
+    """Return the key that stays the same if only the protocol changes."""
     teacher = described.get("teacher") or {}
     method = json.dumps(described.get("method") or {}, sort_keys=True)
     return str(described.get("task")), str(described.get("student")), str(teacher.get("model", "")), method
 
 
 def collect(folders: Iterable[Path]) -> Evidence:
-    """Read every record below some folders. Whatever is wrong with one of them leaves the others as they are."""
+    """Read every record below some folders. A problem with one record leaves the others as they are."""
     places = list({folder.resolve(): folder for folder in folders}.values())
     found: dict[tuple[str, int], list[Found]] = defaultdict(list)
     lost: dict[tuple[str, int], str] = {}

@@ -1,8 +1,8 @@
-"""A small, safe language over the published cells: what the checks of suites/claims.yaml are written in.
+"""A small, safe language over the published cells, in which the checks of suites/claims.yaml are written.
 
 Python's grammar, a handful of its nodes and none of its names: numbers, texts, `+ - * /`, comparisons, `and or not`,
 generator expressions and the functions below. A comparison keeps both of its numbers, and a number its printed digits,
-so that an answer can show what it rests on. `==` means equal at the coarser of the two printed precisions.
+so that an answer can show its basis. `==` means equal at the coarser of the two printed precisions.
 
     cell(table, row, column, group=)    one number        rows(table, group=, containing=, without=)   names of rows
     number(name)                        a stated number   columns(table, ...), groups(table, ...)      likewise
@@ -28,15 +28,16 @@ SHOWN_DECIMALS = 4
 
 
 class ExpressionError(Exception):
-    """An expression that cannot be read, or that names what does not exist."""
+    """The error of an expression that cannot be read, or that names what does not exist."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number and what is known of its exactness.
+    """A number and its known exactness.
 
-    `digits`: decimals it is printed with, None where it is not a printed number. `rounding`: how far printing may have
-    moved it. `spread`: how far a measured one may lie off, which an equality allows for. `shown`: how it came about.
+    `digits`: decimals it is printed with, None if it is not a printed number. `rounding`: the most that printing may
+    have moved it. `spread`: the error of a measured number, which an equality allows for. `shown`: its computation as
+    text.
     """
 
     value: float
@@ -53,18 +54,18 @@ class Quantity:
 
     @property
     def text(self) -> str:
-        """How it came about, or the number itself."""
+        """Return the number's computation as text, or the number itself."""
         return self.shown or str(self)
 
 
 def as_printed(text: str) -> Quantity:
-    """A number as a text prints it: 64.60 has two decimals."""
+    """Return a number as a text prints it: 64.60 has two decimals."""
     digits = len(text.partition(".")[2])
     return Quantity(float(text), digits, rounding=half_unit(digits))
 
 
 def half_unit(digits: int) -> float:
-    """Half a unit of the last printed digit."""
+    """Return half a unit of the last printed digit."""
     return 0.5 * 10.0**-digits
 
 
@@ -77,10 +78,10 @@ class Missing:
 
 @dataclass(frozen=True)
 class Truth:
-    """The answer to a comparison, or to several: `holds` is None where a number is missing.
+    """The answer to a comparison, or to several: `holds` is None if a number is missing.
 
     `claimed` and `computed` are its two numbers: those of the comparison, or how many should hold and how many do.
-    `close` says that what does not hold could be due to rounding or spread alone.
+    `close` says that a failure could be due to rounding or spread alone.
     """
 
     holds: bool | None
@@ -98,12 +99,12 @@ Lookup = Callable[[Cell], Quantity | None]
 
 
 def published(cell: Cell) -> Quantity | None:
-    """The number that the paper prints."""
+    """Return the number that the paper prints, or None."""
     return None if cell.value is None else as_printed(f"{cell.value:.{cell.digits}f}")
 
 
 class Board:
-    """All cells, by table, with errors that name what is there."""
+    """All cells by table, with errors that name the cells that exist."""
 
     def __init__(self, cells: Iterable[Cell]) -> None:
         self._tables: dict[str, list[Cell]] = defaultdict(list)
@@ -111,7 +112,7 @@ class Board:
             self._tables[cell.table].append(cell)
 
     def cell(self, table: str, row: str, column: str | None = None, group: str | None = None) -> Cell:
-        """The one cell of that name; `column` and `group` may be left out where only one cell remains."""
+        """Return the one cell of that name; `column` and `group` may be left out if only one cell remains."""
         found = self._of(table)
         for kind, wanted in (("group", group), ("row", row), ("column", column)):
             found = self._narrow(found, kind, wanted, table)
@@ -127,7 +128,7 @@ class Board:
     def names(
         self, kind: str, table: str, group: str | None = None, containing: str = "", without: Sequence[str] = ()
     ) -> tuple[str, ...]:
-        """The rows, columns or groups of a table in the paper's order; `without` drops names that begin so."""
+        """Return a table's rows, columns or groups in the paper's order; `without` drops names that begin so."""
         found = self._narrow(self._of(table), "group", group, table)
         names = dict.fromkeys(getattr(cell, kind) for cell in found)
         dropped = tuple((without,) if isinstance(without, str) else without)
@@ -168,7 +169,7 @@ _COMPARISONS: dict[type[ast.cmpop], tuple[str, str, str]] = {
 
 @dataclass
 class Evaluator:
-    """Evaluates expressions against a board of cells, a lookup and some stated numbers."""
+    """The evaluator of expressions against a board of cells, a lookup and some stated numbers."""
 
     board: Board
     lookup: Lookup = published
@@ -177,10 +178,10 @@ class Evaluator:
     read: dict[str, None] = field(default_factory=dict)  # ids of the cells read, in order
 
     def truth(self, source: str) -> Truth:
-        """The answer to one check.
+        """Return the answer to one check.
 
         Raises:
-            ExpressionError: it cannot be parsed, uses what the language has not, or names no existing cell.
+            ExpressionError: the check cannot be parsed, uses something outside the language, or names no existing cell.
         """
         try:
             tree = ast.parse(source.strip(), mode="eval")
@@ -276,7 +277,7 @@ class Evaluator:
         return self.numbers[name]
 
     def _items(self, args: list[ast.expr], scope: dict[str, Value], source: str) -> Iterator[tuple[str, Value]]:
-        """What a function is given, each with the loop values it belongs to."""
+        """Yield a function's arguments, each with the loop values that it belongs to."""
         for arg in args:
             if isinstance(arg, ast.GeneratorExp):
                 for label, inner in self._loop(arg.generators, scope, source, ()):
@@ -393,7 +394,7 @@ def _compare(op: ast.cmpop, left: Number, right: Number) -> Truth:
 
 
 def _holds(sign: str, gap: float, slack: float) -> bool:
-    """Whether left minus right is as the sign wants it; only equalities have a slack."""
+    """Return True if left minus right agrees with the sign; only equalities have a slack."""
     match sign:
         case "==":
             return abs(gap) <= slack + EPSILON
@@ -409,7 +410,7 @@ def _holds(sign: str, gap: float, slack: float) -> bool:
 
 
 def _could_hold(sign: str, gap: float, slack: float, doubt: float) -> bool:
-    """Whether it would hold for some gap that is off by less than the doubt."""
+    """Return True if the comparison would hold for some gap that is off by less than the doubt."""
     if sign in ("==", "!="):
         # Any doubt at all could part two equal numbers: for them it is no excuse.
         return sign == "==" and _holds(sign, gap, slack + doubt)
@@ -426,7 +427,7 @@ def _negated(truth: Truth) -> Truth:
 
 
 def _conjunction(truths: Iterable[Truth]) -> bool | None:
-    """One that fails settles it, whatever is missing."""
+    """Return False if one fails, else None if one is missing, else True."""
     found = {truth.holds for truth in truths}
     return False if False in found else None if None in found else True
 

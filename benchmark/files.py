@@ -27,7 +27,7 @@ _FIXES = {
 
 @contextlib.contextmanager
 def storage(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal into an error that names the path and the mend."""
+    """Turn an operating system's refusal into an error that names the path and the fix."""
     try:
         yield
     except OSError as error:
@@ -36,7 +36,7 @@ def storage(path: Path) -> Iterator[None]:
 
 
 class _Sink(io.BufferedWriter):
-    """Remembers what the system refused: torch.save tells of a full disk by a RuntimeError about its own format."""
+    """A file that remembers the system's refusal: torch.save reports a full disk as a RuntimeError about its format."""
 
     refusal: OSError | None = None
 
@@ -87,7 +87,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sweep_partials(folder: Path, stem: str = "") -> None:
-    """Remove what a killed writer of `stem.*` left. Only for files that this process alone writes."""
+    """Remove the partial files that a killed writer of `stem.*` left. Only for files that this process alone writes."""
     for partial in folder.glob(f".{stem}.*.partial" if stem else ".*.partial"):
         with contextlib.suppress(OSError):
             partial.unlink()

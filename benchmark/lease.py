@@ -1,4 +1,4 @@
-"""Leases: one process works on a run at a time, and a dead one does not hold it for ever."""
+"""Leases: one process works on a run at a time, and a dead process does not hold it for ever."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ STALE_SECONDS = 120.0  # how long a silent holder on another machine is believed
 
 
 class Held(Exception):
-    """Another process holds the lease."""
+    """The error raised if another process holds the lease."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease. The start time tells a process from a later one with the same number."""
+    """The holder of a lease. The start time tells a process from a later one with the same number."""
 
     host: str
     pid: int
@@ -35,16 +35,16 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> Holder:
-        """The process that asks, with a token of its own for each lease."""
+        """Return this process as a holder, with a new token for each lease."""
         return cls.process(os.getpid())
 
     @classmethod
     def process(cls, pid: int) -> Holder:
-        """A process of this machine."""
+        """Return a process of this machine as a holder."""
         return cls(socket.gethostname(), pid, _start_time(pid), uuid.uuid4().hex)
 
     def is_gone(self, silent_for: float) -> bool:
-        """Whether the holder is surely dead (same machine) or has been silent for too long (another one)."""
+        """Return True if the holder is surely dead (same machine) or has been silent for too long (another one)."""
         if self.host == socket.gethostname():
             return _start_time(self.pid) != self.started
         return silent_for > STALE_SECONDS
@@ -70,7 +70,7 @@ def _alive(pid: int) -> bool:
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Who holds a lease now; None where nobody does or the holder is gone."""
+    """Return the current holder of a lease, or None if nobody holds it or the holder is gone."""
     try:
         holder = Holder(**json.loads(path.read_text()))
         silent_for = time.time() - path.stat().st_mtime
@@ -117,7 +117,10 @@ def _take(path: Path, me: Holder) -> None:
 
 @contextlib.contextmanager
 def _guard(path: Path) -> Iterator[None]:
-    """Look and take as one act. The system drops the lock with its process; the lease itself outlives the block."""
+    """Lock the lease while it is checked and taken.
+
+    The system drops the lock with its process; the lease itself outlives the block.
+    """
     with path.with_name(f"{path.name}.guard").open("w") as file:
         with contextlib.suppress(OSError):  # a file system without locks: the look and the take are then two acts
             fcntl.flock(file, fcntl.LOCK_EX)

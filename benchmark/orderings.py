@@ -1,4 +1,4 @@
-"""Which of two rows is the better one: orderings within a table, adjusted for how many are tested."""
+"""The orderings of rows within a table, adjusted for the number of tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmark.verdicts import Achieved, mean_difference
 
 
 class Order(StrEnum):
-    """What is said of a published ordering of two rows."""
+    """The verdict on a published ordering of two rows."""
 
     HOLDS = "holds"
     REVERSED = "reversed"
@@ -24,7 +24,7 @@ class Order(StrEnum):
 
 @dataclass(frozen=True)
 class Ordering:
-    """One published ordering: by the source, `better` is above `worse`."""
+    """One published ordering: the source has `better` above `worse`."""
 
     name: str
     better: Achieved
@@ -35,7 +35,7 @@ class Ordering:
 
 @dataclass(frozen=True)
 class OrderJudgement:
-    """What the runs say of one ordering. `difference` is better minus worse, by the source's naming."""
+    """The runs' answer to one ordering. `difference` is better minus worse, by the source's naming."""
 
     name: str
     order: Order
@@ -50,7 +50,7 @@ class OrderJudgement:
 
 @dataclass(frozen=True)
 class OrderReport:
-    """All orderings of a table. `flags`: what chance would do without Holm if no two rows truly differed."""
+    """All orderings of a table. `flags`: the effect of chance without Holm if no two rows truly differed."""
 
     judgements: tuple[OrderJudgement, ...]
     tested: int
@@ -58,10 +58,10 @@ class OrderReport:
 
 
 def judge_orderings(orderings: Sequence[Ordering], rules: Rules) -> OrderReport:
-    """Every ordering of one table, p values adjusted by Holm over those that could be tested.
+    """Judge every ordering of one table, p values adjusted by Holm over those that could be tested.
 
-    Paired t where at least the minimum of repetitions is common; else Mann-Whitney where both sides have four; else
-    untested.
+    The test is the paired t test if at least the minimum of repetitions is common, else Mann-Whitney if both sides have
+    four, else none.
     """
     tests = {index: test for index, item in enumerate(orderings) if (test := _order_test(item, rules)) is not None}
     adjusted = dict(zip(tests, statistics.holm([test.p_value for test in tests.values()]), strict=True))

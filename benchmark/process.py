@@ -1,6 +1,7 @@
-"""How a process that trains waits and keeps memory, said before torch is loaded. What the environment says wins.
+"""Settings for waiting threads and freed memory of a training process, made before torch is loaded.
 
-Neither touches the arithmetic; both can cost a step much of its time (docs/performance.md).
+The environment's own settings have priority. Neither changes the arithmetic; both can cost a step much of its time
+(docs/performance.md).
 """
 
 from __future__ import annotations
@@ -38,5 +39,5 @@ def settle() -> None:
 
 
 def inherited() -> Mapping[str, str]:
-    """The variables that say so, for a process elsewhere."""
+    """Return the variables of these settings, for a process elsewhere."""
     return {name: os.environ[name] for name in (*_WAITING, *_KEEPING) if name in os.environ}

@@ -1,8 +1,8 @@
-"""Which runs belong to a cell, and what stands in the way of judging it: rule 2 of the comparison.
+"""The runs that belong to a cell, and the reasons that prevent a judgement: rule 2 of the comparison.
 
-The runs of a cell are those of its own experiment, the declared repetitions alone. Where it has none, runs of the same
+The runs of a cell are those of its own experiment, only the declared repetitions. If it has none, runs of the same
 networks by the same method count as near: under another protocol they make a `protocol mismatch`, under a reduced
-profile the cell is `not comparable`. A near run that another cell asks for is just that cell's run.
+profile the cell is `not comparable`. A near run that another cell asks for is only that cell's run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAIN_METRIC = {"classification": "top1", "detection": "ap", "segmentation": "mio
 
 @dataclass(frozen=True)
 class Basis:
-    """What all cells of a comparison share."""
+    """The facts that all cells of a comparison share."""
 
     rules: Rules
     evidence: Evidence
@@ -53,21 +53,24 @@ class Case:
     own: bool = False  # whether a declared repetition of the cell's own experiment is recorded
 
     def achieved(self, selection: str) -> Achieved:
-        """The declared repetitions in the cell's metric; what cannot be used is left out, and a problem."""
+        """Return the declared repetitions in the cell's metric.
+
+        Values that cannot be used are left out; `problems` lists them.
+        """
         usable = {run.record.repetition: value for run, value, problem in self._values(selection) if not problem}
         diverged = sum(run.record.status == "diverged" for run in self.runs)
         return Achieved(tuple(usable.values()), diverged, tuple(usable), self.declared)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Records that finished, but whose metric cannot be used."""
+        """Return the problems of records that finished but whose metric cannot be used."""
         found = [
             _unusable(run, problem) for kind in ("last", "best") for run, _, problem in self._values(kind) if problem
         ]
         return tuple(dict.fromkeys(found))
 
     def _values(self, selection: str) -> Iterator[tuple[Settled, float, str]]:
-        """Each finished run, its value, and why it cannot be used."""
+        """Yield each finished run, its value, and the reason why the value cannot be used, or an empty string."""
         metric = self.cell.metric
         for run in self.runs:
             metrics = run.record.last if selection == "last" else run.record.best
@@ -87,9 +90,9 @@ def _unusable(run: Settled, problem: str) -> Problem:
 
 
 def experiments_of(suites: Iterable[Suite], evidence: Evidence) -> dict[str, Experiment | None]:
-    """The experiment behind every cell under its suite's own profile.
+    """Return the experiment of every cell under its suite's own profile.
 
-    Where a smoke suite was run on generated images, that is its experiment.
+    If a smoke suite was run on generated images, that is its experiment.
     """
     found: dict[str, Experiment | None] = {}
     for suite in suites:
@@ -106,7 +109,7 @@ def experiments_of(suites: Iterable[Suite], evidence: Evidence) -> dict[str, Exp
 
 
 def declared_repetitions(suites: Iterable[Suite], experiments: Mapping[str, Experiment | None]) -> dict[str, int]:
-    """How many repetitions of each experiment are declared: the most that any suite asks for."""
+    """Return the number of declared repetitions of each experiment: the most that any suite asks for."""
     found: dict[str, int] = {}
     for suite in suites:
         asked = suite.profile(suite.file.profile).repetitions or suite.file.repetitions
@@ -121,7 +124,7 @@ def declared_repetitions(suites: Iterable[Suite], experiments: Mapping[str, Expe
 
 
 def published_teachers(cells: Iterable[Cell]) -> dict[tuple[str, str, str], float]:
-    """What is printed for each teacher, by suite, and under no suite's name wherever it was seen first."""
+    """Return the printed accuracy of each teacher by suite, and by an empty suite name the first one found."""
     found: dict[tuple[str, str, str], float] = {}
     for cell in cells:
         setting = cell.setting
@@ -134,7 +137,7 @@ def published_teachers(cells: Iterable[Cell]) -> dict[tuple[str, str, str], floa
 
 
 def case_of(cell: Cell, basis: Basis) -> Case:
-    """The runs of a cell that is measured by training, and the first thing that stands in the way of judging it."""
+    """Return the runs of a cell that is measured by training, with the first reason that prevents judging it."""
     experiment = basis.experiments[cell.id]
     if experiment is None:
         reason = cell.setting.not_verifiable
@@ -161,7 +164,7 @@ def case_of(cell: Cell, basis: Basis) -> Case:
 
 
 def _near(experiment: Experiment, cell: Cell, basis: Basis) -> list[Settled]:
-    """Runs of the same networks by the same method that no cell asks for, or that only prove the path."""
+    """Return runs of the same networks by the same method that no cell asks for, or that only prove the path."""
     names = {cell.setting.data, *STAND_INS.get(str(cell.setting.data), ())}
     found: list[Settled] = []
     for identity in basis.evidence.by_key.get(key_of(experiment.describe()), ()):
@@ -177,7 +180,7 @@ def _near(experiment: Experiment, cell: Cell, basis: Basis) -> list[Settled]:
 def _blocked(
     cell: Cell, experiment: Experiment, own: Sequence[Settled], near: Sequence[Settled], basis: Basis
 ) -> tuple[Sequence[Settled], Blocked | None]:
-    """The runs to look at, and rule 2."""
+    """Return the runs to judge, and the verdict and reason of rule 2, or None."""
     if cell.setting.not_verifiable:
         return own, (Verdict.NOT_VERIFIABLE, cell.setting.not_verifiable)
     skipped = [run.record.reason for run in own if run.record.status == "skipped"]
@@ -219,7 +222,7 @@ def _without_own(experiment: Experiment, near: Sequence[Settled]) -> tuple[Seque
 
 
 def why_not_comparable(described: Mapping[str, Any]) -> str:
-    """What keeps an experiment's runs from being compared with the paper, as one sentence; empty if nothing does."""
+    """Return the reason why an experiment's runs cannot be compared with the paper, or an empty string."""
     profile = described.get("profile")
     found = [] if profile == "paper" else [f"profile {profile}"]
     found += other_images(described)
@@ -227,7 +230,7 @@ def why_not_comparable(described: Mapping[str, Any]) -> str:
 
 
 def other_images(described: Mapping[str, Any]) -> list[str]:
-    """In what an experiment's images differ from the whole of a published data set."""
+    """List the differences between an experiment's images and the whole of a published data set."""
     data = described.get("data") or {}
     generated = any(data.get("name") in names for names in STAND_INS.values())
     found = [f"generated images ({data['name']})"] if generated else []
@@ -238,13 +241,13 @@ def other_images(described: Mapping[str, Any]) -> list[str]:
 
 
 def _images_of(record: Record) -> list[str]:
-    """The same of a run, whose record says what was found under its data set's name."""
+    """List the same differences for a run, whose record names the data that were really found."""
     asked = record.experiment.get("data") or {}
     return other_images({"data": {**asked, "name": record.data.get("name", asked.get("name"))}})
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """In what the protocol of a record differs from that of a cell, each as `recipe B1 in place of A1`."""
+    """List the differences between a record's protocol and its cell's, for example "recipe B1 in place of A1"."""
     found: list[str] = []
     for name in ("data", "recipe", "teacher"):
         mine, other = ours.get(name) or {}, theirs.get(name) or {}
@@ -266,7 +269,7 @@ def _in_place(what: str, theirs: Any, ours: Any) -> str:
 
 
 def _oddities(experiment: Experiment, run: Settled) -> list[str]:
-    """Where a record of the very experiment says that something else was done."""
+    """List what a record of this same experiment says was done differently."""
     record, found = run.record, []
     data = record.data.get("name")
     if data is not None and data != experiment.data.name:
@@ -282,7 +285,7 @@ def _oddities(experiment: Experiment, run: Settled) -> list[str]:
 
 
 def _exchanged(experiment: Experiment, runs: Sequence[Settled]) -> str:
-    """Tell which given weights were not the same file in all repetitions; empty if all were."""
+    """Name the given weights that were not the same file in all repetitions. Return an empty string if all were."""
     seen: dict[str, dict[str, list[int]]] = {}
     for run in runs:
         found = {whose: file["sha256"] for whose, file in run.record.weight_files.items()}
@@ -299,7 +302,7 @@ def _exchanged(experiment: Experiment, runs: Sequence[Settled]) -> str:
 
 
 def teacher_gate(cell: Cell, experiment: Experiment, runs: Sequence[Settled], basis: Basis) -> Blocked | None:
-    """Whether the teacher that the runs saw is as accurate as the published one."""
+    """Return a blocking verdict if the runs' teacher is not as accurate as the published one, else None."""
     numbers = _teacher_numbers(cell, experiment, runs, basis)
     if numbers is None:
         return None

@@ -1,4 +1,4 @@
-"""Where a record comes from: revision, source, packages, hardware."""
+"""The origin of a record: revision, source, packages, hardware."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def revision() -> dict[str, str | bool | None]:
-    """Commit, whether result-changing files differ from it, a hash of these files, and one of a user's own."""
+    """Return the commit, `dirty` (True if files that change results differ from it), and hashes of the sources."""
     return dict(_revision(os.environ.get(EXTRA, "")))
 
 
@@ -49,7 +49,7 @@ def _revision(extra: str) -> dict[str, str | bool | None]:
 
 @cache
 def source_hash() -> str:
-    """Hash of the python files that a training passes through; an edit of the report's is none of its business."""
+    """Return the hash of the python files that a training uses. An edit of the report does not change it."""
     return _hash_of(path for place in TRAINED_BY for path in _python_files(ROOT / place))
 
 
@@ -67,7 +67,7 @@ def _hash_of(paths: Iterable[Path]) -> str:
 
 @cache
 def packages() -> dict[str, str]:
-    """Versions of what decides numbers."""
+    """Return the versions of Python and of the packages that decide numbers."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -79,7 +79,7 @@ def packages() -> dict[str, str]:
 
 @cache
 def hardware() -> dict[str, str | int]:
-    """The processor as the system names it, and its cores."""
+    """Return the processor's name and its number of cores."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -19,7 +19,7 @@ class _Strict(BaseModel):
 
 
 class Number(_Strict):
-    """A number of the rules, where it comes from, and why it is this large."""
+    """A number of the rules, its source, and the reason for its size."""
 
     value: float = Field(gt=0, allow_inf_nan=False)
     source: str = Field(min_length=1)
@@ -33,7 +33,7 @@ class Level(Number):
 
 
 class Levels(_Strict):
-    """Confidence of each kind of statement."""
+    """The confidence of each kind of statement."""
 
     equivalence: Level
     prediction: Level
@@ -42,7 +42,7 @@ class Levels(_Strict):
 
 
 class Scale(_Strict):
-    """What counts as small for some metrics of a data set, in their own points."""
+    """The sizes that count as small for some metrics of a data set, in the metrics' own points."""
 
     data: str
     metrics: tuple[str, ...] = Field(min_length=1)
@@ -58,20 +58,23 @@ class Scale(_Strict):
 
 
 class Tolerance(_Strict):
-    """How far a teacher may be off, for some metrics."""
+    """The largest accepted error of a teacher, for some metrics."""
 
     metrics: tuple[str, ...] = Field(min_length=1)
     tolerance: Number
 
 
 class TeacherGate(_Strict):
-    """When a teacher counts as the published one."""
+    """The conditions under which a teacher counts as the published one."""
 
     pinned: Number
     trained: tuple[Tolerance, ...]
 
     def tolerance(self, metric: str, *, pinned: bool) -> float:
-        """Largest accepted distance from the published accuracy: the weights' own if pinned, else the paper's."""
+        """Return the largest accepted distance from the published accuracy.
+
+        That accuracy is the weights' own if they are pinned, else the paper's.
+        """
         if pinned:
             return self.pinned.value
         known = {name: entry.tolerance.value for entry in self.trained for name in entry.metrics}
@@ -81,7 +84,7 @@ class TeacherGate(_Strict):
 
 
 class Rules(_Strict):
-    """suites/rules.yaml."""
+    """The content of suites/rules.yaml."""
 
     levels: Levels
     minimum_repetitions: Number
@@ -100,7 +103,7 @@ class Rules(_Strict):
         return self
 
     def scale(self, data: str, metric: str) -> Scale:
-        """The scale of a metric on a data set."""
+        """Return the scale of a metric on a data set, or raise."""
         for scale in self.scales:
             if scale.data == data and metric in scale.metrics:
                 return scale
@@ -109,7 +112,7 @@ class Rules(_Strict):
 
     @property
     def least(self) -> int:
-        """Repetitions from which on a cell is judged."""
+        """Return the number of repetitions from which a cell is judged."""
         return int(self.minimum_repetitions.value)
 
 

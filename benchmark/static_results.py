@@ -1,4 +1,4 @@
-"""What `python -m benchmark verify` has found without any training, read back: rule 1, and claims about cost."""
+"""The results of `python -m benchmark verify`, found without training: rule 1, and claims about cost."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ COMMAND = "python -m benchmark verify"
 
 @dataclass(frozen=True)
 class StaticResults:
-    """Costs by cell id, answers by claim id."""
+    """The verified costs by cell id, and the answers by claim id."""
 
     cells: Mapping[str, StaticCell] = field(default_factory=dict)
     claims: Mapping[str, ClaimAnswer] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
     def judge(self, cell: Cell) -> tuple[Judgement, float | None, str]:
-        """The verdict on a printed cost, ours under the convention that decides, and what else should be known."""
+        """Return the verdict on a printed cost, our cost under the deciding convention (or None), and a note."""
         found = self.cells.get(cell.id)
         if found is None:
             return Judgement(Verdict.NOT_RUN, COMMAND, 0), None, ""
@@ -42,7 +42,7 @@ class StaticResults:
 
 
 def load_static(folders: Sequence[Path]) -> StaticResults:
-    """The first file that there is; without one, costs are not run."""
+    """Load the first static.json in these folders. If there is none, costs count as not run."""
     problems: list[Problem] = []
     for path in (folder / FILE for folder in folders):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""The statistics behind the verdicts: pure functions over small samples of one metric, one value a repetition.
+"""The statistics behind the verdicts: pure functions over small samples of one metric, one value for each repetition.
 
 Every function names its source, what it assumes, and where it stops being trustworthy. The quantiles and the tests
 are scipy's; what scipy has not (Holm's adjustment, the smallest gap that a sample can see) is written out here. The
@@ -26,7 +26,7 @@ MANN_WHITNEY_LEAST = 4  # at 3 + 3 the smallest two-sided p is 0.1: the test cou
 
 @dataclass(frozen=True)
 class Interval:
-    """A two-sided confidence interval, `level` its coverage (0.90 is 90 %)."""
+    """A two-sided confidence interval; `level` is its coverage (0.90 is 90 %)."""
 
     low: float
     high: float
@@ -34,17 +34,17 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half of its length."""
+        """Return half of the interval's length."""
         return (self.high - self.low) / 2
 
     def inside(self, margin: float) -> bool:
-        """Whether the whole interval lies strictly between -margin and +margin."""
+        """Return True if the whole interval lies strictly between -margin and +margin."""
         return -margin < self.low and self.high < margin
 
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Two one-sided tests: `holds` where both reject, that is where `interval` lies inside the margin."""
+    """The result of two one-sided tests: `holds` if both reject, which means that `interval` lies inside the margin."""
 
     gap: float
     interval: Interval
@@ -55,7 +55,7 @@ class Equivalence:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two means, with what a further test needs of it: its standard error and degrees of freedom."""
+    """A difference of two means, with its standard error and degrees of freedom for further tests."""
 
     value: float
     interval: Interval
@@ -67,7 +67,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A two-sided test of two samples. `effect` is positive where the first sample is the larger one."""
+    """The result of a two-sided test of two samples. `effect` is positive if the first sample is the larger one."""
 
     test: str
     p_value: float
@@ -77,14 +77,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class FalseFlags:
-    """What chance alone does to a table: flags to expect, and the chance of one or more."""
+    """The effect of chance alone on a table: the expected number of flags, and the chance of one or more."""
 
     expected: float
     any: float
 
 
 def checked(values: Sequence[float], least: int, what: str = "metric values") -> tuple[float, ...]:
-    """The values as floats, or a message that says which one is no number, or how many are missing."""
+    """Return the values as floats.
+
+    Raise an error that names a value that is no number, or the number of missing values.
+    """
     numbers = tuple(float(value) for value in values)
     for position, number in enumerate(numbers):
         if not math.isfinite(number):
@@ -98,7 +101,7 @@ def checked(values: Sequence[float], least: int, what: str = "metric values") ->
 
 
 def spread(values: Sequence[float]) -> float:
-    """Sample standard deviation, divisor n - 1. Exactly 0 for identical values, where rounding would leave 1e-14."""
+    """Return the sample standard deviation, divisor n - 1. It is exactly 0 for identical values."""
     numbers = checked(values, 2)
     if min(numbers) == max(numbers):
         return 0.0
@@ -107,7 +110,7 @@ def spread(values: Sequence[float]) -> float:
 
 @lru_cache(maxsize=4096)
 def t_quantile(level: float, df: float) -> float:
-    """Student's t (df = inf: the normal) that leaves (1 - level) / 2 above it."""
+    """Return Student's t (df = inf: the normal) that leaves (1 - level) / 2 above it."""
     if not 0 < level < 1:
         raise UsageError(f"a level must lie between 0 and 1, got {level}", "write 90 % as 0.90")
     upper = (1 + level) / 2
@@ -115,7 +118,7 @@ def t_quantile(level: float, df: float) -> float:
 
 
 def mean_interval(values: Sequence[float], level: float) -> Interval:
-    """Student's t interval of a mean: mean +- t s / sqrt(n).
+    """Return Student's t interval of a mean: mean +- t s / sqrt(n).
 
     Source: Student, "The probable error of a mean", Biometrika 6 (1908). Assumes independent, near normal values.
     Limit: with zero spread its width is zero, which says that the sample is coarse or copied, not that the mean is
@@ -128,13 +131,15 @@ def mean_interval(values: Sequence[float], level: float) -> Interval:
 
 
 def gap_interval(values: Sequence[float], published: float, level: float) -> Interval:
-    """The interval of (mean - published). The published number is taken as exact: its own spread is not in it."""
+    """Return the interval of (mean - published). The published number is taken as exact, without a spread."""
     around = mean_interval(values, level)
     return Interval(around.low - published, around.high - published, level)
 
 
 def equivalence(values: Sequence[float], published: float, margin: float, level: float = 0.90) -> Equivalence:
-    """Two one-sided t tests (TOST) of |mean - published| < margin, each at (1 - level) / 2: 5 % for the 90 % interval.
+    """Run two one-sided t tests (TOST) of |mean - published| < margin, each at (1 - level) / 2.
+
+    For the 90 % interval each test is at 5 %.
 
     Source: D. J. Schuirmann, "A comparison of the two one-sided tests procedure and the power approach", J.
     Pharmacokin. Biopharm. 15 (1987). If the true gap is at or beyond the margin it claims equivalence in at most 5 %
@@ -152,12 +157,12 @@ def equivalence(values: Sequence[float], published: float, margin: float, level:
 
 
 def half_digit(digits: int) -> float:
-    """Half of the last printed digit: how far rounding may have moved a printed number."""
+    """Return half of the last printed digit: the most that rounding may have moved a printed number."""
     return 0.5 * 10.0**-digits
 
 
 def prediction_error(values: Sequence[float], published_runs: int = 1, floor: float = 0.0) -> float:
-    """Standard error of (our mean - a mean of `published_runs` further runs): s sqrt(1/n + 1/m), s at least `floor`."""
+    """Return the standard error of (our mean - mean of `published_runs` more runs): s sqrt(1/n + 1/m), s >= `floor`."""
     numbers = checked(values, 2)
     if published_runs < 1:
         raise UsageError(
@@ -169,7 +174,7 @@ def prediction_error(values: Sequence[float], published_runs: int = 1, floor: fl
 def prediction_half_width(
     values: Sequence[float], published_runs: int = 1, rounding: float = 0.0, floor: float = 0.0, level: float = 0.95
 ) -> float:
-    """Half-width of the prediction interval for the mean of m further runs: t s sqrt(1/n + 1/m) + rounding.
+    """Return the half-width of the prediction interval of the mean of m more runs: t s sqrt(1/n + 1/m) + rounding.
 
     Source: G. J. Hahn and W. Q. Meeker, "Statistical Intervals" (1991), ch. 4. Assumes that the published runs were
     drawn from a normal with our mean and our spread. `rounding` widens it by what printing hides; `floor` keeps a
@@ -191,7 +196,7 @@ def _noncentrality(df: float, level: float, power: float) -> float:
 def smallest_detectable_gap(
     standard_error: float, df: float, rounding: float = 0.0, level: float = 0.95, power: float = 0.8
 ) -> float:
-    """The smallest true gap that would fall outside the prediction interval with probability `power`.
+    """Return the smallest true gap that would fall outside the prediction interval with probability `power`.
 
     Source: the power of the t test by the noncentral t (Cohen, "Statistical Power Analysis", 1988, ch. 2). The
     standard error is taken as the true one: a planning figure, itself as uncertain as the spread it comes from (at n
@@ -204,7 +209,7 @@ def smallest_detectable_gap(
 def welch_difference(
     first: Sequence[float], second: Sequence[float], level: float = 0.90, floor: float = 0.0
 ) -> Difference:
-    """Mean of the first less mean of the second, unequal spreads, unpaired.
+    """Return the mean of the first sample less the mean of the second, unequal spreads, unpaired.
 
     Source: B. L. Welch, Biometrika 34 (1947), with Satterthwaite's degrees of freedom. Assumes two independent, near
     normal samples. `floor` is the least spread that each is credited with. Limit: at 3 + 3 the degrees of freedom lie
@@ -227,7 +232,7 @@ def welch_difference(
 def paired_difference(
     first: Sequence[float], second: Sequence[float], level: float = 0.90, floor: float = 0.0
 ) -> Difference:
-    """Mean of the differences, pair by pair: the two must be in the same order of repetitions.
+    """Return the mean of the differences, pair by pair: both samples must be in the same order of repetitions.
 
     Source: Student (1908). Assumes that differences are independent and near normal. It beats Welch where a shared
     seed makes the two runs of a pair rise and fall together; where it does not, pairing only costs degrees of freedom
@@ -252,7 +257,7 @@ def _paired(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...
 
 
 def paired_t(first: Sequence[float], second: Sequence[float], floor: float = 0.0) -> Comparison:
-    """Paired t test of equal means, two-sided.
+    """Run the paired t test of equal means, two-sided.
 
     Source and assumptions as `paired_difference`. `floor` is the least spread that the differences are credited with:
     without it, differences that happen to be equal give p = 0. Limit: at n = 3, p < 0.05 needs a mean difference of
@@ -267,12 +272,14 @@ def paired_t(first: Sequence[float], second: Sequence[float], floor: float = 0.0
 
 
 def mann_whitney(first: Sequence[float], second: Sequence[float]) -> Comparison:
-    """Mann-Whitney U, two-sided: does one sample tend to be larger? `effect` is P(first > second) - 1/2, ties half.
+    """Run the two-sided Mann-Whitney U test of whether one sample tends to be larger.
 
-    Source: H. B. Mann and D. R. Whitney, Ann. Math. Stat. 18 (1947); exact where nothing is tied and one sample has
-    at most eight, else scipy's tie-corrected normal approximation. Assumes independent samples, no normality. Refused
-    below 4 + 4: at 3 + 3 the smallest two-sided p is 0.1, so it could never reject at 5 %. At 4 + 4 the smallest is
-    0.029, which Holm over two tests already undoes.
+    `effect` is P(first > second) - 1/2, where ties count half.
+
+    Source: H. B. Mann and D. R. Whitney, Ann. Math. Stat. 18 (1947); exact if nothing is tied and one sample has at
+    most eight values, else scipy's tie-corrected normal approximation. Assumes independent samples, no normality.
+    Refused below 4 + 4: at 3 + 3 the smallest two-sided p is 0.1, so it could never reject at 5 %. At 4 + 4 the
+    smallest is 0.029, which Holm over two tests already undoes.
     """
     a, b = (checked(x, MANN_WHITNEY_LEAST, "Mann-Whitney sample") for x in (first, second))
     result = stats.mannwhitneyu(a, b, alternative="two-sided", method="auto")
@@ -281,7 +288,7 @@ def mann_whitney(first: Sequence[float], second: Sequence[float]) -> Comparison:
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Holm's step-down adjustment, in the order given: reject where the adjusted p is below the level.
+    """Return Holm's step-down adjusted p values, in the order given: reject if an adjusted p is below the level.
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6 (1979). Keeps the
     chance of any false rejection in the family below the level, whatever the dependence. Limit: the family must be
@@ -299,7 +306,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def expected_false_flags(judged: int, level: float = 0.95) -> FalseFlags:
-    """Flags to expect in a table of `judged` cells if every one truly holds, each flagged with chance 1 - level.
+    """Return the flags to expect among `judged` cells that all truly hold, each flagged with chance 1 - level.
 
     The expectation holds under any dependence; the chance of one or more assumes independent cells, and cells that
     share a teacher, a seed or a baseline are not.

@@ -1,4 +1,4 @@
-"""The parts of a comparison that are about all of it: inputs, provenance, rules, and what to keep in mind."""
+"""The parts of a comparison that concern all of it: inputs, provenance, rules, and general notes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmark.statistics import expected_false_flags
 
 
 def unknown_runs(cases: Sequence[Case], evidence: Evidence) -> tuple[list[Settled], list[Settled]]:
-    """Runs that no cell shows: those of teachers that cells or runs depend on, and those that nothing asks for."""
+    """Return the runs that no cell shows: of teachers that cells or runs depend on, and of experiments in no suite."""
     shown = {run.id for case in cases for run in chain(case.runs, case.extra, case.near)}
     needed = {str((run.record.experiment.get("teacher") or {}).get("experiment")) for run in evidence.runs.values()}
     for case in cases:
@@ -31,7 +31,7 @@ def unknown_runs(cases: Sequence[Case], evidence: Evidence) -> tuple[list[Settle
 
 
 def unknown_problems(unknown: Iterable[Settled]) -> Iterator[Problem]:
-    """One line an experiment."""
+    """Yield one problem for each experiment that no suite has."""
     counts = Counter(run.record.identity for run in unknown)
     seen: set[str] = set()
     for run in unknown:
@@ -52,7 +52,7 @@ def _runs(count: int) -> str:
 def inputs_of(
     evidence: Evidence, teachers: Sequence[Settled], unknown: Sequence[Settled], problems: Iterable[Problem]
 ) -> Inputs:
-    """What was read, counted."""
+    """Return the counts of what was read."""
     return Inputs(
         folders=evidence.folders,
         records=evidence.records,
@@ -69,7 +69,7 @@ def inputs_of(
 
 
 def provenance_of(runs: Sequence[RunView]) -> Provenance:
-    """Where the numbers come from."""
+    """Return the origins of the numbers: commits, sources, packages and hardware, with their numbers of runs."""
 
     def counted(found: Iterable[str]) -> dict[str, int]:
         return dict(sorted(Counter(filter(None, found)).items(), key=lambda item: (-item[1], item[0])))
@@ -91,7 +91,7 @@ def _commit(run: RunView) -> str:
 
 
 def rule_views(rules: Rules) -> Iterator[RuleView]:
-    """Every number of the rules with its source."""
+    """Yield every number of the rules with its source."""
     for path, number in _numbers(rules, ()):
         yield RuleView(", ".join(path), number.value, number.source, number.reason)
 
@@ -111,7 +111,7 @@ def _numbers(part: BaseModel, path: tuple[str, ...]) -> Iterator[tuple[tuple[str
 
 
 def head_notes(tables: Sequence[TableView], rules: Rules) -> Iterator[str]:
-    """What holds of every verdict, and what chance alone would do."""
+    """Yield the notes that hold for every verdict, and the effect of chance alone."""
     shown = {table.suite for table in tables}
     copies = [table for table in tables if table.repeats in shown]
     judged = sum(cell.verdict in JUDGED for table in tables if table not in copies for cell in table.cells)

@@ -1,11 +1,11 @@
-"""The verdict on one published number: which rule holds first, and what the numbers behind it are.
+"""The verdict on one published number: the first rule that holds, and the numbers behind it.
 
-Pure: records and manifests are somebody else's; margins, floors and levels come from suites/rules.yaml.
+Everything here is pure: callers read records and manifests; margins, floors and levels come from suites/rules.yaml.
 docs/verdicts.md says in plain words what each verdict means and how often it is wrong.
 
-Signs: every gap is ours minus published, so a negative gap says that the re-run is worse wherever higher is better.
-That is so for every metric judged here (accuracies, AP, mIoU, all in percent); costs, where lower is better, are
-static cells, which are only equal or different.
+Signs: every gap is ours minus published, so a negative gap says that the re-run is worse if higher is better. Higher is
+better for every metric judged here (accuracies, AP, mIoU, all in percent). Costs, where lower is better, are static
+cells, which are only equal or different.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Selection = Literal["last", "best", "unknown"]
 
 
 class Severity(StrEnum):
-    """How a report colours a verdict."""
+    """The colour group of a verdict in reports."""
 
     GOOD = "good"
     NEUTRAL = "neutral"
@@ -34,7 +34,7 @@ class Severity(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What is said of a cell. The value is the word that is printed."""
+    """The verdict on a cell. The value is the word that is printed."""
 
     EQUAL = "equal"
     DIFFERS = "differs"
@@ -54,22 +54,22 @@ class Verdict(StrEnum):
 
     @property
     def meaning(self) -> str:
-        """One line for a legend."""
+        """Return the one-line explanation for a legend."""
         return _MEANINGS[self][1]
 
     @property
     def severity(self) -> Severity:
-        """Its colour group."""
+        """Return the verdict's colour group."""
         return _MEANINGS[self][0]
 
     @property
     def slug(self) -> str:
-        """As a command line writes it: `protocol-mismatch`."""
+        """Return the verdict as command lines write it, for example `protocol-mismatch`."""
         return self.value.replace(" ", "-")
 
     @classmethod
     def parse(cls, text: str) -> Verdict:
-        """A verdict by its word or its slug; a wrong one names the nearest."""
+        """Return a verdict by its word or its slug. A wrong one raises an error that names the nearest."""
         for verdict in cls:
             if text.strip().lower() in (verdict.value, verdict.slug):
                 return verdict
@@ -117,7 +117,7 @@ Blocked = tuple[Verdict, str]
 
 @dataclass(frozen=True)
 class Published:
-    """A number as its source prints it, in percent."""
+    """A published number as its source prints it, in percent."""
 
     value: float
     digits: int  # after the decimal point: how far rounding may have moved it
@@ -140,16 +140,16 @@ class Published:
 
     @property
     def rounding(self) -> float:
-        """Half of its last printed digit."""
+        """Return half of the last printed digit."""
         return statistics.half_digit(self.digits)
 
 
 @dataclass(frozen=True)
 class Achieved:
-    """The declared repetitions of one experiment: the metric of each that finished, in percent, and how many diverged.
+    """The results of one experiment's declared repetitions: each finished one's metric in percent, and the failures.
 
-    `repetitions` are their numbers, 0, 1, ... unless given; gains and orderings pair by them. `declared` is how many
-    the manifest asks for; extras must be left out by the caller.
+    `diverged` counts the failures. `repetitions` are the values' numbers, 0, 1, ... unless given; gains and orderings
+    pair by them. `declared` is the number that the manifest asks for; the caller must leave out extras.
     """
 
     values: tuple[float, ...]
@@ -174,16 +174,16 @@ class Achieved:
 
     @property
     def n(self) -> int:
-        """Repetitions that finished."""
+        """Return the number of repetitions that finished."""
         return len(self.values)
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The repetition of each value."""
+        """Return the repetition number of each value."""
         return self.repetitions if self.repetitions is not None else tuple(range(len(self.values)))
 
     def at(self, repetitions: Iterable[int]) -> tuple[float, ...]:
-        """The values of these repetitions, in their order."""
+        """Return the values of these repetitions, in their order."""
         found = dict(zip(self.numbers, self.values, strict=True))
         return tuple(found[number] for number in repetitions)
 
@@ -200,7 +200,7 @@ def _check_percent(values: Sequence[float], what: str) -> None:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict, why, and every number that a reader needs to doubt it."""
+    """A verdict, its reason, and every number that a reader needs to doubt it."""
 
     verdict: Verdict
     reason: str
@@ -216,7 +216,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What rules 4 to 8 look at."""
+    """The numbers that rules 4 to 8 use."""
 
     n: int
     gap: float
@@ -233,10 +233,10 @@ class _Measured:
 
 
 def judge(published: Published, achieved: Achieved, rules: Rules, blocked: Blocked | None = None) -> Judgement:
-    """The first rule that holds for a cell that is measured by training.
+    """Return the judgement by the first rule that holds, for a cell that is measured by training.
 
-    `blocked` is rule 2: a verdict that the caller has reached already, with its reason. It wins over everything, and
-    its gap is shown where the runs are near enough to the cell's own experiment for it to mean something.
+    `blocked` is rule 2: a verdict that the caller has reached already, with its reason. It has priority over all
+    others. Its gap is shown if the runs are near enough to the cell's own experiment for the gap to mean something.
     """
     scale = rules.scale(published.data, published.metric)
     measured = _measure(published, achieved, scale, rules)
@@ -285,7 +285,7 @@ def _measure(published: Published, achieved: Achieved, scale: Scale, rules: Rule
 
 
 def _assumed_spread(published: Published, scale: Scale) -> tuple[float, str]:
-    """A declared spread where the runs are too few to have one: the cell's own printed one, else the data set's."""
+    """Return an assumed spread and its origin, for too few runs: the cell's own printed one, else the data set's."""
     if published.std is not None and published.std >= scale.spread_floor.value:
         return published.std, "the source prints for this cell"
     return scale.typical_spread.value, f"is typical of {scale.data}"
@@ -308,7 +308,7 @@ def _unstable(diverged: int, n: int, measured: _Measured | None) -> Judgement:
 
 
 def _decide(measured: _Measured, rules: Rules) -> Judgement:
-    """Rules 5 to 8."""
+    """Apply rules 5 to 8."""
     interval, gap, reach, margin = measured.interval, measured.gap, measured.prediction, measured.margin
     spanned = f"the {interval.level:.0%} interval of the gap, {interval.low:+.2f} to {interval.high:+.2f},"
     chance = f"the {rules.levels.prediction.value:.0%} prediction interval of ±{reach:.2f}{measured.against}"
@@ -331,7 +331,7 @@ def _decide(measured: _Measured, rules: Rules) -> Judgement:
 
 
 def _noted(judgement: Judgement, achieved: Achieved) -> Judgement:
-    """The judgement with what a reader should know of the sample."""
+    """Return the judgement with notes on the sample: repetitions that are missing, or values that are all the same."""
     notes = []
     if achieved.declared is not None and achieved.n < achieved.declared:
         notes.append(f"{achieved.n} of {achieved.declared} declared repetitions are recorded")
@@ -352,9 +352,9 @@ def judge_epochs(
     rules: Rules,
     blocked: Blocked | None = None,
 ) -> Judgement:
-    """The verdict under the epoch selection of the source; where that is unknown under both, and they must agree.
+    """Return the verdict under the source's epoch selection. If that is unknown, the verdicts under both must agree.
 
-    Where both agree the last epoch's numbers are shown: choosing the best epoch looks at the test set.
+    If both agree, the last epoch's numbers are shown: choosing the best epoch uses the test set.
     """
     if selection != "unknown":
         return judge(published, last if selection == "last" else best, rules, blocked)
@@ -375,10 +375,10 @@ def _signed(gap: float | None) -> str:
 
 
 def judge_static(printed: str, candidates: Mapping[str, float]) -> Judgement:
-    """Rule 1: a printed cost against what each counting convention gives, in the printed unit, in order of preference.
+    """Apply rule 1: compare a printed cost with each counting convention's value, in the printed unit.
 
-    Equal means that the value rounds to the printed digits (a tie may round either way). The more conventions are
-    tried the easier one fits, so the reason says how many were.
+    Conventions come in order of preference. Equal means that the value rounds to the printed digits (a tie may round
+    either way). The more conventions are tried, the easier one fits, so the reason says how many were.
     """
     text = printed.strip().replace(",", "")
     try:
@@ -406,7 +406,7 @@ def judge_static(printed: str, candidates: Mapping[str, float]) -> Judgement:
 
 @dataclass(frozen=True)
 class PublishedGain:
-    """How much one published row is above another, in points; `rounding`: how far printing may have moved it."""
+    """The difference between two published rows, in points. `rounding` is the most that printing may have moved it."""
 
     value: float
     rounding: float
@@ -417,7 +417,7 @@ class PublishedGain:
 
     @classmethod
     def between(cls, ours: Published, base: Published) -> PublishedGain:
-        """The gain of one cell over another, both in one metric of one data set."""
+        """Return the gain of one cell over another. Both must be in one metric of one data set."""
         if (ours.data, ours.metric) != (base.data, base.metric):
             raise UsageError(
                 f"no gain between {ours.data} {ours.metric} and {base.data} {base.metric}",
@@ -431,11 +431,10 @@ class PublishedGain:
 def judge_gain(
     published: PublishedGain, ours: Achieved, base: Achieved, rules: Rules, blocked: Blocked | None = None
 ) -> Judgement:
-    """Our gain (mean of ours less mean of base) against the published one, by the same rules 3 to 8.
+    """Compare our gain (mean of ours less mean of base) with the published gain, by the same rules 3 to 8.
 
-    Paired where at least the minimum of repetitions is common to both, else Welch over all. The published gain is
-    taken as that of unpaired runs, as many as its rows state (one where they do not), with the spreads that ours
-    have.
+    Repetitions are paired if at least the minimum number is common to both, else Welch's test uses all. The published
+    gain is taken as that of unpaired runs, as many as its rows state (one if they do not), with the spreads of ours.
     """
     scale = rules.scale(published.data, published.metric)
     difference = mean_difference(ours, base, rules)
@@ -457,7 +456,7 @@ def judge_gain(
 
 
 def mean_difference(ours: Achieved, base: Achieved, rules: Rules, floor: float = 0.0) -> Difference | None:
-    """The difference of two means: paired on common repetitions, else Welch's; None where both have too few."""
+    """Return the difference of two means: paired on common repetitions, else Welch's. None if both have too few."""
     level = rules.levels.equivalence.value
     common = sorted(set(ours.numbers) & set(base.numbers))
     if len(common) >= rules.least:

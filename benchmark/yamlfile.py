@@ -19,7 +19,7 @@ _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Loader(_Base):  # type: ignore[misc]  # the base is chosen at run time
-    """Safe YAML in which 1e-3 is a number, as it is everywhere but in YAML 1.1."""
+    """A loader of safe YAML in which 1e-3 is a number, as it is everywhere but in YAML 1.1."""
 
 
 Loader.add_implicit_resolver(
@@ -70,17 +70,17 @@ class YamlFile:
         return self._loader.construct_object(node, deep=True)
 
     def line(self, place: Place) -> int:
-        """The line of a place, or of the nearest place above it that the file has."""
+        """Return the line of a place, or of the nearest place above it that the file has."""
         while place not in self._lines and place:
             place = place[:-1]
         return self._lines.get(place, 1)
 
     def has(self, place: Place) -> bool:
-        """Whether the file itself holds this place."""
+        """Return True if the file itself contains this place."""
         return place in self._lines
 
     def written(self, place: Place) -> Place:
-        """The part of a place that the file holds, one key beyond included. Validators add names of their own."""
+        """Return the part of a place that the file contains. Validators add names of their own."""
         kept: Place = ()
         for part in place:
             if (*kept, part) in self._lines:
@@ -88,7 +88,7 @@ class YamlFile:
         return kept
 
     def typed(self, model: type[Model], data: Any, place: Place) -> Model | None:
-        """A flat entry as a model, strictly: "3" and true are no numbers. None where problems were noted."""
+        """Return a flat entry as a model, strictly: "3" and true are no numbers. None if problems were noted."""
         try:
             return model.model_validate_json(json.dumps(data, default=str), strict=True)
         except ValidationError as error:
@@ -119,5 +119,5 @@ def _line_of(problem: str) -> int:
 
 
 def yaml_files(folder: Path) -> Iterator[Path]:
-    """The YAML files of a folder, by name."""
+    """Yield the YAML files of a folder, sorted by name."""
     return iter(sorted(folder.glob("*.yaml")))
