@@ -52,8 +52,8 @@ class ModelEntry:
             return self.build(classes, **wishes).to("meta")
 
     def takes(self, wish: str) -> bool:
-        """Whether the family's `build` has a use for such a wish."""
-        return wish in inspect.signature(load(self.path).build).parameters
+        """Whether the family's `build` has a use for such a wish; of libraries, only timm's networks have one."""
+        return wish in inspect.signature(load(self.path).build).parameters and not self.name.startswith("torchvision:")
 
     def convert(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A foreign state dict in this family's layout, where the family's file knows how."""
