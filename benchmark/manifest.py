@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.discovery import ROOT
 from benchmark.errors import UsageError, nearest
+from benchmark.honoured import carried_in_part, fitting
 from benchmark.models.registry import ModelEntry, models
-from benchmark.recipe import foreign, recipes
+from benchmark.recipe import recipes
 from benchmark.yamlfile import Place, YamlFile, yaml_files
 from methods.registry import MethodEntry, methods
 from methods.spec import MethodSpec, WrongMethod, named
@@ -428,11 +429,10 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
     if setting.recipe is not None and setting.recipe not in recipes() and f"recipe {setting.recipe}" not in pending:
         complain("recipe", f"unknown recipe {setting.recipe!r}; {nearest(setting.recipe, recipes())}")
     elif setting.recipe in recipes():
-        task = setting.task or "classification"
-        if words := foreign(recipes()[setting.recipe].settings, task):
-            fitting = [name for name, known in recipes().items() if not foreign(known.settings, task)]
-            message = f"recipe {setting.recipe!r} is none of {task}'s: it has {', '.join(words)}"
-            complain("recipe", f"{message}; take {', '.join(fitting)}")
+        own = recipes()[setting.recipe].teacher_recipe if isinstance(setting.teacher, str) else None
+        for trained_by in dict.fromkeys((setting.recipe, own or setting.recipe)):
+            if message := _carried_in_part(trained_by, setting):
+                complain("recipe", message)
     if setting.data is not None and setting.data not in DATA_SETS:
         complain("data", f"unknown data set {setting.data!r}; {nearest(setting.data, DATA_SETS)}")
     teacher = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else setting.teacher
@@ -454,6 +454,13 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
                     file.complain(written[0], message)
                 else:
                     complain("method", message)
+
+
+def _carried_in_part(name: str, setting: Setting) -> str:
+    """Return what is wrong with a recipe in a setting's task and on its data; empty where all of it is carried out."""
+    named, task = recipes()[name], setting.task or "classification"
+    problem = carried_in_part(named.settings, named.ignored, task, setting.data)
+    return problem and f"recipe {name!r} has {problem}; take one of {fitting(task, setting.data)}"
 
 
 def _check_options(parsed: SuiteFile, file: YamlFile) -> None:

@@ -14,14 +14,6 @@ from benchmark.yamlfile import YamlFile
 
 RECIPES = ROOT / "suites" / "recipes.yaml"
 
-# What belongs to one task alone: another would pass it over.
-_AUGMENTATIONS = {
-    "classification": ("crop-flip", "inception"),
-    "detection": ("detection",),
-    "segmentation": ("segmentation",),
-}
-_WORDS = {"detection": ("short_sides",), "segmentation": ("crop", "evaluate_steps", "iterations")}
-
 
 class Recipe(BaseModel):
     """How a network is trained. What is left at its default stays out of the identity."""
@@ -89,21 +81,13 @@ class Recipe(BaseModel):
         return {key: value for key, value in self.model_dump(mode="json").items() if value or value is False}
 
 
-def foreign(settings: Recipe, task: str) -> list[str]:
-    """What a recipe says in another task's words."""
-    others = [word for other, words in _WORDS.items() if other != task for word in words]
-    found = [f"{word} {getattr(settings, word)}" for word in others if getattr(settings, word)]
-    if settings.augmentation not in _AUGMENTATIONS[task]:
-        found.append(f"augmentation {settings.augmentation}")
-    return found
-
-
 class _Description(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
     note: str = ""
     teacher_recipe: str | None = Field(None, description="how a teacher trained for it is trained; None: the same way")
+    ignored: dict[str, str] = Field({}, description="settings that the source states and nothing carries out, and why")
 
 
 class NamedRecipe(_Description):
@@ -125,6 +109,7 @@ def recipes(path: Path = RECIPES) -> dict[str, NamedRecipe]:
             continue
         rest = {key: value for key, value in entry.items() if key not in ("base", "settings")}
         inherited: dict[str, Any] = {}
+        ignored: dict[str, str] = {}
         if "base" in entry:
             if entry["base"] not in found:
                 file.complain(
@@ -132,10 +117,15 @@ def recipes(path: Path = RECIPES) -> dict[str, NamedRecipe]:
                 )
                 continue
             inherited = found[entry["base"]].settings.model_dump(mode="json")
+            ignored = found[entry["base"]].ignored
         settled = file.typed(Recipe, inherited | settings, (name, "settings"))
         described = file.typed(_Description, rest, (name,))
-        if settled is not None and described is not None:
-            found[name] = NamedRecipe(settings=settled, **described.model_dump())
+        if settled is None or described is None:
+            continue
+        for unset in described.ignored.keys() - settled.canonical().keys():
+            file.complain((name, "ignored", unset), f"{name} ignores {unset!r}, which it does not set")
+        told = described.model_dump() | {"ignored": ignored | described.ignored}
+        found[name] = NamedRecipe(settings=settled, **told)
     file.check()
     return found
 

@@ -297,9 +297,21 @@ profiles:
     ("old", "new", "line", "said", "fix"),
     [
         ("short_side: 64", "crop: [48, 96]", 10, "crop is the size of images in segmentation", "write short_side"),
-        ("coco-2x-one-stage", "cityscapes-40k", 4, "is none of detection's: it has crop (512, 1024), ", "coco-2x, "),
-        ("coco-2x-one-stage", "cityscapes-40k", 4, "evaluate_steps 800, iterations 40000, aug", "coco-1x, "),
-        ("coco-2x-one-stage", "A1", 4, "it has augmentation crop-flip", "coco-2x, "),
+        (
+            "coco-2x-one-stage",
+            "cityscapes-40k",
+            4,
+            "recipe 'cityscapes-40k' has iterations 40000, crop (512, 1024), ",
+            "coco-2x, ",
+        ),
+        (
+            "coco-2x-one-stage",
+            "cityscapes-40k",
+            4,
+            "evaluate_steps 800, schedule poly, augmentation segmentation: not",
+            "coco-1x, ",
+        ),
+        ("coco-2x-one-stage", "A1", 4, "has augmentation crop-flip: not carried out; detection honours", "coco-2x, "),
     ],
 )
 def test_plan_refuses_the_words_of_another_task(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmark import honoured
 from benchmark.dense import stack
 from benchmark.engine import checkpoint, precision
 from benchmark.engine.first_use import held
@@ -62,7 +63,6 @@ class DenseTraining:
         assert experiment.recipe is not None
         self.run_id, self.settings, self.recipe = run, settings, experiment.recipe
         self.task = task(experiment.task)
-        self.task.check(experiment)
         self.device = torch.device(settings.device)
         precision.check(experiment.precision, self.device)
         self.paths = settings.store.paths(run)
@@ -346,6 +346,8 @@ class DenseTraining:
             "per_device_batch": self.model.per_device,
             "mmcv_ops": ops.in_use(),
         }
+        ignored = honoured.require(self.run_id.experiment)
+        found |= {"ignored": ignored} if ignored else {}
         return found | ({"stand_ins": self.parts.notes} if self.parts.notes else {})
 
 

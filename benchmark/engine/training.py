@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from benchmark import honoured
 from benchmark.data.locate import DataSource
 from benchmark.engine import checkpoint, precision
 from benchmark.engine.assembly import assembled
@@ -397,6 +398,7 @@ class Training:
         return {"weights_sha256": sha, **stands_in, **rounded(self.parts.teacher_metrics)}
 
     def _effective(self) -> dict[str, Any]:
+        ignored = honoured.require(self.run_id.experiment)
         return {
             "device": str(self.device),
             "threads": torch.get_num_threads(),
@@ -409,6 +411,7 @@ class Training:
             "processes": self.ranks.world,
             "shards_a_step": self.parts.shards.count,
             **({"not_in_student": list(self.parts.not_in_student)} if self.parts.not_in_student else {}),
+            **({"ignored": ignored} if ignored else {}),
         }
 
     def _seen_by_norms(self) -> int:

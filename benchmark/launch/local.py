@@ -16,6 +16,7 @@ from types import FrameType
 
 import torch
 
+from benchmark import honoured
 from benchmark.data.locate import IMAGE_FOLDERS
 from benchmark.dense import stack
 from benchmark.engine.training import Settings, Stopped, Training, evaluated, skipped
@@ -246,6 +247,8 @@ class Local:
         return True
 
     def _one(self, run: Run) -> Generator[None, None, Record]:
+        for words, why in honoured.require(run.experiment).items():
+            self.settings.say(f"NOTE: {run.label}: {words} is ignored: {why}")
         if run.experiment.task in dense.TASKS:
             return self._dense(run)
         data = self.settings.ranks.leader_first(lambda: self._data_of(run))

@@ -52,8 +52,8 @@ class ModelEntry:
             return self.build(classes, **wishes).to("meta")
 
     def takes(self, wish: str) -> bool:
-        """Return True if the family's `build` has a parameter of this name."""
-        return wish in inspect.signature(load(self.path).build).parameters
+        """Return True if the family's `build` uses this argument; of library networks, only timm's do."""
+        return wish in inspect.signature(load(self.path).build).parameters and not self.name.startswith("torchvision:")
 
     def convert(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a foreign state dict in this family's layout; unchanged if the family has no `convert`."""

@@ -21,7 +21,6 @@ from benchmark.engine.distiller import TaskLoss
 from benchmark.engine.ranks import ALONE, Ranks
 from benchmark.engine.shards import shards_of
 from benchmark.engine.streams import seed_of
-from benchmark.errors import UsageError
 from benchmark.experiment import Data, Experiment
 from benchmark.models.taps import Network
 from benchmark.recipe import Recipe
@@ -35,26 +34,6 @@ FEW = 2000  # training images that are decoded sooner than worker processes are 
 
 # The set that stands in for ImageNet in smoke runs; a change of it raises GENERATED_FOLDER_VERSION.
 STAND_IN = Request(classes=10, train=100, test=50, scale=0.25)
-
-# Settings of a recipe that are not honoured on a data set that lives on the device, and on none of this task.
-_NOT_ON_DEVICE = ("randaugment", "random_erasing", "color_jitter", "mixup", "cutmix")
-_NOT_HERE = ("iterations", "short_sides", "crop", "evaluate_steps")
-
-
-def check_recipe(recipe: Recipe, data: Data) -> None:
-    """Refuse a recipe that would be carried out only in part.
-
-    Raises:
-        UsageError: it asks for something that is not there.
-    """
-    in_folder = data.name in IMAGE_FOLDERS
-    asked = [name for name in (_NOT_HERE if in_folder else _NOT_HERE + _NOT_ON_DEVICE) if getattr(recipe, name)]
-    if recipe.augmentation != ("inception" if in_folder else "crop-flip"):
-        asked.append(f"augmentation {recipe.augmentation}")
-    if asked:
-        fix = "B1, B2 or B3" if in_folder else "A1 or A1-small"
-        where = "a folder of images" if in_folder else "a data set that lives on the device"
-        raise UsageError(f"{', '.join(asked)}: not available on {where}", f"take recipe {fix}")
 
 
 @dataclass(frozen=True)
@@ -157,10 +136,8 @@ def load_data(
 
     Raises:
         MissingInput: no files were found, or they are not the official ones.
-        UsageError: the recipe is not available on these data.
+        UsageError: the recipe's batch cannot be shared by so many processes.
     """
-    if recipe is not None:
-        check_recipe(recipe, data)
     shards = shards_of(recipe, ranks) if recipe is not None else ranks.world
     if data.name in IMAGE_FOLDERS:
         dataset = _folder(data, source, generated_dir)

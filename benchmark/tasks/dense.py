@@ -43,9 +43,6 @@ class DenseTask(Protocol):
 
     main_metric: str
 
-    def check(self, experiment: Experiment) -> None:
-        """Refuse a recipe that would be carried out only in part (`UsageError`)."""
-
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
         """The experiment's data; generated sets are written below `runs`. Raises `MissingInput` without them."""
 

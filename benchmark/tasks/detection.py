@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from benchmark.data import coco, generated_coco
 from benchmark.data.coco import CocoFolder
 from benchmark.dense import stack
-from benchmark.errors import UsageError
 from benchmark.experiment import Experiment
 from benchmark.models import mmdet_detectors
 from benchmark.models.taps import Network
-from benchmark.recipe import Recipe
 from benchmark.tasks.dense import MAIN_METRICS, DenseData, subset
 from methods.base import Annotation, Batch, ImageSize, Outputs
 
@@ -24,26 +22,12 @@ from methods.base import Annotation, Batch, ImageSize, Outputs
 _METRICS = {"": "ap", "_50": "ap50", "_75": "ap75", "_s": "ap_small", "_m": "ap_medium", "_l": "ap_large"}
 _LONG_TO_SHORT = 1333 / 800  # mmdet's scale: the longest side a short one of 800 may have
 _SHORT = 800
-_UNSUPPORTED = (
-    *("iterations", "ema", "dropout", "drop_path", "randaugment", "random_erasing", "color_jitter", "mixup", "cutmix"),
-    *("label_smoothing", "nesterov", "crop", "evaluate_steps"),
-)
 
 
 class Detection:
     """mmdet's detectors, its COCO data set and pipelines, and its metric on top of pycocotools."""
 
     main_metric = MAIN_METRICS["detection"]
-
-    def check(self, experiment: Experiment) -> None:
-        """Refuse a recipe that would be carried out only in part."""
-        recipe = experiment.recipe
-        if recipe is None:
-            return
-        asked = [name for name in _UNSUPPORTED if getattr(recipe, name)]
-        asked += [f"{key} {value}" for key, value in _foreign(recipe).items()]
-        if asked:
-            raise UsageError(f"{', '.join(asked)}: not available in detection", "take recipe coco-2x or coco-1x")
 
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
         """COCO, a set in its layout, or the generated one."""
@@ -95,11 +79,6 @@ class Detection:
 
 
 TASK = Detection()
-
-
-def _foreign(recipe: Recipe) -> dict[str, str]:
-    expected = {"optimizer": "sgd", "schedule": "step", "augmentation": "detection"}
-    return {key: getattr(recipe, key) for key, value in expected.items() if getattr(recipe, key) != value}
 
 
 def _plain(boxes: Any) -> Tensor:

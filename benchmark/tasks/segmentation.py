@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from benchmark.data import cityscapes, generated_cityscapes
 from benchmark.data.cityscapes import CityscapesFolder
 from benchmark.dense import stack
-from benchmark.errors import UsageError
 from benchmark.experiment import Experiment
 from benchmark.models.taps import Network
 from benchmark.recipe import Recipe
@@ -28,12 +27,6 @@ CROP = (512, 1024)  # where a recipe says nothing: CIRKD
 EVALUATE_STEPS = 800  # where a recipe says nothing: CIRKD, train_kd.py
 EVALUATIONS = 10  # of a training that a profile shortens
 
-_UNSUPPORTED = (
-    *("ema", "dropout", "drop_path", "randaugment", "random_erasing", "color_jitter", "mixup", "cutmix"),
-    *("label_smoothing", "nesterov", "short_sides"),
-)
-_EXPECTED = {"optimizer": "sgd", "schedule": "poly", "augmentation": "segmentation"}
-
 _TRAIN_IDS = np.full(256, cityscapes.IGNORED, np.uint8)
 _TRAIN_IDS[list(cityscapes.LABEL_IDS)] = range(len(cityscapes.LABEL_IDS))
 
@@ -42,16 +35,6 @@ class Segmentation:
     """CIRKD's networks as models of mmseg, its Cityscapes data set, and its mIoU."""
 
     main_metric = MAIN_METRICS["segmentation"]
-
-    def check(self, experiment: Experiment) -> None:
-        """Refuse a recipe that would be carried out only in part."""
-        recipe = experiment.recipe
-        if recipe is None:
-            return
-        asked = [name for name in _UNSUPPORTED if getattr(recipe, name)]
-        asked += [f"{key} {getattr(recipe, key)}" for key, value in _EXPECTED.items() if getattr(recipe, key) != value]
-        if asked:
-            raise UsageError(f"{', '.join(asked)}: not available in segmentation", "take recipe cityscapes-40k")
 
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
         """Cityscapes, a set in its layout, or the generated one."""

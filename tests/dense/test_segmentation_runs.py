@@ -16,6 +16,7 @@ from segmentation_runs import DIFFKD, carry_out, runs_by_row, suite
 from small import command, environment, record_of, settings_in, store_in
 from torch import Tensor
 
+from benchmark import honoured
 from benchmark.cli import main
 from benchmark.data import cityscapes
 from benchmark.data.cityscapes import CityscapesFolder
@@ -170,8 +171,8 @@ def test_miou_is_the_mean_over_the_classes_that_occur(workplace: Path) -> None:
 
 def test_what_segmentation_cannot_do_is_refused(workplace: Path) -> None:
     run = runs_by_row(suite(workplace), ema=0.99, optimizer="adamw")["Student"]
-    with pytest.raises(UsageError, match="ema, optimizer adamw: not available in segmentation"):
-        TASK.check(run.experiment)
+    with pytest.raises(UsageError, match=r"ema 0.99, optimizer adamw: not carried out; segmentation honours"):
+        honoured.require(run.experiment)
 
 
 def test_paper_profile_needs_the_whole_of_cityscapes(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

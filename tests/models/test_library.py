@@ -110,3 +110,15 @@ def test_wrong_names_are_told_with_the_nearest(name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as error:
         network_of(name)
     assert error.value.fix
+
+
+@pytest.mark.parametrize(("name", "has_a_place"), [("torchvision:resnet18", False), ("timm:resnet10t", True)])
+def test_a_recipes_dropout_reaches_a_network_or_is_said_to_have_no_place_in_it(name: str, has_a_place: bool) -> None:
+    entry = model(name)
+    networks = [entry.build(6, dropout=dropout) for dropout in (0.0, 0.2)]
+    rates = [{getattr(network, "drop_rate", 0.0), *_dropouts(network)} for network in networks]
+    assert (rates[0] != rates[1]) == has_a_place == entry.takes("dropout")
+
+
+def _dropouts(network: torch.nn.Module) -> list[float]:
+    return [module.p for module in network.modules() if isinstance(module, torch.nn.Dropout)]
