@@ -58,7 +58,7 @@ class Setting(_Strict):
     student: str | None = None
     student_weights: str | None = Field(None, description="what the student starts from; fresh weights unless given")
     student_weights_sha256: str | None = Field(
-        None, min_length=8, description="of that file; it is the file's identity, else its name is"
+        None, pattern="^[0-9a-f]{64}$", description="of that file; it is the file's identity, else its name is"
     )
     teacher: str | TeacherSpec | None = Field(None, description="a model trained by the plan, or given weights")
     inherit: bool | None = Field(None, description="whether a detector's neck and heads start as its teacher's (FGD)")

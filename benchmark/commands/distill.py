@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import yaml
 
@@ -40,12 +41,11 @@ def _distill(arguments: argparse.Namespace, device: str, ranks: Ranks) -> int:
     from benchmark.launch.local import Local
     from benchmark.launch.progress import reporting
 
-    wanted = asked(arguments)
+    wanted = ranks.leader_first(lambda: asked(arguments))
     plan = plan_of(wanted)
     _show_taps(wanted)
-    work = arguments.out.parent / f"{arguments.out.stem}.work"
     settings = Settings(
-        store=Store(work / "results", work / "runs"),
+        store=store_of(arguments.out),
         device=device,
         threads=arguments.threads,
         asked={"device": arguments.device},
@@ -91,11 +91,14 @@ def asked(arguments: argparse.Namespace) -> Asked:
     # What a paper's batch norms saw on its eight devices is no wish of somebody with a problem of their own.
     settings = profiled(recipe(arguments.recipe).settings.model_copy(update={"per_device_batch": None}), changes)
     data = Data(USER_FOLDER, image_size=arguments.image_size, files=_files(arguments.data))
+    store = store_of(arguments.out)
     given: Experiment | TeacherSpec
     if weights is not None:
-        given = TeacherSpec(model=teacher, weights=weights, sha256=_sha256(weights))
+        place, sha256 = _content(weights, store)
+        given = TeacherSpec(model=teacher, weights=place, sha256=sha256)
     else:
         given = Experiment("classification", data, teacher, plain(), settings, arguments.recipe, profile="mini")
+    start, start_sha256 = _content(arguments.student_weights, store) if arguments.student_weights else (None, None)
     experiment = Experiment(
         task="classification",
         data=data,
@@ -104,8 +107,8 @@ def asked(arguments: argparse.Namespace) -> Asked:
         recipe=settings,
         recipe_name=arguments.recipe,
         teacher=given,
-        student_weights=arguments.student_weights,
-        student_weights_sha256=_sha256(arguments.student_weights),
+        student_weights=start,
+        student_weights_sha256=start_sha256,
         profile="mini",
         precision=arguments.precision,
     )
@@ -133,14 +136,23 @@ def _method(text: str) -> object:
         raise UsageError(f"cannot read the method {text!r}", "write diffkd, or 'diffkd: {latent: 256}'") from error
 
 
-def _sha256(weights: str | None) -> str | None:
-    """The hash of a file of the user's own: exchanged for another, it makes another student."""
-    path = Path(weights).expanduser() if weights is not None else None
-    if path is None or not path.is_file():
-        return None  # what a library or an address has is held to what was found first
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    return digest.hexdigest()
+def _content(weights: str, store: Store) -> tuple[str, str | None]:
+    """Return given weights as a suite names them, and their sha256: exchanged for others, they make another student.
+
+    The hash is None for a library's weights, which are held to what was found first.
+    """
+    from benchmark.engine.weights import is_named, weights_file
+
+    if is_named(weights):
+        return weights, None
+    place = url2pathname(urlsplit(weights).path) if weights.startswith("file:") else weights
+    return place, weights_file(place, store).sha256
+
+
+def store_of(out: Path) -> Store:
+    """Return the store of one student: a folder of its own beside it."""
+    work = out.parent / f"{out.stem}.work"
+    return Store(work / "results", work / "runs")
 
 
 def _files(folder: Path) -> str:

@@ -172,7 +172,7 @@ class DenseTraining:
                 self._restore(runner, fresh)
             return 0
         if not found.sealed:
-            self.settings.say(f"{found.path} has the format of an earlier version, without a seal: written anew")
+            self.settings.say(checkpoint.renewed(found))
             self._save(runner, step)
         if step < self.steps:
             self.settings.say(f"{self.run_id.label}: going on from step {step} of {self.steps}")

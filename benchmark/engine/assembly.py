@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.engine.average import Average
@@ -19,10 +19,10 @@ from benchmark.engine.shards import Shards, shards_of, with_norms_for
 from benchmark.engine.streams import generator, initialising
 from benchmark.engine.teacher import Teacher, load_weights, measured, teacher_of
 from benchmark.engine.weights import weights_file
-from benchmark.experiment import Run
+from benchmark.experiment import Experiment, Run
 from benchmark.manifest import TeacherSpec
 from benchmark.models.checkpoints import WeightFile
-from benchmark.models.registry import model
+from benchmark.models.registry import ModelEntry, model
 from benchmark.models.taps import Network, resolve_roles
 from benchmark.records import Store
 from benchmark.tasks import classification
@@ -64,8 +64,8 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
         plain = entry.build(data.classes, **wishes)
     start: WeightFile | None = None
     if experiment.student_weights:
-        start = weights_file(experiment.student_weights, store, experiment.student_weights_sha256)
-        plain.load_state_dict(load_weights(start, entry, plain))
+        start, state = ranks.leader_first(lambda: _start(experiment, entry, plain, store))
+        plain.load_state_dict(state)
     method = experiment.method.make()
     teacher: Teacher | None = None
     frozen: Network | None = None
@@ -115,6 +115,13 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
         not_in_student=tuple(wish for wish in ("dropout", "drop_path") if wishes[wish] and not entry.takes(wish)),
         files=files,
     )
+
+
+def _start(
+    experiment: Experiment, entry: ModelEntry, plain: nn.Module, store: Store
+) -> tuple[WeightFile, dict[str, Tensor]]:
+    file = weights_file(str(experiment.student_weights), store, experiment.student_weights_sha256)
+    return file, load_weights(file, entry, plain)
 
 
 def _moment(noise: torch.Generator, ranks: Ranks, part: tuple[int, int], device: torch.device) -> Moment:

@@ -7,6 +7,9 @@ or belongs to another run, is set aside under another name and never used.
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from benchmark.errors import BenchmarkError, MissingInput
+from benchmark.errors import BenchmarkError, MissingInput, StorageError
 from benchmark.experiment import Run
 from benchmark.files import storage, write_atomically
 
@@ -71,7 +74,11 @@ def previous(path: Path) -> Path:
 
 
 def load(path: Path, run: Run, say: Callable[[str], None] = print) -> Found | None:
-    """Return a run's newest usable checkpoint, None where there is none. Others are named and set aside."""
+    """Return a run's newest usable checkpoint, None where there is none. Others are named and set aside.
+
+    Raises:
+        StorageError: a checkpoint cannot be read just now, which says nothing about its content.
+    """
     # A process killed between the two renames of `save` leaves the newest as `fresh-`.
     for candidate in (path.with_name(f"fresh-{path.name}"), path, previous(path)):
         if not candidate.exists():
@@ -91,7 +98,7 @@ def load_same(path: Path, run: Run, sha256: str) -> Found:
     """
     try:
         found = _read(path, run)
-    except _Unusable:
+    except (_Unusable, StorageError):
         found = None
     if found is None or found.sha256 != sha256:
         raise MissingInput(
@@ -116,16 +123,28 @@ def refused(found: Found, error: Exception, say: Callable[[str], None], leads: b
 
     Raises:
         BenchmarkError: it is sealed, so it is whole, and another version of the program wrote it.
+        OutOfMemoryError: the error itself, where it is one: it says nothing about the content.
     """
-    why = str(error).splitlines()[-1].strip()
+    if isinstance(error, torch.OutOfMemoryError):
+        raise error
+    why = (str(error).splitlines() or [type(error).__name__])[-1].strip()
     why = f"it lacks {why}" if isinstance(error, KeyError) else why
     if found.sealed:
         raise BenchmarkError(
             f"{found.path} was written by other code: {why}",
-            f"go back to that code, or delete {found.path.parent} to start this run again",
+            f"go back to that code, or delete {found.path.name} there to resume from {previous(found.path).name}, "
+            f"or {found.path.parent} to start this run again",
         ) from error
     if leads:
         set_aside(found.path, "damaged", f"does not fit this run ({why})", say)
+
+
+def renewed(found: Found) -> str:
+    """Return what to say of a checkpoint of format 1, which is written anew."""
+    return (
+        f"{found.path} has the format of an earlier version, without a seal: written anew; it does not tell which "
+        "weights a teacher had, so those that are there now are taken for them"
+    )
 
 
 def check_teacher(run: Run, began_with: str | None, sha256: str | None, work: Path) -> None:
@@ -148,13 +167,24 @@ def remove(path: Path) -> None:
 
 
 def _read(path: Path, run: Run) -> Found:
+    # Read first, then parsed: a disk that cannot be read says nothing about the content.
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"cannot read {path}: {error.strerror}", "run the same command again once it can be read: nothing is lost"
+        ) from error
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # torch, zipfile and pickle raise of many kinds about a damaged file
         raise _Unusable("damaged", f"cannot be read ({type(error).__name__})") from error
     seal = state.get(SEAL) if isinstance(state, dict) else None
     if not isinstance(state, dict) or (seal is None and set(state) not in _FORMAT_1):
         raise _Unusable("damaged", "is no checkpoint")
+    if seal is None and not _whole_archive(content):
+        raise _Unusable("damaged", "is damaged (a part of it does not have the CRC that it carries)")
     owner = state.get("benchmark", state) if seal is None else seal
     sha = _checked_sha256(state, owner, sealed=seal is not None)
     belongs = owner.get("identity"), owner.get("repetition")
@@ -162,6 +192,15 @@ def _read(path: Path, run: Run) -> Found:
         raise _Unusable("foreign", f"belongs to another run ({belongs[0]} #{belongs[1]})")
     state.pop(SEAL, None)
     return Found(path, state, sha, seal is not None)
+
+
+def _whole_archive(content: bytes) -> bool:
+    """Check the CRC of every member of a file that torch wrote, which torch itself does not. All that format 1 has."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return archive.testzip() is None
+    except zipfile.BadZipFile:
+        return False
 
 
 def _checked_sha256(state: dict[str, Any], owner: Any, sealed: bool) -> str:
@@ -199,18 +238,18 @@ def _feed(digest: _Digest, value: Any) -> None:
         plain = value.detach().cpu().contiguous()
         digest.update(f"tensor|{plain.dtype}|{tuple(plain.shape)}|{value.requires_grad}|".encode())
         digest.update(plain.reshape(-1).view(torch.uint8).numpy() if plain.numel() else b"")
-    elif isinstance(value, Mapping):
+    elif type(value) in (dict, OrderedDict, Counter):
         digest.update(f"mapping|{len(value)}|".encode())
         for key, held in value.items():
             _feed(digest, key)
             _feed(digest, held)
         # Versions of modules, which decide how torch reads a state dict, are an attribute of it.
         _feed(digest, getattr(value, "_metadata", None))
-    elif isinstance(value, (list, tuple)):
+    elif type(value) in (list, tuple, torch.Size):
         digest.update(f"{type(value).__name__}|{len(value)}|".encode())
         for held in value:
             _feed(digest, held)
-    elif isinstance(value, _PLAIN):
+    elif type(value) in _PLAIN:  # not subclasses: numpy's numbers are some, and could not be loaded again
         text = repr(value).encode()
         digest.update(f"{type(value).__name__}|{len(text)}|".encode() + text)
     else:

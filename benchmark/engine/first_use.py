@@ -48,26 +48,39 @@ def held(run: Run, files: Files, store: Store, ranks: Ranks = ALONE, teacher_sha
         for whose, sha in earlier.items():
             now = known.get(whose)
             if now is not None and now != sha:
-                name = files.get(whose, files.get("teacher", {})).get("file")
+                name = files["teacher" if whose == _TENSORS else whose]["file"]
+                stated = _STATED.get(whose)
                 raise BenchmarkError(
                     f"{run.label}: {name} holds other bytes than in {place}: sha256 {now[:12]}, then {sha[:12]}",
-                    "restore the file, or state the new file's `sha256` in the suite: that is another experiment",
+                    f"restore the file, or delete {place} and all runs of {run.experiment.identity} that used the other"
+                    + (f"; with {stated} in the suite it is another experiment" if stated else ""),
                 )
-    note = _note(run, store)
-    if ranks.leads and found and not note.is_file():
-        write_text(note, json.dumps(found) + "\n")
+    if ranks.leads and found:
+        write_text(_note(run, store), json.dumps(found) + "\n")
 
 
 _TENSORS = "teacher's tensors"
+_STATED = {
+    "teacher": "the new file's `sha256`",
+    _TENSORS: "the new file's `sha256`",
+    "student": "the new file's `student_weights_sha256`",
+}
 
 
 def _note(run: Run, store: Store) -> Path:
     return store.runs / "work" / f"{run.experiment.identity}-weights.json"
 
 
+def _begun(run: Run, store: Store) -> bool:
+    """Return whether a run of the experiment has a checkpoint, or another is running: else nothing used the files."""
+    work = store.runs / "work"
+    others = set(work.glob(f"{run.experiment.identity}-r*/lease.json")) - {store.paths(run).lease}
+    return bool(others) or any(work.glob(f"{run.experiment.identity}-r*/*checkpoint.pt"))
+
+
 def _earlier(run: Run, store: Store) -> Iterator[tuple[Path, dict[str, str]]]:
     note = _note(run, store)
-    if note.is_file():
+    if note.is_file() and _begun(run, store):
         yield note, json.loads(note.read_text())
     given = not isinstance(run.experiment.teacher, Experiment)  # a teacher trained by the plan has a record of its own
     for path in sorted(store.paths(run).record.parent.glob("r*.json")):

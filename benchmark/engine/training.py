@@ -312,7 +312,7 @@ class Training:
                 self._restore(fresh)
             return
         if not found.sealed:
-            self.settings.say(f"{found.path} has the format of an earlier version, without a seal: written anew")
+            self.settings.say(checkpoint.renewed(found))
             self._save()
         if self.epoch < self.recipe.epochs:
             where = f"epoch {self.epoch + 1}, step {self.step} of {self.steps}"

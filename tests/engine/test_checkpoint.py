@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from benchmark.discovery import ROOT
 from benchmark.engine import checkpoint
+from benchmark.errors import BenchmarkError, StorageError
 from benchmark.experiment import Data, Experiment, Run, Selection, make_plan, plain
 from benchmark.manifest import load, suite_path
 from benchmark.recipe import Recipe
@@ -102,6 +105,46 @@ def test_no_single_flipped_bit_is_ever_believed(path: Path) -> None:
     assert refused > len(flips) / 4, "most of the file means something"
 
 
+def test_a_flipped_bit_in_the_weights_of_an_unsealed_one_is_seen(tmp_path: Path) -> None:
+    """Format 1 carries no hash, but its archive has a CRC for each part, which torch does not look at."""
+    keys = sorted(checkpoint._FORMAT_1[0])
+    weights = torch.arange(4096.0)
+    state = dict.fromkeys(keys, 0) | {"identity": RUN.experiment.identity, "repetition": 0, "distiller": weights}
+    path = tmp_path / "checkpoint.pt"
+    torch.save(state, path)
+    whole = path.read_bytes()
+    found = checkpoint.load(path, RUN)
+    assert found is not None and not found.sealed
+    start = whole.index(weights.numpy().tobytes())
+    for place in range(start, start + 16384, 1111):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        said: list[str] = []
+        assert checkpoint.load(path, RUN, said.append) is None
+        assert "does not have the CRC that it carries" in said[0]
+
+
+def test_a_disk_that_cannot_be_read_damages_no_checkpoint(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: Any, **more: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(StorageError, match="cannot read"):
+        checkpoint.load(path, RUN)
+    monkeypatch.undo()
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_too_little_memory_says_nothing_about_a_checkpoint(path: Path) -> None:
+    found = checkpoint.load(path, RUN)
+    assert found is not None
+    with pytest.raises(torch.OutOfMemoryError):
+        checkpoint.refused(found, torch.OutOfMemoryError("CUDA out of memory"), print)
+    with pytest.raises(BenchmarkError, match="was written by other code: ValueError"):
+        checkpoint.refused(found, ValueError(), print)
+    assert path.exists()
+
+
 def test_a_checkpoint_of_another_run_or_repetition_is_set_aside(path: Path) -> None:
     for other in (run_of("resnet14"), run_of(repetition=1)):
         said: list[str] = []
@@ -124,8 +167,9 @@ def test_one_of_a_later_format_says_so(path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_could_not_be_read_back_is_never_written(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="cannot hold a PosixPath"):
-        checkpoint.save(tmp_path / "checkpoint.pt", {"place": Path("x")}, RUN, 1)
+    for value in (Path("x"), np.float64(1.0), defaultdict(int)):
+        with pytest.raises(TypeError, match="cannot hold a"):
+            checkpoint.save(tmp_path / "checkpoint.pt", {"value": value}, RUN, 1)
     assert list(tmp_path.iterdir()) == []
 
 

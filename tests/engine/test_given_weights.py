@@ -15,6 +15,7 @@ from small import raw_record, record_of, run_suite, runs_of, store_in, write_sui
 
 from benchmark.cli import main
 from benchmark.commands.distill import asked
+from benchmark.engine import checkpoint
 from benchmark.engine.weights import weights_file
 from benchmark.errors import MissingInput
 from benchmark.experiment import Run
@@ -35,38 +36,59 @@ def kd_suite(folder: Path, name: str, teacher: dict[str, Any], **setting: Any) -
     return write_suite(folder / f"{name}.yaml", rows, setting={"teacher": {"model": "resnet14", **teacher}, **setting})
 
 
-@pytest.mark.parametrize("known", ["a note of first use", "a record", "a record of an earlier version"])
+def stopped_after(save: Any) -> Any:
+    """Write one checkpoint, then Ctrl-C."""
+
+    def stopping(*arguments: Any) -> None:
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    return stopping
+
+
+@pytest.mark.parametrize("known", ["a run in progress", "a record", "a record of an earlier version"])
 def test_a_teacher_exchanged_between_two_repetitions_is_refused(
     known: str, workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = saved(workplace / "teacher.pt", seed=1)
     suite = kd_suite(workplace, "exchanged", {"weights": "teacher.pt"})
-    assert run_suite(suite) == 0
     run = runs_of(suite)["KD"]
-    assert record_of(run, workplace).weight_files == {"teacher": {"file": "teacher.pt", "sha256": first}}
-    note, record = (
-        workplace / "runs" / "work" / f"{run.experiment.identity}-weights.json",
-        store_in(workplace).paths(run).record,
-    )
-    if known == "a note of first use":
-        record.unlink()
+    note = workplace / "runs" / "work" / f"{run.experiment.identity}-weights.json"
+    if known == "a run in progress":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(checkpoint, "save", stopped_after(checkpoint.save))
+            assert run_suite(suite, "--checkpoint-seconds", "0") == 130
     else:
+        assert run_suite(suite) == 0
+        assert record_of(run, workplace).weight_files == {"teacher": {"file": "teacher.pt", "sha256": first}}
         note.unlink()
     if known == "a record of an earlier version":
         content = raw_record(run, workplace)
         del content["weight_files"]
-        record.write_text(json.dumps(content))
+        store_in(workplace).paths(run).record.write_text(json.dumps(content))
     second = saved(workplace / "teacher.pt", seed=2)
     assert run_suite(suite, "--seeds", "2") == 1
     shown = capsys.readouterr().err
     assert "teacher.pt holds other bytes than in" in shown
-    assert "state the new file's `sha256` in the suite" in shown
+    assert "with the new file's `sha256` in the suite it is another experiment" in shown
     assert store_in(workplace).read(Run(run.experiment, 1)) is None
     # with the hash in the suite it is another experiment, whose record says so
     pinned = kd_suite(workplace, "pinned", {"weights": "teacher.pt", "sha256": second})
     assert run_suite(pinned) == 0
     assert record_of(runs_of(pinned)["KD"], workplace).weight_files["teacher"]["sha256"] == second
     assert runs_of(pinned)["KD"].experiment.identity != run.experiment.identity
+
+
+def test_a_first_use_that_led_to_nothing_blocks_nobody(workplace: Path) -> None:
+    """The wrong file was named, the run was stopped at once, and the right one put in its place."""
+    saved(workplace / "teacher.pt", seed=1)
+    suite = kd_suite(workplace, "corrected", {"weights": "teacher.pt"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", stopped_after(lambda *arguments: None))
+        assert run_suite(suite, "--checkpoint-seconds", "0") == 130
+    right = saved(workplace / "teacher.pt", seed=2)
+    assert run_suite(suite) == 0
+    assert record_of(runs_of(suite)["KD"], workplace).weight_files["teacher"]["sha256"] == right
 
 
 def test_a_students_start_is_held_and_pinned_alike(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,11 +147,19 @@ def test_distill_takes_an_exchanged_file_for_another_teacher(workplace: Path) ->
     arguments = argparse.Namespace(
         student="timm:resnet10t", teacher="timm:resnet10t", student_taps=None, teacher_taps=None, method="kd",
         recipe="B1", epochs=1, batch=2, lr=None, image_size=64, data=workplace / "images", precision="fp32",
-        teacher_weights="teacher.pt", student_weights="start.pt",
+        teacher_weights="teacher.pt", student_weights="start.pt", out=workplace / "student.pt",
     )  # fmt: skip
-    identities = set()
+    identities = []
     for teacher, start in ((1, 1), (2, 1), (2, 2), (2, 2)):
         saved(workplace / "teacher.pt", teacher, "timm:resnet10t", 2)
         saved(workplace / "start.pt", start, "timm:resnet10t", 2)
-        identities.add(asked(arguments).experiment.identity)
-    assert len(identities) == 3
+        identities.append(asked(arguments).experiment.identity)
+    assert len(set(identities)) == 3
+    # by an address, and among fetched weights, it is the same file
+    arguments.teacher_weights = (workplace / "teacher.pt").as_uri()
+    fetched = workplace / "student.work" / "runs" / "weights"
+    fetched.mkdir(parents=True)
+    (workplace / "start.pt").rename(fetched / "start.pt")
+    assert asked(arguments).experiment.identity == identities[-1]
+    saved(workplace / "teacher.pt", 3, "timm:resnet10t", 2)
+    assert asked(arguments).experiment.identity not in identities
