@@ -37,6 +37,7 @@ def carried_out(run: Run, settings: Settings) -> Record:
         MissingInput: packages, data or weights are not there.
         Stopped: asked to stop, the checkpoint is written.
     """
+    precision.check(run.experiment.precision, torch.device(settings.device), run.experiment.task)
     if settings.stop.is_set():  # building networks takes its time
         raise Stopped
     with stack.scope(run.experiment.task), own_generators(run.experiment.precision, torch.device(settings.device)):
@@ -62,7 +63,6 @@ class DenseTraining:
         self.run_id, self.settings, self.recipe = run, settings, experiment.recipe
         self.task = task(experiment.task)
         self.device = torch.device(settings.device)
-        precision.check(experiment.precision, self.device)
         self.paths = settings.store.paths(run)
         self.data = self.task.data(experiment, settings.data_dir, settings.store.runs)
         self.parts = assembled(run, self.task, self.data, settings)
@@ -122,9 +122,9 @@ class DenseTraining:
         return Runner(
             model=self.model,
             work_dir=str(self.paths.work / "mmengine"),
-            train_dataloader=training_loader(self.data, self.order),
+            train_dataloader=training_loader(self.data, self.order, self.settings.workers),
             train_cfg={"type": loop},
-            val_dataloader=test_loader(self.data),
+            val_dataloader=test_loader(self.data, self.settings.workers),
             val_cfg={"type": "ValLoop"},
             val_evaluator=self.data.evaluator,
             optim_wrapper=optim_wrapper(own, self.recipe, self.run_id.experiment.precision),
@@ -143,8 +143,9 @@ class DenseTraining:
             return
         sha = self.parts.teacher_facts["weights_sha256"]
         plain: Any = self.parts.teacher.network
+        workers = self.settings.workers
         self.teacher_metrics = cached_metrics(
-            self.settings, sha, self.data, lambda: self.task.metrics(evaluate(plain, self.data, self.device))
+            self.settings, sha, self.data, lambda: self.task.metrics(evaluate(plain, self.data, self.device, workers))
         )
 
     # What the loop tells (`passes.Supervisor`)
@@ -359,13 +360,13 @@ def schedulers(own: Mapping[str, Any], recipe: Recipe, steps_an_epoch: int, step
     return found
 
 
-def evaluate(network: Any, data: Any, device: torch.device) -> dict[str, float]:
-    """The evaluator's answer about a plain network, on the test images."""
+def evaluate(network: Any, data: Any, device: torch.device, workers: int | None = None) -> dict[str, float]:
+    """The evaluator's answer about a plain network, on the test images that so many processes decode."""
     from benchmark.dense.feeding import test_loader
 
     network.to(device).eval()
     with torch.no_grad():
-        for batch in test_loader(data):
+        for batch in test_loader(data, workers):
             data.evaluator.process(data_samples=network.test_step(batch), data_batch=batch)
     with stack.quiet():
         found: dict[str, float] = data.evaluator.evaluate(len(data.test))
@@ -383,7 +384,10 @@ def evaluated(run: Run, settings: Settings) -> Record:
     network, facts = loaded_teacher(run.experiment, data.classes, settings, notes)
     device = torch.device(settings.device)
     metrics = cached_metrics(
-        settings, facts["weights_sha256"], data, lambda: found.metrics(evaluate(network, data, device))
+        settings,
+        facts["weights_sha256"],
+        data,
+        lambda: found.metrics(evaluate(network, data, device, settings.workers)),
     )
     for note in filter(None, (data.note, *notes)):
         settings.say(f"NOTE: {run.label}: {note}")
