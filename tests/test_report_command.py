@@ -113,13 +113,43 @@ def test_a_broken_manifest_is_said_and_the_rest_written(small: Bench, capsys: py
     assert "KD" in (small.root / "out" / "tables" / "small.md").read_text()
 
 
-def test_no_results_at_all(small: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    places = ("--results-dir", "nowhere", "--out", "out")
-    assert main(["report", *places]) == 0
+@pytest.mark.parametrize("places", [("nowhere",), ("results", "nowhere")])
+def test_a_folder_of_records_that_does_not_exist_is_refused_and_the_last_report_stays(
+    small: Bench, places: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(small) == 0
+    before = files(small.root / "out")
+    capsys.readouterr()
+    asked = [word for place in places for word in ("--results-dir", place)]
+    assert main(["report", *asked, "--out", "out"]) == 2
     printed = capsys.readouterr()
-    assert "nowhere: there is no such folder" in printed.err and "python -m benchmark run" in printed.err
-    assert "not run" in printed.out
-    assert "not run" in (small.root / "out" / "index.html").read_text()
+    assert "error: --results-dir nowhere: there is no such folder\n  fix: name one that holds records" in printed.err
+    assert printed.out == ""
+    assert files(small.root / "out") == before
+
+
+def test_a_report_where_nothing_was_run_is_refused(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report"]) == 2
+    assert "--results-dir results: there is no such folder" in capsys.readouterr().err
+    assert not (workplace / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status", "smoke"], ["show", "run", "abc"], ["export", "abc"]],
+    ids=lambda command: command[0],
+)
+@pytest.mark.parametrize("flag", ["--results-dir", "--runs-dir"])
+def test_other_readers_of_records_refuse_such_a_folder_too(
+    command: list[str], flag: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, flag, "nowhere"]) == 2
+    assert f"{flag} nowhere: there is no such folder" in capsys.readouterr().err
+
+
+def test_before_the_first_run_status_says_what_is_missing(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "smoke"]) == 0
+    assert "missing" in capsys.readouterr().out
 
 
 def test_an_empty_results_folder(small: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmark.commands.planning import store_of
+from benchmark.commands.planning import store_to_read
 from benchmark.errors import UsageError
 from benchmark.records import Record
 
@@ -14,7 +14,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Write the files and name them."""
     from benchmark.exports import found_record, student_of, write_student
 
-    record, weights = found_record(arguments.run, store_of(arguments))
+    record, weights = found_record(arguments.run, store_to_read(arguments))
     name = f"{record.experiment['student']}-{record.identity}".replace(":", "-")
     if arguments.kind == "cityscapes":
         written = [_for_server(arguments, record, weights, arguments.out or Path(f"{name}.zip"))]

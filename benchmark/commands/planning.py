@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmark.data import cityscapes, coco, find_folder
 from benchmark.data.locate import DENSE_STAND_INS, GENERATED, DataSource, resolve
-from benchmark.errors import MissingInput
+from benchmark.errors import MissingInput, UsageError
 from benchmark.experiment import Plan, Selection, make_plan
 from benchmark.manifest import Suite, companions, load, load_all, suite_path
 from benchmark.records import Store
@@ -32,6 +32,29 @@ def suites_of(arguments: argparse.Namespace) -> list[Suite]:
 def store_of(arguments: argparse.Namespace) -> Store:
     """Where records and working states lie, as asked for."""
     return Store(arguments.results_dir.resolve(), arguments.runs_dir.resolve())
+
+
+USUAL = (Path("results"), Path("runs"))  # need not be there before the first run
+
+
+def store_to_read(arguments: argparse.Namespace) -> Store:
+    """Return the same store for a command that only reads.
+
+    Raises:
+        UsageError: a folder that the command line names does not exist.
+    """
+    for flag, folder in (("--results-dir", arguments.results_dir), ("--runs-dir", arguments.runs_dir)):
+        if folder not in USUAL:
+            require_folder(folder, flag)
+    return store_of(arguments)
+
+
+def require_folder(folder: Path, flag: str = "--results-dir") -> None:
+    """Raise where records would be read from a folder that does not exist: it would look like one without records."""
+    if not folder.is_dir():
+        raise UsageError(
+            f"{flag} {folder}: there is no such folder", "name one that holds records, or run a suite first"
+        )
 
 
 def absent_sets(data_dir: Path | None) -> frozenset[str]:

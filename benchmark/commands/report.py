@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from benchmark.commands.output import print_rows
+from benchmark.commands.planning import require_folder
 from benchmark.compare import Sources, compare
 from benchmark.comparison import Comparison, ProblemKind
 from benchmark.files import write_text
@@ -42,8 +43,14 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _folders(arguments: argparse.Namespace) -> tuple[Path, ...]:
-    """Results, and smoke records where there are any: they are local, and none is no problem."""
+    """Results, and smoke records where there are any: they are local, and none is no problem.
+
+    Raises:
+        UsageError: a folder of results does not exist: an empty report would take the place of a fuller one.
+    """
     results: list[Path] = arguments.results_dir or [Path("results")]
+    for folder in results:
+        require_folder(folder)
     smoke: Path = arguments.runs_dir / "records"
     return (*results, *((smoke,) if smoke.is_dir() else ()))
 

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from benchmark.commands.planning import store_of
+from benchmark.commands.planning import store_to_read
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     matches = {
         f"{record.identity} #{record.repetition}": record.model_dump(mode="json")
-        for record in store_of(arguments).all()
+        for record in store_to_read(arguments).all()
         if isinstance(record, Record) and arguments.name and record.identity.startswith(arguments.name)
     }
     return (

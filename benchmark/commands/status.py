@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 
 from benchmark.commands.output import print_rows
-from benchmark.commands.planning import selection_of, store_of, suites_of
+from benchmark.commands.planning import selection_of, store_to_read, suites_of
 from benchmark.data.locate import present
 from benchmark.experiment import Plan, make_plan
 from benchmark.launch.states import NAMES, States
@@ -15,7 +15,7 @@ from benchmark.manifest import Suite
 
 def main(arguments: argparse.Namespace) -> int:
     """One line a suite; with suites named, one line a run as well."""
-    store = store_of(arguments)
+    store = store_to_read(arguments)
     suites = suites_of(arguments)
     known = States(store)
     rows, runs = [], []

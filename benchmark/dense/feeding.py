@@ -95,21 +95,27 @@ def _as_they_come(order: Sequence[int], size: int) -> list[list[int]]:
     return [list(order[start : start + size]) for start in range(0, len(order), size)]
 
 
-def training_loader(data: DenseData, order: Order) -> DataLoader[Any]:
-    """What the train loop iterates over: dictionaries of `inputs` and `data_samples`, lists over the batch."""
+def training_loader(data: DenseData, order: Order, workers: int | None = None) -> DataLoader[Any]:
+    """What the train loop iterates over: dictionaries of `inputs` and `data_samples`, lists over the batch.
+
+    `workers` processes decode the images; None: as many as suit the set. The batches are the same with any number.
+    """
     from mmengine.dataset import pseudo_collate
 
-    workers = 0 if len(data.positions) < FEW else WORKERS
-    dataset = Augmented(data.train, order.repetition)
-    return DataLoader(dataset, batch_sampler=order, num_workers=workers, collate_fn=pseudo_collate)
+    dataset, count = Augmented(data.train, order.repetition), _processes(len(data.positions), workers)
+    return DataLoader(dataset, batch_sampler=order, num_workers=count, collate_fn=pseudo_collate)
 
 
-def test_loader(data: DenseData) -> DataLoader[Any]:
-    """Test images one by one, in order."""
+def test_loader(data: DenseData, workers: int | None = None) -> DataLoader[Any]:
+    """Test images one by one, in order, decoded by `workers` processes; None: as many as suit the set."""
     from mmengine.dataset import pseudo_collate
 
-    workers = 0 if len(data.test) < FEW else WORKERS
-    return DataLoader(data.test, batch_size=1, num_workers=workers, collate_fn=pseudo_collate)
+    count = _processes(len(data.test), workers)
+    return DataLoader(data.test, batch_size=1, num_workers=count, collate_fn=pseudo_collate)
+
+
+def _processes(images: int, asked: int | None) -> int:
+    return asked if asked is not None else 0 if images < FEW else WORKERS
 
 
 def pieces(batch: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:

@@ -39,6 +39,7 @@ def carried_out(run: Run, settings: Settings) -> Record:
         MissingInput: packages, data or weights are not there.
         Stopped: asked to stop, the checkpoint is written.
     """
+    precision.check(run.experiment.precision, torch.device(settings.device), run.experiment.task)
     if settings.stop.is_set():  # building networks takes its time
         raise Stopped
     with stack.scope(run.experiment.task), own_generators(run.experiment.precision, torch.device(settings.device)):
@@ -64,7 +65,6 @@ class DenseTraining:
         self.run_id, self.settings, self.recipe = run, settings, experiment.recipe
         self.task = task(experiment.task)
         self.device = torch.device(settings.device)
-        precision.check(experiment.precision, self.device)
         self.paths = settings.store.paths(run)
         self.data = self.task.data(experiment, settings.data_dir, settings.store.runs)
         self.parts = assembled(run, self.task, self.data, settings)
@@ -124,9 +124,9 @@ class DenseTraining:
         return Runner(
             model=self.model,
             work_dir=str(self.paths.work / "mmengine"),
-            train_dataloader=training_loader(self.data, self.order),
+            train_dataloader=training_loader(self.data, self.order, self.settings.workers),
             train_cfg={"type": loop},
-            val_dataloader=test_loader(self.data),
+            val_dataloader=test_loader(self.data, self.settings.workers),
             val_cfg={"type": "ValLoop"},
             val_evaluator=self.data.evaluator,
             optim_wrapper=optim_wrapper(own, self.recipe, self.run_id.experiment.precision),
@@ -145,13 +145,13 @@ class DenseTraining:
             return
         sha = self.parts.teacher_facts["weights_sha256"]
         plain: Any = self.parts.teacher.network
-        asked = self.run_id.experiment.precision
+        asked, workers = self.run_id.experiment.precision, self.settings.workers
         self.teacher_metrics = cached_metrics(
             self.settings,
             sha,
             self.data,
             asked,
-            lambda: self.task.metrics(evaluate(plain, self.data, self.device, asked)),
+            lambda: self.task.metrics(evaluate(plain, self.data, self.device, asked, workers)),
         )
 
     # What the loop tells (`passes.Supervisor`)
@@ -392,16 +392,19 @@ def schedulers(own: Mapping[str, Any], recipe: Recipe, steps_an_epoch: int, step
     return found
 
 
-def evaluate(network: Any, data: Any, device: torch.device, precision_name: str) -> dict[str, float]:
+def evaluate(
+    network: Any, data: Any, device: torch.device, precision_name: str, workers: int | None = None
+) -> dict[str, float]:
     """Return the evaluator's answer about a plain network, on the test images.
 
     `precision_name` is the one that the caller records. No half precision is used: bf16 and fp16 evaluate as fp32.
+    `workers` processes decode the images, none by default.
     """
     from benchmark.dense.feeding import test_loader
 
     network.to(device).eval()
     with torch.no_grad(), precision.arithmetic(precision_name):
-        for batch in test_loader(data):
+        for batch in test_loader(data, workers):
             data.evaluator.process(data_samples=network.test_step(batch), data_batch=batch)
     with stack.quiet():
         found: dict[str, float] = data.evaluator.evaluate(len(data.test))
@@ -422,7 +425,11 @@ def evaluated(run: Run, settings: Settings) -> Record:
     device = torch.device(settings.device)
     asked = precision.EVALUATED
     metrics = cached_metrics(
-        settings, facts["weights_sha256"], data, asked, lambda: found.metrics(evaluate(network, data, device, asked))
+        settings,
+        facts["weights_sha256"],
+        data,
+        asked,
+        lambda: found.metrics(evaluate(network, data, device, asked, settings.workers)),
     )
     for note in filter(None, (data.note, *notes)):
         settings.say(f"NOTE: {run.label}: {note}")

@@ -10,18 +10,25 @@ from typing import Any, TypeVar
 import torch
 
 from benchmark.errors import UsageError
+from benchmark.tasks.dense import TASKS
 
 EVALUATED = "fp32"  # the precision of runs and commands that only evaluate given weights
 
 T = TypeVar("T")
 
 
-def check(precision: str, device: torch.device) -> None:
-    """Refuse what a device does not have, before anything is trained.
+def check(precision: str, device: torch.device, task: str = "classification") -> None:
+    """Refuse what a device does not have, before anything is built.
 
     Raises:
         UsageError: the device lacks the precision.
     """
+    if precision != "fp32" and device.type != "cuda" and task in TASKS:
+        why = "" if precision == "tf32" else ": MMEngine has mixed precision for GPUs alone"
+        raise UsageError(
+            f"{precision} in {task} needs a CUDA device, and this run is on {device.type}{why}",
+            "--device cuda, or precision fp32 in the manifest",
+        )
     if precision in ("tf32", "fp16") and device.type != "cuda":
         raise UsageError(
             f"{precision} needs a CUDA device, and this run is on {device.type}",

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.errors import UsageError
 from benchmark.experiment import Plan, Run
+from benchmark.files import write_text
 from benchmark.launch.jobs import refuse_several, teacher_of
 from benchmark.launch.stopping import Flag, noting
 from benchmark.launch.submissions import Place, run_key
@@ -73,11 +75,19 @@ class Work:
         device = pick_device(self.settings["device"])
         _introduce_processes()
         if (processes := asked_for()) > 1:  # before they wait for each other
-            asked = f"{processes} processes in this job (SLURM_NTASKS)"
-            refuse_several((*self.needs, *self.runs), asked, "submit again with --ranks 1 and no --slurm ntasks=...")
+            self._refuse(f"{processes} processes in this job (SLURM_NTASKS)")
         device = local_device(device)
         with joined(device) as ranks:
             return self._attended(flag, device, ranks)
+
+    def _refuse(self, several: str) -> None:
+        """Raise where a run of the job trains in one process; `status` finds the reason beside each run."""
+        try:
+            refuse_several((*self.needs, *self.runs), several, "submit again with --ranks 1 and no --slurm ntasks=...")
+        except UsageError as error:
+            for run in self.runs:
+                write_text(self.store.paths(run).failure, str(error))
+            raise
 
     def _attended(self, flag: Flag, device: str, ranks: Ranks) -> Outcome:
         from benchmark.engine.training import Settings

@@ -144,7 +144,9 @@ def test_a_job_that_slurm_gave_several_tasks_trains_no_dense_run(
     monkeypatch.setattr(TorchDistributedEnvironment, "export", lambda self, **_: monkeypatch.setenv("WORLD_SIZE", "2"))
     with pytest.raises(UsageError, match=r"2 processes in this job \(SLURM_NTASKS\).* train in one process"):
         work()
-    assert not store.runs.exists()
+    told = {store.paths(run).failure.read_text().split(":")[0] for run in plan.runs}
+    assert told == {"2 processes in this job (SLURM_NTASKS)"}
+    assert not list(workplace.rglob("r0.json")) and not list(workplace.rglob("*.pt"))
 
 
 def test_what_is_recorded_is_not_to_do_but_a_teacher_without_weights_is(suite: Path, workplace: Path) -> None:
