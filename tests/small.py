@@ -24,7 +24,7 @@ from benchmark.tasks.data import ClassificationData
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = {"Teacher": {"subject": "teacher"}, "Student": {"method": "none"}, "KD": {"method": "kd"}}
 SETTING = {"task": "classification", "data": "cifar100", "teacher": "resnet14", "student": "resnet8", "recipe": "A1"}
-PROFILE = {"epochs": 2, "train": 128, "test": 100}
+PROFILE = {"epochs": 2, "train": 32, "test": 50, "batch": 16}  # two epochs of two steps
 
 
 def write_suite(

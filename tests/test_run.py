@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
+import os
 import random
 import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import Forked
 from small import (
     PROFILE,
     call,
@@ -36,6 +40,7 @@ from benchmark.models.registry import model
 from benchmark.records import RunPaths
 
 STUDENT = {"Student": {"method": "none"}}
+PATIENCE = 60.0  # seconds, far more than anything here takes
 
 
 def paths_of(run: Run, folder: Path) -> RunPaths:
@@ -252,7 +257,7 @@ def test_a_method_that_fails_does_not_stop_the_others(
     states = {row["run"]: row["state"] for row in json.loads(capsys.readouterr().out)[1:]}
     assert states[runs["Broken"].label] == "failed"
     own(extra, "Broken")  # mended, it is done at the next call, and its failure forgotten
-    assert call("run", str(suite), "--threads", "1").returncode == 0
+    assert Forked(["run", str(suite), "--threads", "1"]).wait(PATIENCE) == 0
     assert not paths_of(runs["Broken"], workplace).failure.exists()
 
 
@@ -294,7 +299,7 @@ def test_weights_that_overflow_at_the_test_are_divergence_too(workplace: Path, e
     # The training terms stay finite; the student's weights do not give finite scores.
     own(extra, "Inflate", losses="return Losses({'inflate': student[LOGITS].float().mean() * -1e30})")
     suite = write_suite(
-        workplace / "inflate.yaml", {"Inflate": {"method": "inflate"}}, profile={"epochs": 1, "train": 64}
+        workplace / "inflate.yaml", {"Inflate": {"method": "inflate"}}, profile={"epochs": 1, "train": 16}
     )
     assert run_suite(suite) == 1
     record = record_of(runs_of(suite)["Inflate"], workplace)
@@ -377,11 +382,13 @@ def test_adding_a_method_changes_no_other_number(workplace: Path, monkeypatch: p
 # Interruption
 
 
-LONG = {"epochs": 12, "train": 320}  # five steps an epoch
+LONG = {"epochs": 12, "train": 80}  # five steps an epoch
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_polite_stop_writes_a_checkpoint_and_the_same_command_goes_on(number: int, workplace: Path) -> None:
+def test_a_polite_stop_writes_a_checkpoint_and_the_same_command_goes_on(
+    number: int, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     suite = write_suite(workplace / "stopped.yaml", STUDENT, profile=LONG)
     arguments = ["run", str(suite), "--threads", "1", "--checkpoint-seconds", "0"]
     run = runs_of(suite)["Student"]
@@ -389,7 +396,7 @@ def test_a_polite_stop_writes_a_checkpoint_and_the_same_command_goes_on(number: 
     started = subprocess.Popen(
         command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     )
-    wait_for(checkpoint_path, started)
+    wait_until(checkpoint_path.exists, started)
     started.send_signal(number)
     out, err = started.communicate(timeout=60)
     assert started.returncode == 130, err
@@ -397,18 +404,17 @@ def test_a_polite_stop_writes_a_checkpoint_and_the_same_command_goes_on(number: 
     assert "the same command goes on" in err
     status = call("status", str(suite), "--json")
     assert {row["state"] for row in json.loads(status.stdout)[1:]} == {"stopped"}
-    done = call("run", str(suite), "--threads", "1")
-    assert done.returncode == 0, done.stderr
-    assert "going on from epoch" in done.stdout
+    assert run_suite(suite) == 0
+    assert "going on from epoch" in capsys.readouterr().out
     assert record_of(run, workplace).interruptions == 1
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
+def wait_until(holds: Callable[[], object], process: subprocess.Popen[str] | Forked) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert process.poll() is None, "ended by itself"
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.005)
 
 
 @pytest.mark.slow
@@ -416,7 +422,7 @@ def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 60.0) 
 def test_a_run_killed_twenty_times_ends_as_one_never_killed(workplace: Path) -> None:
     sha = teacher_file(workplace / "teacher.pt")
     given = {"model": "resnet14", "weights": str(workplace / "teacher.pt"), "sha256": sha}
-    profile = {"epochs": 12, "train": 640, "test": 200}  # ten steps an epoch
+    profile = {"epochs": 12, "train": 160}  # ten steps an epoch
     suite = write_suite(
         workplace / "killed.yaml", {"DiffKD": {"method": "diffkd"}}, setting={"teacher": given}, profile=profile
     )
@@ -426,9 +432,9 @@ def test_a_run_killed_twenty_times_ends_as_one_never_killed(workplace: Path) -> 
     whole_record = record_of(run, workplace / "whole")
 
     chance = random.Random(2305)
-    arguments = command("run", str(suite), "--threads", "1", "--checkpoint-seconds", "0.1")
+    arguments = ["run", str(suite), "--threads", "1", "--checkpoint-seconds", "0.1"]
     said = [killed(arguments, run, workplace, chance, whole_record.seconds, kills) for kills in range(20)]
-    last = call(*arguments[3:])
+    last = call(*arguments)
     assert last.returncode == 0, last.stderr
 
     places = [re.search(r"going on from epoch (\d+), step (\d+)", text) for text in [*said, last.stdout]]
@@ -464,17 +470,14 @@ def killed(arguments: list[str], run: Run, workplace: Path, chance: random.Rando
     before, early = saved(), chance.random() < 0.25
     # The machine may be faster now than in the whole run: the part that is done must stay behind the kills.
     longest = seconds / 20 if done() < 0.7 * kills / 20 or kills == 0 else 0.0
-    with log.open("w") as file:
-        process = subprocess.Popen(arguments, stdout=file, stderr=file, env=environment())
-        try:
-            while process.poll() is None and (lines(paths.attempts) <= kills if early else saved() == before):
-                time.sleep(0.002)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(chance.uniform(0.0, longest))
-        finally:
-            process.kill()  # SIGKILL
-            process.wait()
-    assert process.returncode == -signal.SIGKILL, f"ended by itself after {kills} kills:\n{log.read_text()}"
+    process = Forked(arguments, log)
+    try:
+        while process.poll() is None and (lines(paths.attempts) <= kills if early else saved() == before):
+            time.sleep(0.002)
+        process.wait(chance.uniform(0.0, longest))
+    finally:
+        ended = process.kill()
+    assert ended == -signal.SIGKILL, f"ended by itself after {kills} kills:\n{log.read_text()}"
     return log.read_text()
 
 
@@ -496,45 +499,72 @@ def test_what_a_killed_writer_left_beside_a_record_is_swept(workplace: Path) -> 
     assert not list(paths.record.parent.glob(".*"))
 
 
-@pytest.fixture
-def interrupted(workplace: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[Path, Run, dict[str, Any]]]:
-    """A run stopped by a full disk with two checkpoints written, and how it would have ended."""
-    suite = write_suite(workplace / "interrupted.yaml", STUDENT, profile={"epochs": 4})
+@dataclass
+class Interrupted:
+    """A run stopped by a full disk with two checkpoints written, what was said, and how it would have ended."""
+
+    folder: Path
+    suite: Path
+    run: Run
+    said: str
+    outcome: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def stopped_by_a_full_disk(
+    tmp_path_factory: pytest.TempPathFactory, generated_once: Callable[[], object]
+) -> Interrupted:
+    folder = tmp_path_factory.mktemp("full-disk")
+    suite = write_suite(folder / "interrupted.yaml", STUDENT, profile={"epochs": 4})
     run = runs_of(suite)["Student"]
-    assert run_suite(suite, "--results-dir", "whole/results", "--runs-dir", "whole/runs") == 0
-    reference = record_of(run, workplace / "whole").outcome()
     saved = 0
     original = checkpoint.write_atomically
 
-    def full(path: Path, write: Any) -> None:
-        nonlocal saved
-        saved += 1
-        if saved > 4:
-            raise OSError(28, "No space left on device")
-        original(path, write)
-
-    with pytest.MonkeyPatch.context() as patch:
+    def refused(path: Path, write: Any) -> None:
         from benchmark.files import storage
 
-        def refused(path: Path, write: Any) -> None:
-            with storage(path):
-                full(path, write)
+        nonlocal saved
+        saved += 1
+        with storage(path):
+            if saved > 4:
+                raise OSError(28, "No space left on device")
+            original(path, write)
 
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
+        patch.setattr("benchmark.data.generated.generate", generated_once)
+        patch.chdir(folder)
+        patch.setenv("BENCHMARK_OFFLINE", "1")
+        patch.setenv("BENCHMARK_DATA", str(folder / "no-data"))
+        assert run_suite(suite, "--results-dir", "whole/results", "--runs-dir", "whole/runs") == 0
         patch.setattr(checkpoint, "write_atomically", refused)
         assert run_suite(suite, "--checkpoint-seconds", "0") == 4
-    shown = capsys.readouterr().err
-    assert "error: cannot write" in shown
-    assert "No space left on device" in shown
-    assert "free some space and run the same command again" in shown
+    return Interrupted(folder, suite, run, said.getvalue(), record_of(run, folder / "whole").outcome())
+
+
+@pytest.fixture
+def interrupted(stopped_by_a_full_disk: Interrupted, workplace: Path) -> tuple[Path, Run, dict[str, Any]]:
+    """A copy of it in a place of its own."""
+    for name in ("runs", "results"):
+        if (stopped_by_a_full_disk.folder / name).exists():
+            shutil.copytree(stopped_by_a_full_disk.folder / name, workplace / name)
+    run = stopped_by_a_full_disk.run
     assert paths_of(run, workplace).checkpoint.exists()
     assert checkpoint.previous(paths_of(run, workplace).checkpoint).exists()
-    yield suite, run, reference
+    return stopped_by_a_full_disk.suite, run, stopped_by_a_full_disk.outcome
 
 
 def test_a_full_disk_is_a_clear_error_and_nothing_is_lost(
-    interrupted: tuple[Path, Run, dict[str, Any]], workplace: Path, capsys: pytest.CaptureFixture[str]
+    interrupted: tuple[Path, Run, dict[str, Any]],
+    stopped_by_a_full_disk: Interrupted,
+    workplace: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     suite, run, reference = interrupted
+    shown = stopped_by_a_full_disk.said
+    assert "error: cannot write" in shown
+    assert "No space left on device" in shown
+    assert "free some space and run the same command again" in shown
     assert run_suite(suite) == 0
     assert "going on from epoch 2, step 2 of 2" in capsys.readouterr().out
     assert record_of(run, workplace).outcome() == reference
@@ -775,30 +805,21 @@ def test_a_truncated_record_without_a_copy_means_the_run_is_done_again(
 # Several processes
 
 
-def both(suite: Path) -> list[subprocess.CompletedProcess[str]]:
-    """The same command twice at once."""
-    arguments = command("run", str(suite), "--threads", "1")
-    started = [
-        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
-        for _ in range(2)
-    ]
-    done = []
-    for process in started:
-        out, err = process.communicate(timeout=120)
-        done.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
-    return done
-
-
 def test_of_two_processes_one_works_and_the_other_waits(workplace: Path) -> None:
-    suite = write_suite(workplace / "both.yaml", profile=PROFILE | {"epochs": 4})
-    done = both(suite)
-    assert [process.returncode for process in done] == [0, 0], [process.stderr for process in done]
+    suite = write_suite(workplace / "both.yaml", profile=PROFILE | {"epochs": 16})
+    arguments, logs = ["run", str(suite), "--threads", "1"], [workplace / f"{which}.txt" for which in ("one", "other")]
+    one = Forked(arguments, logs[0])
+    wait_until(lambda: list(workplace.rglob("lease.json")), one)
+    os.kill(one.pid, signal.SIGSTOP)  # in the middle of a run, until the other waits for it
+    other = Forked(arguments, logs[1])
+    wait_until(lambda: "waiting for another process to finish" in logs[1].read_text(), other)
+    os.kill(one.pid, signal.SIGCONT)
+    assert [process.wait(PATIENCE) for process in (one, other)] == [0, 0]
+    said = [log.read_text() for log in logs]
     for run in runs_of(suite).values():
-        trained = [process for process in done if f"{run.label}: top-1" in process.stdout]
-        assert len(trained) == 1, run.label
+        assert len([text for text in said if f"{run.label}: top-1" in text]) == 1, run.label
         assert lines(paths_of(run, workplace).attempts) == 1
         assert record_of(run, workplace).interruptions == 0
-    assert any("waiting for another process to finish" in process.stdout for process in done)
     assert not list(workplace.rglob("*.partial"))
     assert not list(workplace.rglob("lease.json"))
 
@@ -809,8 +830,8 @@ def test_two_processes_mend_the_same_truncated_record(workplace: Path) -> None:
     run = runs_of(suite)["Student"]
     reference, paths = record_of(run, workplace), paths_of(run, workplace)
     paths.record.write_text("{")
-    done = both(suite)
-    assert [process.returncode for process in done] == [0, 0], [process.stderr for process in done]
+    both = [Forked(["run", str(suite), "--threads", "1"]) for _ in range(2)]
+    assert [process.wait(PATIENCE) for process in both] == [0, 0]
     assert record_of(run, workplace) == reference
     assert len(list(paths.record.parent.glob("r0.unreadable-*"))) == 1
 
@@ -818,15 +839,13 @@ def test_two_processes_mend_the_same_truncated_record(workplace: Path) -> None:
 def test_status_sees_another_process_at_work(workplace: Path) -> None:
     suite = write_suite(workplace / "working.yaml", STUDENT, profile=LONG | {"epochs": 400})
     run = runs_of(suite)["Student"]
-    arguments = command("run", str(suite), "--threads", "1", "--checkpoint-seconds", "0.1")
-    started = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    started = Forked(["run", str(suite), "--threads", "1", "--checkpoint-seconds", "0.1"])
     try:
-        wait_for(paths_of(run, workplace).checkpoint, started)
+        wait_until(paths_of(run, workplace).checkpoint.exists, started)
         (row,) = json.loads(call("status", str(suite), "--json").stdout)[1:]
         assert row["state"] == "running"
         assert f"process {started.pid} on" in row["why"]
     finally:
         started.kill()
-        started.communicate()
     (row,) = json.loads(call("status", str(suite), "--json").stdout)[1:]
     assert row["state"] == "stopped"

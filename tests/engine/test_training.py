@@ -87,7 +87,7 @@ def test_a_run_stopped_after_every_step_ends_as_one_never_stopped(
 ) -> None:
     folder, runs = place
     # Another identity for each test, so that no working state is shared; three steps an epoch, the last one short.
-    run = changed(runs[name], data=replace(runs[name].experiment.data, train=150, test=100))
+    run = changed(runs[name], data=replace(runs[name].experiment.data, train=38, test=50))
     whole = carried_out(run, settings_at(folder, f"whole-{name}"))
     stopping = settings_at(folder, f"stopped-{name}", stop=Always())
     stops = 0

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
-import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small import command, environment, record_of, run_suite, runs_of, store_in, write_suite
+from forked import Forked
+from small import record_of, run_suite, runs_of, store_in, write_suite
 
 from benchmark.cli import main
 from benchmark.experiment import Run
@@ -24,34 +27,56 @@ METHODS = ("none", "kd", "diffkd", "crd")
 
 
 def suite_in(folder: Path, methods: tuple[str, ...] = METHODS, **more: Any) -> Path:
-    torch.manual_seed(3)
-    torch.save(model("resnet14").build(100).state_dict(), folder / "teacher.pt")
-    teacher = {"model": "resnet14", "weights": str(folder / "teacher.pt")}
+    """Rows by method, with a given teacher: one of the folder's, or one that is named."""
+    weights = more.pop("teacher", folder / "teacher.pt")
+    if not weights.exists():
+        torch.manual_seed(3)
+        torch.save(model("resnet14").build(100).state_dict(), weights)
     rows = {name: {"method": name} for name in methods}
-    return write_suite(folder / "packed.yaml", rows, setting={"teacher": teacher}, **more)
+    setting = {"teacher": {"model": "resnet14", "weights": str(weights)}}
+    return write_suite(folder / "packed.yaml", rows, setting=setting, **more)
 
 
 def outcomes(folder: Path, runs: dict[str, Run]) -> dict[str, Any]:
     return {row: record_of(run, folder).outcome() for row, run in runs.items()}
 
 
-def alone_and(folder: Path, suite: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], Path]:
-    """What the runs of a suite come to one after the other, and an empty place to do them again."""
-    runs = runs_of(suite)
-    assert run_suite(suite) == 0
-    alone = outcomes(folder, runs)
-    (folder / "again").mkdir()
-    monkeypatch.chdir(folder / "again")
-    return alone, folder / "again"
+@dataclass(frozen=True)
+class Alone:
+    """A suite, and what its runs come to one after the other."""
+
+    suite: Path
+    runs: dict[str, Run]
+    outcomes: dict[str, Any]
+
+    def are_those_in(self, folder: Path, *rows: str) -> bool:
+        """Whether rows, all where none are named, came to the same there."""
+        asked = {row: run for row, run in self.runs.items() if not rows or row in rows}
+        return outcomes(folder, asked) == {row: self.outcomes[row] for row in asked}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, generated_once: Callable[[], object]) -> Alone:
+    folder = tmp_path_factory.mktemp("alone")
+    suite = suite_in(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmark.data.generated.generate", generated_once)
+        patch.chdir(folder)
+        patch.setenv("BENCHMARK_OFFLINE", "1")
+        patch.setenv("BENCHMARK_DATA", str(folder / "no-data"))
+        assert run_suite(suite) == 0
+    return Alone(suite, runs_of(suite), outcomes(folder, runs_of(suite)))
+
+
+TWO = ("--only", "kd", "--only", "diffkd", "--pack", "2")
 
 
 @pytest.mark.parametrize("pack", ["3", "auto"])
-def test_a_packed_run_equals_the_same_run_alone(pack: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    suite = suite_in(workplace)
-    alone, place = alone_and(workplace, suite, monkeypatch)
-    assert run_suite(suite, "--pack", pack) == 0
-    assert outcomes(place, runs_of(suite)) == alone
-    assert {record_of(run, place).asked["pack"] for run in runs_of(suite).values()} == {3 if pack == "3" else "auto"}
+def test_a_packed_run_equals_the_same_run_alone(pack: str, alone: Alone, workplace: Path) -> None:
+    assert run_suite(alone.suite, "--pack", pack) == 0
+    assert alone.are_those_in(workplace)
+    asked = {record_of(run, workplace).asked["pack"] for run in alone.runs.values()}
+    assert asked == {3 if pack == "3" else "auto"}
 
 
 def test_a_teacher_of_the_plan_is_trained_before_its_students(
@@ -82,7 +107,9 @@ class {name}(Method):
 """
 
 
-def test_what_becomes_of_one_run_leaves_the_others_alone(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_becomes_of_one_run_leaves_the_others_alone(
+    alone: Alone, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     extra = workplace / "extra"
     extra.mkdir()
     monkeypatch.setenv("BENCHMARK_EXTRA", str(extra))
@@ -93,21 +120,20 @@ def test_what_becomes_of_one_run_leaves_the_others_alone(workplace: Path, monkey
         ("Refusing", "self.skip('it will not')", "return Losses({})"),
     ):
         (extra / f"{name.lower()}.py").write_text(BROKEN.format(name=name, build=build, losses=losses))
-    healthy = runs_of(suite_in(workplace, ("kd", "diffkd")))
-    alone, place = alone_and(workplace, workplace / "packed.yaml", monkeypatch)
-    mixed = suite_in(workplace, ("diverging", "kd", "failing", "refusing", "diffkd"))
+    methods = ("diverging", "kd", "failing", "refusing", "diffkd")
+    mixed = suite_in(workplace, methods, teacher=alone.suite.with_name("teacher.pt"))
     runs = runs_of(mixed)
     assert run_suite(mixed, "--pack", "5") == 1
-    assert outcomes(place, healthy) == alone
-    assert record_of(runs["diverging"], place).status == "diverged"
-    assert record_of(runs["refusing"], place).status == "skipped"
-    assert store_in(place).read(runs["failing"]) is None
-    assert "a mistake" in store_in(place).paths(runs["failing"]).failure.read_text()
+    assert alone.are_those_in(workplace, "kd", "diffkd")
+    assert record_of(runs["diverging"], workplace).status == "diverged"
+    assert record_of(runs["refusing"], workplace).status == "skipped"
+    assert store_in(workplace).read(runs["failing"]) is None
+    assert "a mistake" in store_in(workplace).paths(runs["failing"]).failure.read_text()
 
 
-def test_too_little_memory_beside_others_waits_for_them(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    suite = suite_in(workplace, ("kd", "diffkd"))
-    alone, place = alone_and(workplace, suite, monkeypatch)
+def test_too_little_memory_beside_others_waits_for_them(
+    alone: Alone, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from benchmark.engine.training import Training
 
     original, failed = Training.one_step, []
@@ -119,14 +145,14 @@ def test_too_little_memory_beside_others_waits_for_them(workplace: Path, monkeyp
         original(self, plan)
 
     monkeypatch.setattr(Training, "one_step", short)
-    assert run_suite(suite, "--pack", "2") == 0
+    assert run_suite(alone.suite, *TWO) == 0
     assert failed
-    assert outcomes(place, runs_of(suite)) == alone
+    assert alone.are_those_in(workplace, "kd", "diffkd")
 
 
-def test_a_polite_stop_reaches_every_run_at_work(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    suite = suite_in(workplace, ("kd", "diffkd"))
-    alone, place = alone_and(workplace, suite, monkeypatch)
+def test_a_polite_stop_reaches_every_run_at_work(
+    alone: Alone, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from benchmark.engine.training import Training
 
     original, steps = Training.one_step, []
@@ -138,33 +164,48 @@ def test_a_polite_stop_reaches_every_run_at_work(workplace: Path, monkeypatch: p
             self.settings.stop.set()
 
     monkeypatch.setattr(Training, "one_step", counted)
-    runs = runs_of(suite)
-    assert run_suite(suite, "--pack", "2") == 130
-    for run in runs.values():
-        assert store_in(place).paths(run).checkpoint.exists()
-        assert not store_in(place).paths(run).lease.exists()
-    assert run_suite(suite, "--pack", "2") == 0
-    assert outcomes(place, runs) == alone
+    assert run_suite(alone.suite, *TWO) == 130
+    for row in ("kd", "diffkd"):
+        assert store_in(workplace).paths(alone.runs[row]).checkpoint.exists()
+        assert not store_in(workplace).paths(alone.runs[row]).lease.exists()
+    assert run_suite(alone.suite, *TWO) == 0
+    assert alone.are_those_in(workplace, "kd", "diffkd")
 
 
 @pytest.mark.slow
 def test_packed_runs_killed_again_and_again_end_as_ones_never_killed(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite = suite_in(workplace, profile={"epochs": 8, "train": 512, "test": 100})
-    alone, place = alone_and(workplace, suite, monkeypatch)
+    suite = suite_in(workplace, profile={"epochs": 8, "train": 128})
+    runs = runs_of(suite)
+    assert run_suite(suite) == 0
+    alone = outcomes(workplace, runs)
+    seconds = sum(record_of(run, workplace).seconds for run in runs.values())
+    place = workplace / "again"
+    place.mkdir()
+    monkeypatch.chdir(place)
     chance = random.Random(1)
-    arguments = command("run", str(suite), "--pack", "3", "--threads", "1", "--device", "cpu")
-    arguments += ["--checkpoint-seconds", "0.2"]
-    kills = 0
-    for _ in range(6):
-        process = subprocess.Popen(arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(3.0, 9.0))
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-    assert kills
+    arguments = ["run", str(suite), "--pack", "3", "--threads", "1", "--device", "cpu", "--checkpoint-seconds", "0.1"]
+    for kills in range(6):  # each after something new is saved, and before long: the runs must not end by themselves
+        process, before = Forked(arguments, place / "log.txt"), saved(place)
+        try:
+            while process.poll() is None and saved(place) == before:
+                time.sleep(0.005)
+            process.wait(chance.uniform(0.0, seconds / 12))
+        finally:
+            assert process.kill() == -signal.SIGKILL, f"ended after {kills} kills:\n{(place / 'log.txt').read_text()}"
     assert run_suite(suite, "--pack", "3") == 0
-    assert outcomes(place, runs_of(suite)) == alone
+    assert outcomes(place, runs) == alone
+    assert sum(record_of(run, place).interruptions for run in runs.values()) >= 6
+
+
+def saved(folder: Path) -> set[tuple[str, int]]:
+    """Every checkpoint in a folder, and when it was written."""
+    found = set()
+    for path in folder.rglob("checkpoint.pt"):
+        with contextlib.suppress(FileNotFoundError):  # for a moment, while the next one is put in its place
+            found.add((str(path), path.stat().st_mtime_ns))
+    return found
 
 
 def test_a_pack_is_a_number_or_auto(capsys: pytest.CaptureFixture[str]) -> None:
