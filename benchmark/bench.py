@@ -66,12 +66,12 @@ class Bench:
     circumstances: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Return all fields as plain JSON."""
         return asdict(self)
 
 
 def parse_pair(text: str) -> tuple[str, str]:
-    """Teacher and student of `resnet56-resnet20`.
+    """Split `resnet56-resnet20` into teacher and student.
 
     Raises:
         UsageError: not two registered networks.
@@ -85,19 +85,19 @@ def parse_pair(text: str) -> tuple[str, str]:
 
 
 class Timed(Protocol):
-    """What takes turns with others to be timed."""
+    """A step that takes turns with others to be timed."""
 
     method: str
 
     def step(self) -> None:
-        """One step, waited for."""
+        """Run one step, and wait for the device."""
 
     def seconds(self) -> float:
-        """One timed step."""
+        """Return the seconds of one step."""
 
 
 class Contestant:
-    """One method's training, ready to step. Subclass or wrap it to compare other ways to make a step."""
+    """One method's training, ready to step. Subclass or wrap it to compare other implementations of a step."""
 
     def __init__(self, method: str, pair: tuple[str, str], batch: int, weights: Path, settings: Settings) -> None:
         teacher, student = pair
@@ -108,24 +108,24 @@ class Contestant:
         self.plan = data.epoch_plan(0, 0)
 
     def step(self) -> None:
-        """Forward, backward, update: the engine's own step, waited for."""
+        """Train one step as the engine does (forward, backward, update), and wait for the device."""
         self.training.one_step(self.plan)
         self.wait()
 
     def wait(self) -> None:
-        """Until the device has finished."""
+        """Wait until the device has finished."""
         if self.training.device.type == "cuda":
             torch.cuda.synchronize(self.training.device)
 
     def seconds(self) -> float:
-        """One timed step."""
+        """Return the seconds of one step."""
         self.wait()
         began = time.perf_counter()
         self.step()
         return time.perf_counter() - began
 
     def memory(self) -> int:
-        """Bytes: what the training keeps between steps, and the most that one step adds to it."""
+        """Return the sum of two sizes in bytes: memory held between steps, and the peak that one step adds."""
         # Gradients belong to the step, which makes them anew; old ones would be counted twice.
         self.training.parts.optimizer.zero_grad(set_to_none=True)
         return self._kept() + self._added()
@@ -151,7 +151,7 @@ class Contestant:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """The profiler's native code writes to standard error past python."""
+    """Suppress standard error. The profiler's native code writes to it without python."""
     kept = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -163,13 +163,13 @@ def _silent() -> Iterator[None]:
 
 
 def _allocations(profiler: Any) -> list[int]:
-    """Bytes taken and given back by torch, in order of time."""
+    """Return the bytes that torch allocates (positive) and frees (negative), in order of time."""
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     return [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
 
 
 def peak(changes: Iterable[int]) -> int:
-    """The highest level that changes reach, from zero."""
+    """Return the highest running sum of the changes, at least 0."""
     highest = level = 0
     for change in changes:
         level += change
@@ -178,7 +178,7 @@ def peak(changes: Iterable[int]) -> int:
 
 
 def run(names: Sequence[str], pair: str, batch: int, rounds: int, settings: Settings, say: Say) -> Bench:
-    """Every method that can serve the pair, the plain student first."""
+    """Measure every method that can serve the pair, the plain student first."""
     networks = parse_pair(pair)
     bench = Bench(pair, batch, rounds, settings.device, torch.get_num_threads())
     bench.circumstances = {"packages": provenance.packages(), "hardware": provenance.hardware()}
@@ -202,7 +202,7 @@ def run(names: Sequence[str], pair: str, batch: int, rounds: int, settings: Sett
 
 
 def interleaved(contestants: Sequence[Timed], rounds: int, say: Say) -> dict[str, list[float]]:
-    """Seconds of each method's step in each round."""
+    """Return the seconds of each method's step in each round."""
     for contestant in contestants:
         say(f"warming up {contestant.method}")
         for _ in range(WARM_UP):
@@ -218,7 +218,7 @@ def interleaved(contestants: Sequence[Timed], rounds: int, say: Say) -> dict[str
 
 
 def counted_macs(name: str, networks: tuple[str, str], batch: int) -> int:
-    """Multiply-adds of a step, an image: the student forward and twice that backward, the teacher, the method."""
+    """Count a step's multiply-adds per image: the student forward and twice that backward, the teacher, the method."""
     teacher, student = networks
     pair = cost.pair_on_meta(student, teacher, "cifar100")
     shape = (1, *cost.input_of("cifar100").counted)
@@ -250,7 +250,7 @@ def _cost(name: str, times: dict[str, list[float]], memory: dict[str, int], coun
 
 
 def published_gains(suites: Iterable[Suite], pair: str) -> dict[str, tuple[float, str]]:
-    """Top-1 points over the student by method, and the suite they are from: the first that prints the pair."""
+    """Return gains over the student in top-1 points by method, with the first suite that prints the pair."""
     for suite in suites:
         cells = [cell for cell in suite.cells if _prints(cell, pair)]
         plain = next((cell.value for cell in cells if cell.setting.method == PLAIN), None)

@@ -23,7 +23,7 @@ MEASURES = (
 
 
 def markdown(bench: Bench) -> str:
-    """A table, cheapest first, and what its columns mean."""
+    """Format a table, cheapest method first, and the meaning of its columns."""
     rows = [_row(cost) for cost in sorted(bench.costs, key=lambda cost: cost.time_ratio)]
     header = ("method", "step", "time / plain", "quartiles", "memory", "memory / plain", "counted / plain", "gain")
     lines = ["| " + " | ".join(line) + " |" for line in (header, ("---",) * len(header), *rows)]
@@ -50,7 +50,10 @@ def _row(cost: Cost) -> tuple[str, ...]:
 
 
 def svg(bench: Bench) -> str:
-    """Gain upwards, step time to the right with its quartiles; empty where no table prints the pair."""
+    """Draw the gain (upwards) against the step time with quartiles.
+
+    Return an empty string if no table prints the pair.
+    """
     costs = [cost for cost in bench.costs if cost.gain is not None]
     if not costs:
         return ""
@@ -66,7 +69,7 @@ def svg(bench: Bench) -> str:
 
 
 class _Axis:
-    """Values to places, with a little room on both sides."""
+    """An axis that maps values to positions, with a little room on both sides."""
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
         room = 0.08 * ((max(values) - min(values)) or 1.0)

@@ -24,7 +24,7 @@ Commands = argparse._SubParsersAction  # the only name that argparse has for it
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Build the parser of the whole command line."""
     root = argparse.ArgumentParser(
         prog="python -m benchmark",
         description="Runs every row of the DiffKD paper and says, number by number, whether it holds.",
@@ -328,7 +328,7 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def _pack(text: str) -> int | None:
-    """None stands for `auto`."""
+    """Parse a positive number, or `auto`, which becomes None."""
     if text == "auto":
         return None
     if not text.isdigit() or int(text) < 1:
@@ -337,7 +337,7 @@ def _pack(text: str) -> int | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command, and return the exit code."""
     given = parser().parse_args(arguments)
     settle()
     from benchmark.errors import BenchmarkError

@@ -1,4 +1,4 @@
-"""What networks and methods cost: parameters, and multiply-adds under named conventions.
+"""The cost of networks and methods: parameters, and multiply-adds under named conventions.
 
 Everything is counted by shapes, on tensors without memory: no weights, no data, no arithmetic.
 """
@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Input:
-    """What a data set decides of a cost: classes, training images, the shape trained on and the shape counted on."""
+    """A data set's facts for costs: classes, training images, the training shape and the counted shape."""
 
     classes: int
     images: int
@@ -48,31 +48,31 @@ INPUTS: Mapping[str, Input] = {
 
 
 def input_of(data: str) -> Input:
-    """What a data set decides of a cost, or an error that names the nearest."""
+    """Return a data set's facts for costs. A wrong name raises an error that names the nearest."""
     if data not in INPUTS:
         raise UsageError(f"no image size is known for {data!r}", nearest(data, INPUTS))
     return INPUTS[data]
 
 
 def parameters(network: nn.Module) -> int:
-    """Trainable and frozen parameters, buffers left out."""
+    """Return the number of trainable and frozen parameters, without buffers."""
     return sum(p.numel() for p in network.parameters())
 
 
 def macs(network: nn.Module, shape: Shape) -> int:
-    """Multiply-adds of convolutions and matrix products in one forward pass of an input of this shape (B,C,H,W)."""
+    """Count the multiply-adds of convolutions and matrix products in one forward pass of an input B,C,H,W."""
     with FlopCounterMode(display=False) as counter:
         _pass(_on_meta(network), shape)
     return int(counter.get_total_flops()) // 2
 
 
 def flops(network: nn.Module, shape: Shape) -> int:
-    """Operations: each multiply-add is two."""
+    """Count operations: each multiply-add is two."""
     return 2 * macs(network, shape)
 
 
 def cirkd_macs(network: nn.Module, shape: Shape) -> int:
-    """Multiply-adds as CIRKD's counter has them (github winycg/CIRKD @ 8af83a9, utils/flops.py)."""
+    """Count multiply-adds as CIRKD's counter does (github winycg/CIRKD @ 8af83a9, utils/flops.py)."""
     total = 0
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -111,7 +111,7 @@ FVCORE_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")  # not
 
 
 def fvcore_macs(network: nn.Module, shape: Shape) -> int:
-    """Multiply-adds as fvcore counts them, of convolutions and matrix products alone: a second, independent counter.
+    """Count multiply-adds of convolutions and matrix products with fvcore, a second and independent counter.
 
     It traces a real forward pass, so the network needs memory and time.
 
@@ -134,7 +134,7 @@ def fvcore_macs(network: nn.Module, shape: Shape) -> int:
 
 @dataclass(frozen=True)
 class Convention:
-    """A way to count the cost of a forward pass, and what it is worth."""
+    """A way to count the cost of a forward pass, with its strengths and weaknesses."""
 
     name: str
     count: Callable[[nn.Module, Shape], int]
@@ -176,13 +176,13 @@ CONVENTIONS: Mapping[str, Convention] = {
 
 
 def on_meta(name: str, classes: int) -> Network:
-    """A registered network with all of its taps, on tensors without memory."""
+    """Build a registered network with all of its taps, on tensors without memory."""
     plain = model(name).on_meta(classes)
     return Network(plain, model(name).adapter(plain), ("*",))
 
 
 def pair_on_meta(student: str, teacher: str, data: str) -> Pair:
-    """Student and teacher as a method's `build` sees them, on tensors without memory."""
+    """Build a student and a teacher, as a method's `build` sees them, on tensors without memory."""
     known = input_of(data)
     networks = on_meta(student, known.classes), on_meta(teacher, known.classes)
     example = torch.empty((2, *known.trained), device="meta")  # two: a batch norm in training wants more than one
@@ -199,7 +199,7 @@ def pair_on_meta(student: str, teacher: str, data: str) -> Pair:
 
 
 def build_on_meta(method: Method, pair: Pair) -> Method:
-    """The method with its side networks for a pair of networks on the meta device.
+    """Build the method's side networks for a pair of networks on the meta device.
 
     Raises:
         CannotServe: a network lacks what the method must see, or the method says why not.
@@ -213,7 +213,7 @@ def build_on_meta(method: Method, pair: Pair) -> Method:
 
 @dataclass(frozen=True)
 class MethodCost:
-    """What a method adds to a training step: its side networks' parameters, and multiply-adds an image.
+    """The cost that a method adds to a training step: its side networks' parameters, and multiply-adds per image.
 
     Forward and backward of everything between the tapped tensors and the loss, with all denoising steps; the passes of
     student and teacher are not in it.
@@ -225,7 +225,7 @@ class MethodCost:
 
 
 def method_cost(method: Method, pair: Pair, batch: int) -> MethodCost:
-    """The cost of a method that `build_on_meta` has built, an image of a batch: relations grow with the batch."""
+    """Count the cost per image of a method that `build_on_meta` has built. Relations grow with the batch."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         method.to_empty(device="cpu")
         added = {role: found.shape for role, found in method.added_roles().items()}

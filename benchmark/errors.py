@@ -1,4 +1,4 @@
-"""Errors a user can act on. Each carries an exit code and says how to mend what went wrong."""
+"""Errors that a user can act on. Each has an exit code and a fix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class BenchmarkError(Exception):
-    """Something a user can mend: printed without a traceback, `fix` on a line of its own."""
+    """An error that a user can fix. It is printed without a traceback, with `fix` on a line of its own."""
 
     exit_code = 1
 
@@ -47,7 +47,7 @@ class Diverged(BenchmarkError):
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:
-    """A sentence that names the closest valid name, and all of them while they are few."""
+    """Return a sentence that names the closest valid name, and all valid names if they are few."""
     names = sorted(set(valid))
     close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""

@@ -1,4 +1,4 @@
-"""How long a plan may take: from the rates that `bench` measured here, else from multiply-adds, which is rough."""
+"""The estimated duration of a plan: from rates that `bench` measured here, or roughly from multiply-adds."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ def _macs(name: str, size: int) -> int:
 
 
 def hardware_of(device: str, threads: int) -> str:
-    """What rates were measured on: others do not hold for it."""
+    """Return the name of the hardware. Measured rates hold only for the same name."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"{provenance.hardware()['cpu']}, {threads} threads"
 
 
 def key_of(experiment: Experiment) -> str:
-    """What experiments of one speed share: networks, method and batch."""
+    """Return the key of measured rates: pair, method and batch. Experiments with one key have one speed."""
     batch = experiment.recipe.batch if experiment.recipe is not None else 0
     return f"{experiment.pair}/{experiment.method.name}/{batch}"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Images a second that `bench --speed` measured, as `runs/speed.json` keeps them."""
+    """The images per second that `bench --speed` measured, as `runs/speed.json` stores them."""
 
     hardware: str
     rates: dict[str, float]  # by `key_of` an experiment
 
     @classmethod
     def read(cls, runs: Path) -> Measured | None:
-        """What is kept; None where nothing is, or nothing that can be read."""
+        """Return the stored rates, or None if there is no readable file."""
         try:
             content = json.loads((runs / "speed.json").read_text())
             return cls(str(content["hardware"]), {str(k): float(v) for k, v in content["rates"].items() if v > 0})
@@ -69,17 +69,17 @@ class Measured:
 
     @classmethod
     def here(cls, runs: Path, device: str, threads: int | None = None) -> Measured | None:
-        """What is kept, if it was measured on this hardware."""
+        """Return the stored rates if they were measured on this hardware, otherwise None."""
         found = cls.read(runs)
         here = hardware_of(device, threads or torch.get_num_threads())
         return found if found is not None and found.hardware == here else None
 
     def rate(self, experiment: Experiment) -> float | None:
-        """Of this pair, method and batch."""
+        """Return the images per second of this pair, method and batch, or None."""
         return self.rates.get(key_of(experiment))
 
     def scale(self, experiments: list[Experiment], device: str) -> float:
-        """Measured over computed seconds, the median of those measured."""
+        """Return measured over computed seconds: the median over measured experiments, 1 without any."""
         ratios = []
         for experiment in experiments:
             rate = self.rate(experiment)
@@ -90,7 +90,7 @@ class Measured:
 
 
 def seconds(experiment: Experiment, device: str, measured: Measured | None = None, scale: float = 1.0) -> float:
-    """Estimated seconds of one run, its evaluations included. `scale` is for what was not measured."""
+    """Estimate the seconds of one run with its evaluations. `scale` corrects what was not measured."""
     recipe = experiment.recipe
     if recipe is None:
         return 0.0
@@ -105,7 +105,7 @@ def seconds(experiment: Experiment, device: str, measured: Measured | None = Non
 
 
 def _extent(experiment: Experiment) -> tuple[int, int, int]:
-    """Training images, test images, and the side of an image."""
+    """Return training images, test images, and the side of an image in pixels."""
     data = experiment.data
     training, test = SIZES.get(data.name, CIFAR100_SIZES)
     side = (data.image_size or 224) if data.name in IMAGE_FOLDERS else 32
@@ -113,7 +113,7 @@ def _extent(experiment: Experiment) -> tuple[int, int, int]:
 
 
 def _training_seconds(experiment: Experiment, device: str) -> float:
-    """Three passes' worth for the student, one for the teacher."""
+    """Estimate the seconds of training: three forward passes' work for the student, one for the teacher."""
     recipe = experiment.recipe
     assert recipe is not None
     images, _, size = _extent(experiment)
@@ -143,6 +143,6 @@ def _rate(device: str, side: int) -> float:
 
 
 def plan_seconds(plan: Plan, device: str, measured: Measured | None = None) -> float:
-    """Estimated seconds of a whole plan, one run after the other."""
+    """Estimate the seconds of a whole plan, one run after the other."""
     scale = measured.scale([run.experiment for run in plan.runs], device) if measured is not None else 1.0
     return sum(seconds(run.experiment, device, measured, scale) for run in plan.runs)

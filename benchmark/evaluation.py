@@ -1,4 +1,4 @@
-"""Given weights on a data set's test images, against the accuracy that their own source publishes."""
+"""The evaluation of given weights on a data set's test images, against the accuracy that their source publishes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ IN_MEMORY = ("cifar100", "generated")
 
 @dataclass(frozen=True)
 class Preparation:
-    """How images are prepared for given weights, as their source does it."""
+    """The preparation of images for given weights, as their source does it."""
 
     size: int = 224
     resize: int = 256
@@ -43,7 +43,7 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be evaluated. `published` overrides what is known of the weights."""
+    """A request for an evaluation. `published` overrides the known accuracy of the weights."""
 
     model: str
     data: str  # cifar100, generated, imagenet, imagenet100, or a folder
@@ -55,7 +55,7 @@ class Asked:
 
 
 def evaluated(asked: Asked, store: Store, device: torch.device) -> dict[str, Any]:
-    """Metrics, and the gap to the published accuracy where one is known: plain JSON.
+    """Evaluate weights. Return metrics, and the gap to the published accuracy if one is known, as plain JSON.
 
     Raises:
         MissingInput: images or weights are not there, or weights do not fit.
@@ -91,7 +91,7 @@ def evaluated(asked: Asked, store: Store, device: torch.device) -> dict[str, Any
 
 
 def preparation(weights: str) -> Preparation:
-    """What the library that has the weights says of the images they expect; torchvision's first recipe elsewhere."""
+    """Return the image preparation that the weights' library states; torchvision's first recipe if it states none."""
     library, _, name = weights.partition(":")
     if library == "torchvision":
         from torchvision import models
@@ -139,7 +139,7 @@ def _data(asked: Asked, prepared: Preparation, device: torch.device) -> Classifi
 
 
 def _published(asked: Asked) -> float | None:
-    """What torchvision prints beside its weights, or a suite beside these."""
+    """Return the accuracy that torchvision or a suite states for these weights, or None."""
     if asked.weights.startswith("torchvision:") and asked.data == "imagenet":
         from torchvision import models
 

@@ -31,7 +31,7 @@ STATIC_METRICS = frozenset({"params_m", "macs_g", "side_params_m", "side_macs_m"
 
 @dataclass(frozen=True)
 class Data:
-    """A data set and which part of it. `holdout` images of the training set take the place of the test set.
+    """A data set and the part of it that is used. `holdout` training images replace the test set.
 
     `image_size` is that of images from files, 224 unless given; a profile may shrink them. `files` tells a folder of
     the user's own from any other.
@@ -46,7 +46,7 @@ class Data:
     files: str | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """What differs from the whole data set."""
+        """Return the settings that differ from the whole data set."""
         whole = Data(self.name)
         changed = {key: value for key, value in vars(self).items() if value != getattr(whole, key)}
         versions = {GENERATED: GENERATED_VERSION, GENERATED_FOLDER: GENERATED_FOLDER_VERSION}
@@ -55,7 +55,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is trained, on what, from whom, how. Without a recipe nothing is trained: given weights are evaluated."""
+    """A full description of a training: data, networks, method, recipe.
+
+    Without a recipe, given weights are evaluated.
+    """
 
     task: str
     data: Data
@@ -71,7 +74,7 @@ class Experiment:
     precision: str = "fp32"
 
     def canonical(self) -> dict[str, Any]:
-        """The form whose hash is the identity. Settings at their defaults are left out, so new ones change nothing."""
+        """Return the form whose hash is the identity. Defaults are left out, so new settings change no identity."""
         form: dict[str, Any] = {
             "version": CANONICAL_VERSION,
             "task": self.task,
@@ -96,29 +99,29 @@ class Experiment:
 
     @cached_property
     def identity(self) -> str:
-        """Sixteen hexadecimal digits."""
+        """Return the identity: sixteen hexadecimal digits."""
         text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def teacher_name(self) -> str:
-        """The teacher's model, empty without one."""
+        """Return the teacher's model, or an empty string without a teacher."""
         if self.teacher is None:
             return ""
         return self.teacher.student if isinstance(self.teacher, Experiment) else self.teacher.model
 
     @property
     def pair(self) -> str:
-        """`teacher-student`, or the student alone."""
+        """Return `teacher-student`, or the student alone."""
         return f"{self.teacher_name}-{self.student}" if self.teacher is not None else self.student
 
     @property
     def label(self) -> str:
-        """For people: `cifar100/resnet56-resnet20/diffkd`."""
+        """Format the experiment for a terminal: `cifar100/resnet56-resnet20/diffkd`."""
         return f"{self.data.name}/{self.pair}/{self.method.name}"
 
     def describe(self) -> dict[str, Any]:
-        """Every setting with its effective value, for records and `show`."""
+        """Return every setting with its effective value, for records and `show`."""
         teacher: dict[str, Any] | None = None
         if isinstance(self.teacher, Experiment):
             teacher = {"model": self.teacher.student, "experiment": self.teacher.identity}
@@ -142,9 +145,9 @@ class Experiment:
 def experiment_of(
     cell: Cell, profile_name: ProfileName, profile: Profile, stand_in: bool = False, absent: Collection[str] = ()
 ) -> Experiment | None:
-    """The experiment behind a cell; None where something it needs is pending or not said.
+    """Build a cell's experiment; return None if something it needs is pending or not stated.
 
-    `stand_in` takes the generated data set in place of a CIFAR-100 that is not at hand. In profile smoke, generated
+    `stand_in` takes the generated data set in place of a CIFAR-100 that is not available. In profile smoke, generated
     sets of files are taken in place of the data sets that are `absent`.
     """
     setting = cell.setting
@@ -202,12 +205,12 @@ def _data(name: str, holdout: int | None, profile: Profile, stand_in: bool, abse
 
 
 def plain() -> MethodSpec:
-    """The plain student."""
+    """Return the method of the plain student."""
     return MethodSpec.parse("none")
 
 
 def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName, task: str = "classification") -> Experiment:
-    """Given weights on a data set, without training."""
+    """Return the experiment that evaluates given weights on a data set, without training."""
     return Experiment(
         task=task,
         data=data,
@@ -220,7 +223,7 @@ def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName, task: str
 
 
 def profiled(settings: Recipe, profile: Profile) -> Recipe:
-    """A recipe over a profile's epochs and with its batch; batch norm sees the same share of it."""
+    """Return a recipe with a profile's epochs and batch. Batch norm sees the same share of the batch."""
     changed = settings.scaled_to(profile.epochs) if profile.epochs else settings
     if profile.lr:
         changed = changed.model_copy(update={"lr": profile.lr})
@@ -247,13 +250,13 @@ class Run:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Format the run for a terminal."""
         return f"{self.experiment.label} #{self.repetition}"
 
 
 @dataclass
 class Plan:
-    """What to run, teachers first, each once, and which cells each experiment serves."""
+    """A plan: the runs, teachers first, each once, and the cells that each experiment serves."""
 
     runs: list[Run] = field(default_factory=list)
     cells: dict[str, list[Cell]] = field(default_factory=dict)  # by identity
@@ -262,23 +265,23 @@ class Plan:
 
     @property
     def experiments(self) -> dict[str, Experiment]:
-        """By identity, in the order of the plan."""
+        """Return the experiments by identity, in the order of the plan."""
         return {run.experiment.identity: run.experiment for run in self.runs}
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which part of the suites to take."""
+    """A selection of parts of the suites."""
 
     only: Sequence[str] = ()
     seeds: int | None = None
     profile: ProfileName | None = None
     all_rows: bool = False
     stand_in: bool = False
-    absent: frozenset[str] = frozenset()  # data sets of files that are not at hand
+    absent: frozenset[str] = frozenset()  # data sets of files that are not available
 
     def takes(self, cell: Cell) -> bool:
-        """Whether a cell's row, column, method or pair matches a pattern, if any is given."""
+        """Return True if a cell's row, column, method or pair matches a pattern, or no pattern is given."""
         setting = cell.setting
         teacher = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else setting.teacher
         names = [cell.row, cell.column, cell.group, str(setting.student), f"{teacher}-{setting.student}", cell.id]
@@ -291,12 +294,12 @@ class Selection:
         return not patterns or any(fnmatchcase(name, pattern) for name in lowered for pattern in patterns)
 
     def wants(self, cell: Cell) -> bool:
-        """Whether a row is run without `--all`: the paper's own, and the plain student."""
+        """Return True if a row runs without `--all`: the paper's own rows and the plain student."""
         return self.all_rows or bool(self.only) or cell.standing == "ours" or cell.setting.method == "none"
 
 
 def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
-    """The deduplicated plan of several suites."""
+    """Build the deduplicated plan of several suites."""
     plan = Plan()
     wanted: dict[str, tuple[Experiment, int]] = {}
     for suite in suites:
@@ -332,7 +335,7 @@ def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
 
 
 def why_left_out(cell: Cell) -> str:
-    """Why a cell has no experiment."""
+    """Return why a cell has no experiment."""
     setting = cell.setting
     if setting.pending:
         return f"not available yet: {', '.join(setting.pending)}"

@@ -1,4 +1,4 @@
-"""A trained student as files that need nothing of this project: a state dict, and a program of torch.export."""
+"""A trained student as files that work without this project: a state dict, and a program of torch.export."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Student:
 
 
 def student_of(record: Record, weights: Path) -> Student:
-    """The network that a record describes with its weights.
+    """Build the network that a record describes, and load its weights.
 
     Raises:
         MissingInput: the weights are gone, or are not the record's.
@@ -57,7 +57,7 @@ def student_of(record: Record, weights: Path) -> Student:
 
 
 def write_student(student: Student, out: Path) -> list[Path]:
-    """`out`, a state dict, and beside it a `.pt2` for any batch size, whose outputs are checked against the network's.
+    """Write a state dict to `out` and a checked `.pt2` for any batch size beside it. Return both paths.
 
     Raises:
         BenchmarkError: the network cannot be exported, or the program gives other outputs.
@@ -91,7 +91,9 @@ def _check(student: Student, program: Path, images: Tensor) -> None:
 
 
 def found_record(name: str, store: Store) -> tuple[Record, Path]:
-    """A record and where its weights lie, by the record's path or by an identity's beginning, `#1` for repetition 1.
+    """Return a record and the path of its weights. `name` is the record's path, or the beginning of an identity.
+
+    A suffix `#1` selects repetition 1.
 
     Raises:
         UsageError: there is none, or several.

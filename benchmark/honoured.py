@@ -1,4 +1,4 @@
-"""What each task, optimiser and schedule carries out of a recipe, as data: whatever else a recipe sets is refused."""
+"""The settings of a recipe that each task, optimiser and schedule supports, as data. Other settings are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BESIDE = {"warmup_lr": ("warmup_epochs", True), "color_jitter": ("randaugment", 
 
 @dataclass(frozen=True)
 class Carried:
-    """What one task carries out: settings of its own, and each choice that it has with the settings of that choice."""
+    """The settings that one task supports: its own, and those of each choice that it has."""
 
     name: str
     settings: Settings
@@ -56,7 +56,7 @@ class Carried:
         return tuple(name for name in Recipe.model_fields if name in known - beside)
 
     def passed_over(self, recipe: Recipe) -> dict[str, str]:
-        """Return by its name what is set in vain: choices that the task has not, and settings without effect."""
+        """Return, by name, the settings without effect and the choices that the task does not have."""
         honoured = self.honoured(recipe)
         found = {name: f"{name} {getattr(recipe, name)}" for name in recipe.canonical() if name not in honoured}
         for choice in CHOICES:
@@ -65,7 +65,7 @@ class Carried:
         return found
 
     def described(self, recipe: Recipe) -> str:
-        """Return in words what the task honours, its choices in brackets."""
+        """Format the settings that the task supports, with its choices in brackets."""
         told = []
         for name in self.honoured(recipe):
             allowed = getattr(self, name) if name in CHOICES else ()
@@ -93,27 +93,27 @@ DENSE = {
 
 
 def carried_by(task: str, data: str | None) -> Carried:
-    """Return what a task carries out on a data set, by their names in manifests."""
+    """Return the settings that a task supports on a data set, by the names in manifests."""
     return DENSE.get(task) or (IN_FOLDER if data in IMAGE_FOLDERS else ON_DEVICE)
 
 
 def carried_in_part(recipe: Recipe, ignored: Collection[str], task: str, data: str | None) -> str:
-    """Return for an error what is not carried out but for the ignored, and what would be; empty where all of it is."""
+    """Return an error text on settings that are neither supported nor ignored; an empty string if there are none."""
     carried = carried_by(task, data)
     wrong = [words for name, words in carried.passed_over(recipe).items() if name not in ignored]
     return f"{', '.join(wrong)}: not carried out; {carried.described(recipe)}" if wrong else ""
 
 
 def fitting(task: str, data: str | None) -> str:
-    """Return the names of the recipes that a task carries out on a data set."""
+    """Return the names of the recipes that a task supports on a data set, joined by commas."""
     return ", ".join(name for name, r in recipes().items() if not carried_in_part(r.settings, r.ignored, task, data))
 
 
 def require(experiment: Experiment) -> dict[str, str]:
-    """Return what an experiment's recipe says is ignored of it, `color_jitter 0.4` say, and why; empty as a rule.
+    """Return the settings that an experiment's recipe ignores, for example `color_jitter 0.4`, and why. Usually empty.
 
     Raises:
-        UsageError: the recipe would be carried out only in part.
+        UsageError: the task supports only a part of the recipe.
     """
     recipe, named = experiment.recipe, recipes().get(experiment.recipe_name)
     if recipe is None:

@@ -50,7 +50,7 @@ class TeacherSpec(_Strict):
 
 
 class Setting(_Strict):
-    """What decides an experiment and a cell. A row's settings win over its column's, both over the suite's."""
+    """The settings of an experiment and a cell. A row's settings win over its column's, both over the suite's."""
 
     task: Task | None = None
     data: str | None = Field(None, description=f"one of {', '.join(DATA_SETS)}")
@@ -105,7 +105,7 @@ class Rerun(_Strict):
 
 
 class Profile(_Strict):
-    """What a profile changes of every experiment of a suite."""
+    """The changes that a profile makes to every experiment of a suite."""
 
     doc: str = ""
     epochs: int | None = Field(None, gt=0)
@@ -121,7 +121,7 @@ class Profile(_Strict):
 
 
 class Figure(_Strict):
-    """Which quantity a figure draws from the suite's runs."""
+    """The quantity that a figure draws from the suite's runs."""
 
     quantity: Literal["accuracy", "gamma-histogram", "gamma-curve", "feature-saliency", "class-scores"]
     number: str
@@ -169,21 +169,21 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Unique over all suites."""
+        """Return the cell's name, which is unique over all suites."""
         return "/".join(part for part in (self.suite, self.group, self.row, self.column) if part)
 
     @property
     def metric(self) -> str:
-        """The metric's name in records."""
+        """Return the metric's name in records."""
         return self.setting.metric or "top1"
 
     @property
     def standing(self) -> str:
-        """`ours` or `cited`."""
+        """Return `ours` or `cited`."""
         return self.setting.standing or "ours"
 
     def method(self) -> MethodSpec | None:
-        """The cell's method with all options; None where it is still pending or the cell is about a teacher."""
+        """Return the cell's method with all options; None if it is pending or the cell is about a teacher."""
         if self.setting.pending or self.setting.subject == "teacher" or self.setting.method is None:
             return None
         return method_of(self.setting)
@@ -199,18 +199,21 @@ class Suite:
 
     @property
     def name(self) -> str:
-        """The file's name without .yaml."""
+        """Return the file's name without .yaml."""
         return self.file.suite
 
     def profile(self, name: ProfileName) -> Profile:
-        """The profile's defaults with this suite's own changes on top."""
+        """Return the profile's defaults with this suite's own changes applied."""
         own = self.file.profiles.get(name)
         changes = own.model_dump(exclude_none=True, exclude_defaults=True) if own else {}
         return profiles()[name].model_copy(update=changes)
 
 
 def merge(*settings: Setting) -> Setting:
-    """One setting of several; later ones win, but options by method and what is pending are joined."""
+    """Merge settings into one.
+
+    Later ones win, but `options` are merged for each method and `pending` markers are joined.
+    """
     found: dict[str, Any] = {}
     options: dict[str, dict[str, Any]] = {}
     pending: dict[str, None] = {}
@@ -224,7 +227,7 @@ def merge(*settings: Setting) -> Setting:
 
 
 def method_of(setting: Setting) -> MethodSpec:
-    """A setting's method, its options joined from the method itself and, beneath, from `options`."""
+    """Return a setting's method. Its own options win over those in `options`."""
     shared = setting.options or {}
     return MethodSpec.parse([{name: _joined(shared.get(name), own)} for name, own in named(setting.method)])
 
@@ -235,7 +238,7 @@ def _joined(shared: dict[str, Any] | None, own: Any) -> Any:
 
 @cache
 def profiles() -> dict[str, Profile]:
-    """The profiles and what they change by default."""
+    """Load the profiles and their default changes."""
     file = YamlFile(SUITES / "profiles.yaml")
     typed = {name: file.typed(Profile, entry, (name,)) for name, entry in file.data.items()}
     file.check()
@@ -267,7 +270,7 @@ SCHEMA_HINT = "python -m benchmark show schema prints what a manifest may hold"
 
 
 def _parse(file: YamlFile) -> SuiteFile:
-    """The typed manifest. What is wrong is noted and mended, so that the rest is checked in the same go."""
+    """Return the typed manifest. Errors are recorded and fixed, so that the rest is checked in the same pass."""
     data = copy.deepcopy(file.data)
     if not isinstance(data, dict):
         file.complain((), f"a suite is a mapping of keys to values, not {type(data).__name__}")
@@ -285,12 +288,12 @@ def _parse(file: YamlFile) -> SuiteFile:
 
 
 def _typed(data: Any) -> SuiteFile:
-    """Strictly: "3" and true are no numbers."""
+    """Parse strictly: "3" and true are not accepted as numbers."""
     return SuiteFile.model_validate_json(json.dumps(data, default=str), strict=True)
 
 
 def _one_a_place(error: ValidationError, file: YamlFile) -> dict[Place, Any]:
-    """The problems by place. Of what could be several types, the one that the value comes nearest to."""
+    """Return one problem for each place. If several types are possible, keep the problem of the nearest type."""
     found: dict[Place, Any] = {}
     for problem in error.errors():
         loc = problem["loc"]
@@ -305,7 +308,7 @@ def _one_a_place(error: ValidationError, file: YamlFile) -> dict[Place, Any]:
 
 
 def _mend(data: Any, place: Place, missing: bool, suite: str) -> None:
-    """Leave a wrong value out, or put some text where a required one is missing."""
+    """Remove a wrong value, or insert text for a missing required one."""
     for part in place[:-1]:
         data = data.get(part, {}) if isinstance(data, dict) else data[part]
     if missing:
@@ -355,7 +358,7 @@ def _lint(parsed: SuiteFile, path: Path) -> Iterator[str]:
 
 
 def ordering_of(text: str) -> tuple[str, str] | None:
-    """The two rows of `DiffKD > KD`; None where the text is no ordering of two rows."""
+    """Return the two rows of `DiffKD > KD`, or None if the text is no ordering of two rows."""
     better, sign, worse = (part.strip() for part in text.partition(">"))
     return (better, worse) if sign and better and worse and better != worse else None
 
@@ -457,14 +460,14 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
 
 
 def _carried_in_part(name: str, setting: Setting) -> str:
-    """Return what is wrong with a recipe in a setting's task and on its data; empty where all of it is carried out."""
+    """Return the problem of a recipe with a setting's task and data; an empty string if all of it is supported."""
     named, task = recipes()[name], setting.task or "classification"
     problem = carried_in_part(named.settings, named.ignored, task, setting.data)
     return problem and f"recipe {name!r} has {problem}; take one of {fitting(task, setting.data)}"
 
 
 def _check_options(parsed: SuiteFile, file: YamlFile) -> None:
-    """Options of methods that no row names, too: a misspelt method would otherwise be passed over."""
+    """Check options of methods that no row names, too. A misspelt method would otherwise have no effect unnoticed."""
     layers: list[tuple[Place, Setting]] = [(("setting",), parsed.setting)]
     layers += [(("columns", index), column) for index, column in enumerate(parsed.columns)]
     layers += [(("rows", index), row) for index, row in enumerate(parsed.rows)]
@@ -484,7 +487,7 @@ _SIZES = {"classification": "image_size", "detection": "short_side", "segmentati
 
 
 def _check_profiles(parsed: SuiteFile, cells: Iterable[Cell], file: YamlFile) -> None:
-    """A size that no row's task has would be passed over."""
+    """Check for image sizes of a task that no row has. They would otherwise have no effect unnoticed."""
     tasks = sorted({cell.setting.task or "classification" for cell in cells})
     for name, profile in parsed.profiles.items():
         for task, key in _SIZES.items():
@@ -495,7 +498,7 @@ def _check_profiles(parsed: SuiteFile, cells: Iterable[Cell], file: YamlFile) ->
 
 
 def _own(entries: Mapping[str, MethodEntry] | Mapping[str, ModelEntry]) -> set[str]:
-    """Those of this project: what a user adds under a pending name must not break the project's suites."""
+    """Return the names of this project. A name that a user adds must not break a suite that marks it as pending."""
     return {name for name, entry in entries.items() if entry.path.is_relative_to(ROOT)}
 
 
@@ -509,7 +512,7 @@ def _pending_problem(marker: str) -> str | None:
 
 
 def suite_path(name: str) -> Path:
-    """A manifest by path or by name."""
+    """Return the path of a manifest, given by path or by name."""
     path = Path(name)
     if path.is_file():
         return path
@@ -520,17 +523,17 @@ def suite_path(name: str) -> Path:
 
 
 def suite_files(folder: Path = SUITES) -> list[Path]:
-    """Every manifest of a folder."""
+    """Return every manifest of a folder."""
     return [path for path in yaml_files(folder) if path.stem not in NOT_SUITES]
 
 
 def companions(folder: Path = SUITES) -> set[Path]:
-    """Recipes, profiles, rules, claims: what lies beside the manifests."""
+    """Return the paths of recipes, profiles, rules and claims, which lie beside the manifests."""
     return {path.resolve() for path in yaml_files(folder) if path.stem in NOT_SUITES}
 
 
 def load_all(folder: Path = SUITES) -> list[Suite]:
-    """Every suite of a folder; all problems of all files in one error."""
+    """Load every suite of a folder. All problems of all files are raised in one error."""
     found, problems = [], []
     for path in suite_files(folder):
         try:

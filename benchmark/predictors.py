@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PredictorCost:
-    """One noise predictor. Ratios are to the light one: the median over rounds, and its quartiles."""
+    """One noise predictor's cost. Ratios are to the light one: the median over rounds, and its quartiles."""
 
     predictor: str
     params: int  # of the noise predictor, its time embedding left out
@@ -61,7 +61,7 @@ class DiffusionStep:
         self.batch = Batch(self.student[ROLE], labels, labels)
 
     def step(self) -> None:
-        """Forward, backward, update, waited for."""
+        """Train one step (forward, backward, update), and wait for the device."""
         losses = self.diffkd.losses(self.student, self.teacher, self.batch, self.moment)
         torch.stack(list(losses.terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -70,14 +70,14 @@ class DiffusionStep:
             torch.cuda.synchronize(self.device)
 
     def seconds(self) -> float:
-        """One timed step."""
+        """Return the seconds of one step."""
         began = time.perf_counter()
         self.step()
         return time.perf_counter() - began
 
 
 def measured(batch: int, rounds: int, device: str, say: Say, shape: tuple[int, ...] = SHAPE) -> list[PredictorCost]:
-    """Every noise predictor, turn by turn, the light one first."""
+    """Measure every noise predictor in turns, the light one first."""
     names = sorted(PREDICTORS, key=lambda name: (name != LIGHT, name))
     with precision.arithmetic("fp32"):
         times = interleaved([DiffusionStep(name, shape, batch, device) for name in names], rounds, say)
@@ -101,7 +101,7 @@ def _cost(name: str, times: dict[str, list[float]], shape: tuple[int, ...]) -> P
 
 
 def markdown(costs: Sequence[PredictorCost], batch: int, rounds: int, device: str) -> str:
-    """A table, and what its columns mean."""
+    """Format a table and the meaning of its columns."""
     light = next(cost for cost in costs if cost.predictor == LIGHT)
     header = ("noise predictor", "params", "multiply-adds a pass", "to light", "step", "time / light", "quartiles")
     rows = [

@@ -16,7 +16,7 @@ RECIPES = ROOT / "suites" / "recipes.yaml"
 
 
 class Recipe(BaseModel):
-    """How a network is trained. What is left at its default stays out of the identity."""
+    """The settings that train a network. Settings at their default stay out of the identity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,7 +55,7 @@ class Recipe(BaseModel):
     cutmix: float = Field(0.0, ge=0)
 
     def scaled_to(self, epochs: int) -> Recipe:
-        """The same recipe over another number of epochs, its milestones and warm-up moved in proportion.
+        """Return the recipe over another number of epochs, with milestones and warm-up scaled in proportion.
 
         Length and evaluations in steps are given up: they belong to the whole training set.
         """
@@ -73,11 +73,11 @@ class Recipe(BaseModel):
         )
 
     def canonical(self) -> dict[str, Any]:
-        """What differs from the defaults, for the identity."""
+        """Return the settings that differ from the defaults, for the identity."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     def effective(self) -> dict[str, Any]:
-        """Every setting in force, defaults included; what is switched off is left out."""
+        """Return every setting in force, defaults included. Settings that are switched off are left out."""
         return {key: value for key, value in self.model_dump(mode="json").items() if value or value is False}
 
 
@@ -91,14 +91,14 @@ class _Description(BaseModel):
 
 
 class NamedRecipe(_Description):
-    """A recipe, where it comes from, and what is unsure about it."""
+    """A recipe with its source and its open questions."""
 
     settings: Recipe
 
 
 @cache
 def recipes(path: Path = RECIPES) -> dict[str, NamedRecipe]:
-    """Every recipe by name. An entry may name another as its `base` and change some of its settings."""
+    """Load every recipe by name. An entry may name another as its `base` and change some of its settings."""
     file = YamlFile(path)
     raw: dict[str, Any] = file.data if isinstance(file.data, dict) else {}
     found: dict[str, NamedRecipe] = {}
@@ -131,7 +131,7 @@ def recipes(path: Path = RECIPES) -> dict[str, NamedRecipe]:
 
 
 def recipe(name: str) -> NamedRecipe:
-    """One recipe, or an error that names the nearest."""
+    """Return the recipe of a name. A wrong name raises an error that names the nearest."""
     known = recipes()
     if name not in known:
         raise UsageError(f"unknown recipe {name!r}", nearest(name, known))

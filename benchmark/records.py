@@ -24,7 +24,10 @@ Status = Literal["done", "diverged", "skipped"]
 
 
 class Record(BaseModel):
-    """What one run gave. `outcome` is the same wherever a run is repeated; the rest says under which circumstances."""
+    """The result of one run.
+
+    `outcome` is equal wherever the run is repeated; the other fields describe the circumstances.
+    """
 
     # Infinities stay what they are: as null, which is the default, a record with one could not be read again.
     model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="constants")
@@ -57,13 +60,13 @@ class Record(BaseModel):
     finished: str = Field("", description="UTC, ISO 8601")
 
     def outcome(self) -> dict[str, Any]:
-        """What must be equal, bit for bit, when the same run is done again on the same kind of machine."""
+        """Return the values that must be equal, bit for bit, when the run is repeated on the same kind of machine."""
         kept = ("identity", "repetition", "status", "reason", "experiment", "last", "best", "best_epoch", "tracked")
         return {name: getattr(self, name) for name in (*kept, "weights_sha256", "data", "teacher")}
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Format the run's name for a terminal."""
         described = self.experiment
         teacher = (described.get("teacher") or {}).get("model")
         pair = f"{teacher}-{described.get('student')}" if teacher else str(described.get("student"))
@@ -72,13 +75,13 @@ class Record(BaseModel):
 
     @property
     def profile(self) -> str:
-        """The experiment's profile."""
+        """Return the experiment's profile."""
         return str(self.experiment.get("profile", "paper"))
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A record file that cannot be used, and why."""
+    """A record file that cannot be used, and the reason."""
 
     path: Path
     reason: str
@@ -86,61 +89,61 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Every file of one run."""
+    """The paths of all files of one run."""
 
     record: Path
     work: Path
 
     @property
     def curves(self) -> Path:
-        """One line an epoch."""
+        """Return the path of the curves: one line for each epoch."""
         return self.record.with_suffix(".csv")
 
     @property
     def weights_beside(self) -> Path:
-        """Where weights worth keeping with their record lie."""
+        """Return the path of weights that are kept with their record."""
         return self.record.with_suffix(".pt")
 
     @property
     def checkpoint(self) -> Path:
-        """All state of an unfinished run."""
+        """Return the path of an unfinished run's checkpoint."""
         return self.work / "checkpoint.pt"
 
     @property
     def student(self) -> Path:
-        """The exported student of a finished run."""
+        """Return the path of a finished run's exported student."""
         return self.work / "student.pt"
 
     @property
     def side_networks(self) -> Path:
-        """The method's own state of a finished detection or segmentation run: figures of features need it."""
+        """Return the path of the method's own state after a dense run, from which figures of features are drawn."""
         return self.work / "side_networks.pt"
 
     @property
     def failure(self) -> Path:
-        """The traceback of the last attempt, if it failed."""
+        """Return the path of the last attempt's traceback, which exists if that attempt failed."""
         return self.work / "failure.txt"
 
     @property
     def attempts(self) -> Path:
-        """One line for each time the run was started."""
+        """Return the path of the list of attempts: one line for each start of the run."""
         return self.work / "attempts.txt"
 
     @property
     def lease(self) -> Path:
-        """Which process works on the run."""
+        """Return the path of the lease, which names the process that works on the run."""
         return self.work / "lease.json"
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where records and working states lie. Smoke records stay with the working states, out of version control."""
+    """The folders of records and working states. Smoke records stay with the working states, out of version control."""
 
     results: Path = ROOT / "results"
     runs: Path = ROOT / "runs"
 
     def paths(self, run: Run) -> RunPaths:
-        """The files of a run, known without looking."""
+        """Return the paths of a run's files. The disk is not read."""
         experiment = run.experiment
         stem = f"{experiment.label}-{experiment.identity}"
         root = self.runs / "records" if experiment.profile == "smoke" else self.results
@@ -150,24 +153,24 @@ class Store:
         )
 
     def read(self, run: Run) -> Record | None:
-        """The run's record, None where there is none or it cannot be used."""
+        """Return the run's record, or None if it is missing or cannot be used."""
         found = read_record(self.paths(run).record)
         return found if isinstance(found, Record) and found.identity == run.experiment.identity else None
 
     def write(self, run: Run, record: Record, curves: str = "") -> None:
-        """Curves first: a record that exists is complete."""
+        """Write curves and record. Curves come first, so that a record that exists is complete."""
         paths = self.paths(run)
         if curves:
             write_text(paths.curves, curves)
         write_text(paths.record, record.model_dump_json(indent=1, exclude_defaults=True) + "\n")
 
     def weights(self, run: Run) -> Path | None:
-        """The exported student, beside the record or in the working state."""
+        """Return the path of the exported student, beside the record or in the working state; None if it is missing."""
         paths = self.paths(run)
         return next((path for path in (paths.weights_beside, paths.student) if path.is_file()), None)
 
     def all(self) -> Iterator[Record | Unreadable]:
-        """Every record of both places."""
+        """Yield every record of both folders."""
         for root in (self.results, self.runs / "records"):
             if root.is_dir():
                 for path in sorted(root.rglob("r*.json")):
@@ -176,7 +179,7 @@ class Store:
                         yield found
 
     def prepare(self) -> None:
-        """Fail now, not after hours, where a folder cannot be written."""
+        """Raise now, not after hours, if a folder cannot be written."""
         for folder in (self.results, self.runs):
             with storage(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +188,7 @@ class Store:
 
 
 def read_record(path: Path) -> Record | Unreadable | None:
-    """A record; why it cannot be used; or None where there is no file."""
+    """Return a record, the reason why it cannot be used, or None if there is no file."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -206,7 +209,7 @@ def read_record(path: Path) -> Record | Unreadable | None:
 
 
 def curves_csv(rows: Iterable[Mapping[str, float]]) -> str:
-    """Curves as CSV: one row an epoch, every quantity that any epoch has as a column."""
+    """Format curves as CSV: one row for each epoch, and a column for every quantity that any epoch has."""
     listed = list(rows)
     names = list(dict.fromkeys(name for row in listed for name in row))
     lines = [",".join(names)]
@@ -215,7 +218,7 @@ def curves_csv(rows: Iterable[Mapping[str, float]]) -> str:
 
 
 def frame(results: Path | None = None, runs: Path | None = None) -> pandas.DataFrame:
-    """Every readable record as one row of a pandas table; metrics as `last.top1`, `best.top1`, ..."""
+    """Load every readable record as one row of a pandas table, with metrics as `last.top1`, `best.top1`, ..."""
     import pandas
 
     store = Store(results or Store.results, runs or Store.runs)
@@ -224,7 +227,7 @@ def frame(results: Path | None = None, runs: Path | None = None) -> pandas.DataF
 
 
 def flat(record: Record) -> dict[str, Any]:
-    """One level of a record, for tables."""
+    """Return a record with one level of nesting, for tables."""
     described = record.experiment
     row: dict[str, Any] = {
         "identity": record.identity,

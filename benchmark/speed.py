@@ -1,4 +1,4 @@
-"""Measured speed: images a second of each pair and method, alone and packed, and where a step's time goes."""
+"""Measured speed: images per second of each pair and method, alone and packed, and the shares of a step's time."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ Case = tuple[str, str]  # pair, method
 
 @dataclass(frozen=True)
 class Speed:
-    """One pair and method. Rates are images a second; shares are of an eager step's time."""
+    """The speed of one pair and method. Rates are images per second; shares are of an eager step's time."""
 
     pair: str
     method: str
     batch: int
-    key: str  # by which estimates find it
+    key: str  # under which estimates find it
     step: str  # eager, compiled, with CUDA graphs
     alone: float
     packed: float  # of all runs together
@@ -53,7 +53,7 @@ class Speed:
 
 @dataclass
 class Speeds:
-    """All that was measured, and on what."""
+    """All measured speeds, and the hardware."""
 
     device: str
     threads: int
@@ -67,18 +67,18 @@ class Speeds:
     circumstances: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Return all fields as plain JSON."""
         return asdict(self)
 
     def measured(self) -> Measured:
-        """What estimates need of it."""
+        """Return the rates that estimates need."""
         return Measured(hardware_of(self.device, self.threads), {s.key: s.alone for s in self.speeds})
 
 
 def measure(
     cases: Sequence[Case], batch: int, steps: int, pack: int, compile: Compile, settings: Settings, say: Say
 ) -> Speeds:
-    """Every case, one after the other; what cannot serve its pair is left out with its reason."""
+    """Measure every case, one after the other. Methods that cannot serve their pair are left out with the reason."""
     device = torch.device(settings.device)
     found = Speeds(
         settings.device, torch.get_num_threads(), pack, steps, copy_rate(device) / 1e9, matrix_rate(device) / 1e9
@@ -128,7 +128,7 @@ def _speed(pair: str, method: str, batch: int, steps: int, pack: int, settings: 
 
 
 def _images_per_second(contestants: Sequence[Contestant], batch: int, steps: int) -> float:
-    """Of all together, each making steps in its turn."""
+    """Return the rate of all together in images per second. They take turns step by step."""
     first = contestants[0]
     turns = Turns(len(contestants), first.training.device, print)
 
@@ -152,7 +152,7 @@ def _images_per_second(contestants: Sequence[Contestant], batch: int, steps: int
 
 
 def shares(contestant: Contestant, rounds: int) -> dict[str, float]:
-    """Where an eager step's time goes, by part. The method has what the others leave, and is at least 0."""
+    """Return the parts' shares of an eager step's time. The method gets the remainder, at least 0."""
     training = contestant.training
     parts, stepper, plan = training.parts, training.stepper, contestant.plan
     graphs, compiled = training.graphs, stepper.compiled
@@ -195,14 +195,14 @@ def shares(contestant: Contestant, rounds: int) -> dict[str, float]:
 
 
 def copy_rate(device: torch.device, times: int = 5) -> float:
-    """Bytes a second read and written by the best of some large copies."""
+    """Return bytes read and written per second by the best of some large copies."""
     source = torch.ones(COPIED_BYTES // 4, device=device)
     target = torch.empty_like(source)
     return 2 * COPIED_BYTES / _quickest(lambda: target.copy_(source), device, times)
 
 
 def matrix_rate(device: torch.device, times: int = 5) -> float:
-    """Floating-point operations a second of the best of some float32 matrix products."""
+    """Return floating-point operations per second of the best of some float32 matrix products."""
     a, b = torch.ones(MATRIX, MATRIX, device=device), torch.ones(MATRIX, MATRIX, device=device)
     with precision.arithmetic("fp32"):
         return 2 * MATRIX**3 / _quickest(lambda: a @ b, device, times)
@@ -220,14 +220,14 @@ def _quickest(call: Callable[[], object], device: torch.device, times: int) -> f
 
 
 def cases_of(suites: Sequence[Suite]) -> list[Case]:
-    """Every pair and method that the suites train on CIFAR images."""
+    """Return every pair and method that the suites train on CIFAR images."""
     experiments = [e for suite in suites for e in make_plan([suite], Selection()).experiments.values()]
     wanted = [e for e in experiments if e.data.name == "cifar100" and e.teacher is not None and e.recipe is not None]
     return list(dict.fromkeys((e.pair, e.method.name) for e in wanted))
 
 
 def suite_hours(suites: Sequence[Suite], found: Speeds) -> dict[str, dict[str, float]]:
-    """Hours of each suite that can be run: one run after the other, packed, and the share of runs that was measured."""
+    """Estimate the hours of each suite that can run: runs one by one, packed, and the share of measured runs."""
     measured = found.measured()
     gains = [speed.packed / speed.alone for speed in found.speeds]
     gain = statistics.median(gains) if gains else 1.0
@@ -244,7 +244,7 @@ def suite_hours(suites: Sequence[Suite], found: Speeds) -> dict[str, dict[str, f
 
 
 def keep(found: Speeds, runs: Path) -> Path:
-    """Where `plan` and `run` will find it: what was measured before on the same hardware stays beside it."""
+    """Write the rates where `plan` and `run` find them, and return the path. Earlier ones of this hardware are kept."""
     path = runs / "speed.json"
     measured = found.measured()
     before = Measured.read(runs)
@@ -254,7 +254,7 @@ def keep(found: Speeds, runs: Path) -> Path:
 
 
 def markdown(found: Speeds) -> str:
-    """Tables of rates, shares and hours."""
+    """Format tables of rates, shares and hours."""
     hardware = found.circumstances.get("hardware", {})
     lines = [
         f"### Speed on {hardware.get('gpu', hardware.get('cpu', found.device))}, {found.threads} threads",

@@ -1,4 +1,4 @@
-"""Measures the speed figure of docs/performance.md: `python docs/measure_step.py [--pairs 15] [--threads 2] [--eager]`.
+"""Measurement of the speed in docs/performance.md: `python docs/measure_step.py [--pairs 15] [--threads 2] [--eager]`.
 
 One DiffKD training step, resnet56 -> resnet20, batch 64, feature and logits branches, official variant. The engine's
 step and the straightforward one of tests/reference take turns in one process, with and without augmentation; the
@@ -38,7 +38,7 @@ BATCH, STEPS = 64, 40
 
 
 def training(folder: Path, eager: bool) -> Training:
-    """A run of the figure's step, compiled unless asked otherwise."""
+    """Build a run of the measured step, compiled unless `eager`."""
     weights = folder / "teacher.pt"
     torch.manual_seed(0)
     torch.save(model("resnet56").build(100).state_dict(), weights)
@@ -51,13 +51,13 @@ def training(folder: Path, eager: bool) -> Training:
 
 
 def stepped(made: Training, batch: Batch) -> None:
-    """One step on a batch that is there already."""
+    """Train one step on a prepared batch."""
     with made.arithmetic():
         made.stepper.step(batch, 0.0, made.meter, 0)
 
 
 def endless(made: Training) -> Iterator[tuple[Tensor, Tensor]]:
-    """The reference's augmented batches."""
+    """Yield the reference's augmented batches without end."""
     for epoch in count():
         yield from loader(made.data.train, made.data.epoch_plan(0, epoch), BATCH)
 

@@ -1,4 +1,4 @@
-"""How often the verdict rules are right and wrong, by simulation: makes the tables of docs/verdicts.md.
+"""A simulation of how often the verdict rules are right and wrong. It makes the tables of docs/verdicts.md.
 
     python docs/simulate_verdicts.py            print the tables
     python docs/simulate_verdicts.py --write    put them into docs/verdicts.md
@@ -36,7 +36,7 @@ DKD_PAPER = 76.32
 
 @dataclass(frozen=True)
 class Case:
-    """One situation: n runs of ours, truly worse by `worse`, against a number that came about in a known way."""
+    """A simulated situation: n runs of ours, truly worse by `worse`, and a published number of known origin."""
 
     n: int
     spread: float
@@ -51,14 +51,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Shares:
-    """Share of each verdict, and how often the published value was inside the prediction interval, verdict aside."""
+    """The share of each verdict, and how often the published value was inside the prediction interval."""
 
     of: dict[Verdict, float]
     inside: float
 
 
 def shares(case: Case, draws: int, seed: int) -> Shares:
-    """Simulate a case through the rules."""
+    """Simulate a case and judge it by the rules."""
     rng = np.random.default_rng(seed)
     rules = load_rules()
     values = np.round(rng.normal(TRUTH - case.worse, case.spread, (draws, case.n)), 2)
@@ -93,23 +93,23 @@ def gain_shares(n: int, worse: float, correlation: float, draws: int, seed: int,
 
 
 def main_cases() -> list[Case]:
-    """The cases of the main table, in its order."""
+    """Return the cases of the main table, in its order."""
     return [Case(n, spread, gap) for n, spread, gap in itertools.product(SIZES, SPREADS, GAPS)]
 
 
 def percent(share: float) -> str:
-    """A share as the tables print it."""
+    """Format a share as the tables print it."""
     return f"{100 * share:.0f}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     lines = [head, ["---:"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main_table(draws: int = 4000) -> str:
-    """Every verdict's share by n, spread and true gap."""
+    """Return a table of every verdict's share by n, spread and true gap."""
     rows = []
     for index, case in enumerate(main_cases()):
         found = shares(case, draws, SEED + index)
@@ -119,7 +119,7 @@ def main_table(draws: int = 4000) -> str:
 
 
 def exact_table(draws: int = 2000) -> str:
-    """The share of `reproduced` if the printed number had no error of its own."""
+    """Return a table of the share of `reproduced` if the printed number had no error of its own."""
     rows = []
     for index, (n, spread) in enumerate(itertools.product(SIZES, SPREADS)):
         found = [shares(Case(n, spread, gap, None), draws, SEED + 100 + index) for gap in GAPS]
@@ -128,7 +128,7 @@ def exact_table(draws: int = 2000) -> str:
 
 
 def scales_table(draws: int = 1000) -> str:
-    """What a truly equal experiment gets on each scale, at its typical spread."""
+    """Return a table of the verdicts on a truly equal experiment, on each scale at its typical spread."""
     rows = []
     digits = {"coco2017": 1}
     for index, scale in enumerate(load_rules().scales):
@@ -145,7 +145,7 @@ def scales_table(draws: int = 1000) -> str:
 
 
 def runs_table(draws: int = 2000) -> str:
-    """A published mean of five runs, told and not told to the rules."""
+    """Return a table on a published mean of five runs, when the rules know that number and when they do not."""
     rows = []
     for index, (n, gap) in enumerate(itertools.product(SIZES, (0.0, 0.3, 0.5))):
         found = [shares(Case(n, 0.2, gap, 5, stated), draws, SEED + 400 + index) for stated in (None, 5)]
@@ -156,7 +156,7 @@ def runs_table(draws: int = 2000) -> str:
 
 
 def best_table(draws: int = 2000) -> str:
-    """What an equal re-run gets if the source printed the best of several runs."""
+    """Return a table of the verdicts on an equal re-run if the source printed the best of several runs."""
     rows = []
     for index, (n, best_of) in enumerate(itertools.product(SIZES, (1, 3, 5))):
         found = shares(Case(n, 0.2, 0.0, best_of=best_of), draws, SEED + 500 + index)
@@ -165,7 +165,7 @@ def best_table(draws: int = 2000) -> str:
 
 
 def gains_table(draws: int = 800) -> str:
-    """Verdicts on gains, with and without help from common seeds."""
+    """Return a table of verdicts on gains, with and without correlation by common seeds."""
     rows = []
     for index, (n, correlation, worse) in enumerate(itertools.product(SIZES, (0.0, 0.7), (0.0, 0.5, 1.0))):
         found = gain_shares(n, worse, correlation, draws, SEED + 600 + index)
@@ -175,7 +175,7 @@ def gains_table(draws: int = 800) -> str:
 
 
 def smallest_table() -> str:
-    """The smallest gap that n runs would flag in four cases of five. Computed, not simulated."""
+    """Compute the smallest gap that n runs would flag in four cases of five. Not simulated."""
     power = load_rules().levels.power.value
     rows = []
     for n, spread in itertools.product(SIZES, SPREADS):
@@ -188,7 +188,7 @@ def smallest_table() -> str:
 
 
 def orders_table() -> str:
-    """How large a paired difference must be to survive Holm, in spreads of the differences. Computed."""
+    """Compute how large a paired difference must be to pass Holm's test, in spreads of the differences."""
     rows = []
     for tested in (1, 7, 48):
         needed = [statistics.t_quantile(1 - 0.05 / tested, n - 1) / n**0.5 for n in SIZES]
@@ -197,7 +197,7 @@ def orders_table() -> str:
 
 
 def worked_case() -> str:
-    """DKD, resnet32x4 to resnet8x4, with every number."""
+    """Return a worked example with every number: DKD, resnet32x4 to resnet8x4."""
     lines = []
     runs = Achieved(DKD_RUNS, declared=5)
     spread = statistics.spread(DKD_RUNS)
@@ -232,7 +232,7 @@ SIMULATED: dict[str, Callable[[], str]] = {
 
 
 def block(name: str, text: str) -> str:
-    """The table that a document holds between its markers."""
+    """Return the table between a document's markers."""
     found = re.search(rf"<!-- {name} -->\n(.*?)<!-- end -->", text, re.DOTALL)
     if found is None:
         raise SystemExit(f"{DOC} has no block '{name}'")
@@ -240,7 +240,7 @@ def block(name: str, text: str) -> str:
 
 
 def with_block(name: str, made: str, text: str) -> str:
-    """The document with that table replaced."""
+    """Return the document with one table replaced."""
     return text.replace(block(name, text), made, 1)
 
 

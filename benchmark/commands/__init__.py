@@ -1,1 +1,1 @@
-"""One module a command. Each imports what it needs when it is called, so that `--help` answers at once."""
+"""The commands, one module each. Each imports what it needs when it is called, so that `--help` answers at once."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Measure, print, and write bench.json, bench.md and bench.svg; the exit code."""
+    """Measure, print, and write bench.json, bench.md and bench.svg. Return the exit code."""
     if arguments.predictors:
         return _predictors(arguments)
     import torch
@@ -53,7 +53,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def speed(arguments: argparse.Namespace, names: Sequence[str], settings: Settings) -> int:
-    """Rates of pairs and methods, and the hours of suites: speed.json and speed.md, and what `plan` reads."""
+    """Measure rates of pairs and methods and the hours of suites.
+
+    Write speed.json, speed.md and the file `plan` reads.
+    """
     from benchmark.files import write_text
     from benchmark.manifest import load, load_all, suite_path
     from benchmark.speed import cases_of, keep, markdown, measure, suite_hours

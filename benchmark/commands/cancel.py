@@ -14,7 +14,7 @@ from benchmark.launch.submissions import Place, Submission, submissions
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Cancel the submissions named, or all. Runs keep their checkpoints."""
+    """Cancel the named submissions, or all of them. Runs keep their checkpoints. Return the exit code."""
     found = submissions(store_of(arguments))
     names = {submission.name for _, submission in found}
     for name in arguments.submissions:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Show the taps, train the teacher if it has no weights, distil, export; the exit code."""
+    """Show the taps, train the teacher if it has no weights, distil, and export. Return the exit code."""
     from benchmark.engine.ranks import joined, local_device
 
     device = local_device(pick_device(arguments.device))
@@ -68,7 +68,7 @@ def _distill(arguments: argparse.Namespace, device: str, ranks: Ranks) -> int:
 
 @dataclass(frozen=True)
 class Asked:
-    """The pair and how it is trained."""
+    """The pair of networks and their experiment."""
 
     student: str
     teacher: str
@@ -77,7 +77,7 @@ class Asked:
 
 
 def asked(arguments: argparse.Namespace) -> Asked:
-    """What the command line means.
+    """Parse the command line into a pair and its experiment.
 
     Raises:
         UsageError: a name, an option or a recipe is wrong.
@@ -116,7 +116,7 @@ def asked(arguments: argparse.Namespace) -> Asked:
 
 
 def plan_of(wanted: Asked) -> Plan:
-    """The teacher, where it must be trained, then the student."""
+    """Return a plan of the teacher, if it must be trained, and then the student."""
     given = wanted.experiment.teacher
     runs = [Run(given, 0)] if isinstance(given, Experiment) else []
     return Plan(runs=[*runs, Run(wanted.experiment, 0)])
@@ -129,7 +129,7 @@ def _named(name: str, taps: str | None) -> str:
 
 
 def _method(text: str) -> object:
-    """`diffkd`, or with options `diffkd: {latent: 256}`."""
+    """Parse `diffkd`, or with options `diffkd: {latent: 256}`."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

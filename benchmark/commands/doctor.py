@@ -1,4 +1,4 @@
-"""`doctor`: what is installed, found and missing, and the command that mends it."""
+"""`doctor`: what is installed, found and missing, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOW_DISK_GB = 5.0
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print every check; 1 if something is missing that a run needs."""
+    """Print every check. Return 1 if something is missing that a run needs, else 0."""
     rows = [*_python(), *_packages(), *_devices(), *_dense(), *_data(arguments), *_folders(arguments), *_code()]
     print_rows(rows, arguments.json)
     return 0 if all(row["state"] != "MISSING" for row in rows) else 1
@@ -63,7 +63,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _dense() -> list[dict[str, Any]]:
-    """What detection and segmentation need, and whose operators mmcv would use."""
+    """Return rows on the packages of detection and segmentation, and on the operators that mmcv would use."""
     if absent := stack.missing():
         return [_row("dense tasks", "absent", f"{', '.join(absent)} not installed", stack.FIX)]
     from benchmark.dense import ops

@@ -1,4 +1,4 @@
-"""`eval`: a checkpoint on a data set, against its published accuracy."""
+"""`eval`: evaluate a checkpoint on a data set, and compare it with its published accuracy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GATE = 5
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print metrics and the gap; 5 if it is wider than the teacher gate allows."""
+    """Print metrics and the gap. Return 5 if the gap is wider than the teacher gate allows, else 0."""
     import torch
 
     from benchmark.evaluation import Asked, evaluated
@@ -42,10 +42,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def tagged(name: str) -> str:
-    """The weights that a name itself says: `timm:resnet50.a1_in1k` has a tag.
+    """Return the weights that a model's name states: `timm:resnet50.a1_in1k` has a tag.
 
     Raises:
-        UsageError: it says none.
+        UsageError: the name states no weights.
     """
     library, _, bare = name.partition(":")
     if library == "timm" and "." in bare:

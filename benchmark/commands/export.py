@@ -11,7 +11,7 @@ from benchmark.records import Record
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Write the files and name them."""
+    """Write the files and print their paths. Return the exit code."""
     from benchmark.exports import found_record, student_of, write_student
 
     record, weights = found_record(arguments.run, store_to_read(arguments))

@@ -18,7 +18,7 @@ QUANTITY = "feature-saliency"
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """One picture a run; the exit code.
+    """Draw one picture for each run. Return the exit code.
 
     Raises:
         MissingInput: no run is finished, or what it needs is not there.
@@ -57,7 +57,7 @@ def _suites(arguments: argparse.Namespace) -> list[Suite]:
 
 
 def _runs(suites: list[Suite], arguments: argparse.Namespace) -> list[Run]:
-    """The first repetition of every detection experiment that trains a student."""
+    """Return the first repetition of every detection experiment that trains a student."""
     absent = absent_sets(arguments.data_dir)
     plan = make_plan(suites, Selection(profile=arguments.profile, all_rows=True, absent=absent))
     found = [run for run in plan.runs if run.repetition == 0 and run.experiment.task == "detection"]

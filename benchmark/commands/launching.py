@@ -1,4 +1,4 @@
-"""`run --launcher`: the jobs of a plan, submitted, and waited for where that is asked."""
+"""`run --launcher`: submit the jobs of a plan, and wait for them if asked to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONGEST_WAIT = 60 * 24 * 3600.0  # seconds; what is still queued then is not goi
 
 
 def launched(arguments: argparse.Namespace, plan: Plan, source: DataSource | None, device: str) -> int:
-    """Submit what is to be done and not submitted yet; the exit code."""
+    """Submit the runs that are pending and not submitted yet. Return the exit code."""
     from benchmark.estimate import seconds
     from benchmark.launch.progress import duration
 
@@ -82,7 +82,7 @@ def _jobs(
 
 
 def _refuse_several(arguments: argparse.Namespace, runs: Sequence[Run]) -> None:
-    """Raise where flags ask for several processes to a run of a dense task."""
+    """Raise if flags ask for several processes for a run of a dense task."""
     flags = {"ranks" if arguments.ranks else "gpus": arguments.ranks or arguments.gpus or 1, "nodes": arguments.nodes}
     if given := " ".join(f"--{name} {count}" for name, count in flags.items() if count > 1):
         refuse_several(runs, given, f"leave out {given}, or name suites of classification alone")
@@ -137,7 +137,7 @@ def _submit(
 
 
 def waited(plan: Plan, store: Store) -> None:
-    """Return once no job has a run of the plan to do; a line each time something has changed."""
+    """Wait until no job has a pending run of the plan. Print a line each time something has changed."""
     told: Counter[str] = Counter()
     deadline = time.monotonic() + LONGEST_WAIT
     while True:

@@ -1,4 +1,4 @@
-"""`list`: what there is."""
+"""`list`: suites, cells, methods, models, recipes, profiles, data and pending parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmark.commands.output import print_rows
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print one kind of thing."""
+    """Print one kind of entry. Return the exit code."""
     rows = _KINDS[arguments.what](arguments)
     columns = _COLUMNS.get(arguments.what, ())
     print_rows(rows, arguments.json, columns)

@@ -1,4 +1,4 @@
-"""Printing lists for people and for programs."""
+"""Printing of lists for a terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] = ()) -> None:
-    """Rows as JSON, or as aligned columns; every column of the first row unless some are named."""
+    """Print rows as JSON, or as aligned columns. `columns` selects some; by default all columns of the first row."""
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
         return

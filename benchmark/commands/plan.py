@@ -1,4 +1,4 @@
-"""`plan`: what a run would do."""
+"""`plan`: show what a run would do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print the deduplicated plan and its estimate. Data need not be there to plan with."""
+    """Print the deduplicated plan and its estimate. Data need not be available. Return the exit code."""
     suites = suites_of(arguments)
     source = source_for(suites, arguments, only_planning=True)
     plan = planned(suites, arguments, source)
@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def print_budget(plan: Plan, device: str, counts: Sequence[int], measured: Measured | None = None) -> None:
-    """What the whole plan costs, and how long it lasts on so many devices."""
+    """Print the cost of the whole plan, and its duration on each number of devices."""
     from benchmark.budget import budget, lasts
 
     lasting = {count: lasts(plan.runs, device, count, measured) for count in counts}

@@ -1,4 +1,4 @@
-"""What `run`, `plan` and `status` share: suites, selection, data and store from the command line."""
+"""Parsing of the arguments shared by `run`, `plan` and `status`: suites, selection, data folder, results folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FINDERS: Mapping[str, Callable[[Path | None], object]] = {coco.NAME: coco.find, 
 
 
 def suites_of(arguments: argparse.Namespace) -> list[Suite]:
-    """The suites named, or all. `suites/*.yaml` means the suites of that folder, not the files that go with them."""
+    """Load the named suites, or all. Companion files of `suites/*.yaml`, such as recipes, are left out."""
     names = list(dict.fromkeys(arguments.suites))
     if len(names) > 1:
         names = [name for name in names if Path(name).resolve() not in companions()]
@@ -30,7 +30,7 @@ def suites_of(arguments: argparse.Namespace) -> list[Suite]:
 
 
 def store_of(arguments: argparse.Namespace) -> Store:
-    """Where records and working states lie, as asked for."""
+    """Return the store with the folders of records and working states that the command line names."""
     return Store(arguments.results_dir.resolve(), arguments.runs_dir.resolve())
 
 
@@ -58,13 +58,13 @@ def require_folder(folder: Path, flag: str = "--results-dir") -> None:
 
 
 def absent_sets(data_dir: Path | None) -> frozenset[str]:
-    """Data sets of dense tasks that no usual place has; generated ones stand in for them in smoke runs."""
+    """Return the data sets of dense tasks that no usual place has. In smoke runs, generated sets replace them."""
     return frozenset(name for name in DENSE_STAND_INS if name not in FINDERS or FINDERS[name](data_dir) is None)
 
 
 @contextlib.contextmanager
 def without_output(quiet: bool) -> Iterator[None]:
-    """Print nothing on standard output: of several processes that train together, one speaks."""
+    """Suppress standard output if `quiet`: of several processes that train together, only one prints."""
     if not quiet:
         yield
         return
@@ -73,7 +73,7 @@ def without_output(quiet: bool) -> Iterator[None]:
 
 
 def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selection:
-    """The part of the suites asked for."""
+    """Return the selection of suite parts that the command line asks for."""
     return Selection(
         only=tuple(arguments.only),
         seeds=arguments.seeds,
@@ -85,7 +85,7 @@ def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selec
 
 
 def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning: bool) -> DataSource | None:
-    """The images at hand, if any suite needs them. Generated ones stand in for smoke runs only.
+    """Return the available images, or None if no suite needs any. Generated ones are used for smoke runs only.
 
     Planning downloads nothing, and does without the data.
 
@@ -112,7 +112,7 @@ def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning
 
 
 def _folders(needed: set[str], arguments: argparse.Namespace, smoke_only: bool) -> DataSource | None:
-    """The image folders at hand; None where none is needed."""
+    """Return the available image folders, or None if none is needed."""
     wanted = sorted(needed.intersection(find_folder.NAMES))
     absent = sorted(find_folder.absent(arguments.data_dir).intersection(wanted))
     if absent and not smoke_only:
@@ -131,6 +131,6 @@ def _folders(needed: set[str], arguments: argparse.Namespace, smoke_only: bool) 
 
 
 def planned(suites: list[Suite], arguments: argparse.Namespace, source: DataSource | None) -> Plan:
-    """The deduplicated plan."""
+    """Return the deduplicated plan of the suites."""
     stand_in = source is not None and source.kind == GENERATED
     return make_plan(suites, selection_of(arguments, stand_in))

@@ -21,7 +21,7 @@ SHOWN_PROBLEMS = 20
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Compare, write, say what came out; the exit code."""
+    """Compare, write the report, and print a summary. Return the exit code."""
     if arguments.figure:
         from benchmark.commands import figure
 
@@ -43,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _folders(arguments: argparse.Namespace) -> tuple[Path, ...]:
-    """Results, and smoke records where there are any: they are local, and none is no problem.
+    """Return the results folders, and the folder of smoke records if it exists.
 
     Raises:
         UsageError: a folder of results does not exist: an empty report would take the place of a fuller one.
@@ -56,7 +56,7 @@ def _folders(arguments: argparse.Namespace) -> tuple[Path, ...]:
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
-    """Every form of the report. The same records give the same files, byte for byte."""
+    """Write every form of the report. The same records give the same files, byte for byte."""
     from benchmark.report import latex, markdown
     from benchmark.report.cells_csv import cells_csv
     from benchmark.report.html import write_html

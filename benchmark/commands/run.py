@@ -26,7 +26,7 @@ ASK_ABOVE_HOURS = 8.0
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run suites; the exit code. Of several processes that torchrun started, one speaks for all."""
+    """Run suites, and return the exit code. Of several processes that torchrun started, only one prints."""
     suites = suites_of(arguments)
     if arguments.launcher is not None:
         return _launched(arguments, suites)
@@ -91,7 +91,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
 
 
 def _one_process(arguments: argparse.Namespace, runs: Sequence[Run], processes: int) -> None:
-    """Raise where several processes, as torchrun starts them, are to train a dense task."""
+    """Raise if several processes, as torchrun starts them, would train a dense task."""
     from benchmark.launch.jobs import refuse_several
 
     again = f"python -m benchmark run {' '.join(arguments.suites)}; with torchrun, name suites of classification alone"
@@ -99,7 +99,7 @@ def _one_process(arguments: argparse.Namespace, runs: Sequence[Run], processes: 
 
 
 def _launched(arguments: argparse.Namespace, suites: list[Suite]) -> int:
-    """The same through submitit. A cluster's device is asked for, not looked for on this machine."""
+    """Run suites through submitit. A cluster's device is requested, not looked for on this machine."""
     from benchmark.commands.launching import launched
 
     source = source_for(suites, arguments, only_planning=arguments.dry_run)
@@ -130,10 +130,10 @@ def _print_tables(arguments: argparse.Namespace, suites: list[Suite], source: Da
 
 
 def pick_device(name: str) -> str:
-    """A device that is there.
+    """Return a device that is available.
 
     Raises:
-        UsageError: it is not.
+        UsageError: the device is not available, or the name is no device.
     """
     import torch
 
@@ -154,7 +154,7 @@ def pick_device(name: str) -> str:
 
 
 def print_plan(plan: Plan, missing: Plan, device: str, measured: Measured | None = None) -> float:
-    """What is to be done and how long it may take; the hours."""
+    """Print the pending runs and an estimate of their duration. Return the estimate in hours."""
     from benchmark.estimate import plan_seconds
     from benchmark.launch.progress import duration
 
@@ -175,7 +175,7 @@ def print_plan(plan: Plan, missing: Plan, device: str, measured: Measured | None
 
 
 def ask(hours: float, arguments: argparse.Namespace) -> None:
-    """Go on only if the user wants to spend the hours."""
+    """Ask the user to confirm a run of many hours. Raise if the answer is no."""
     if hours <= ASK_ABOVE_HOURS or arguments.yes:
         return
     if not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""`show`: one thing in full."""
+"""`show`: print one entry in full."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print it as YAML, or as JSON."""
+    """Print an entry as YAML or JSON. Return the exit code."""
     found = _KINDS[arguments.what](arguments)
     if arguments.json or arguments.what == "schema":
         print(json.dumps(found, indent=1, ensure_ascii=False, default=str))
@@ -66,7 +66,7 @@ def _model(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _multiply_adds(name: str, network: nn.Module) -> dict[str, int]:
-    """Return the cost of one image, of the size that the network is made for or, where it takes any, a small one."""
+    """Return the multiply-adds of one image of the network's own size, or of a small one if it takes any size."""
     from benchmark.cost import macs
     from benchmark.models import mmdet_detectors
     from benchmark.models.library import SIDE, side_of_images
@@ -94,7 +94,7 @@ def _suite(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Of the suites as they are, or else of their smoke runs, where generated images may stand in."""
+    """Find an experiment in the suites, or else in their smoke runs, where generated images may be used."""
     from benchmark.data.locate import STAND_INS
     from benchmark.experiment import Selection, make_plan
     from benchmark.manifest import load_all

@@ -14,7 +14,7 @@ from benchmark.manifest import Suite
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """One line a suite; with suites named, one line a run as well."""
+    """Print one line for each suite and, if suites are named, one for each run. Return the exit code."""
     store = store_to_read(arguments)
     suites = suites_of(arguments)
     known = States(store)

@@ -15,7 +15,7 @@ PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Check, print, and refresh the committed results; the exit code."""
+    """Check, print, and refresh the committed results. Return the exit code."""
     return _claims(arguments) if arguments.what == "claims" else _everything(arguments)
 
 
@@ -33,7 +33,7 @@ def _everything(arguments: argparse.Namespace) -> int:
 
 
 def _refresh(path: Path, content: str, check: bool) -> int:
-    """Write the committed results where they have changed; with `--check` only say so."""
+    """Write the committed results if they have changed; with `--check`, only report it. Return the exit code."""
     from benchmark.files import write_text
 
     if path.is_file() and path.read_text(encoding="utf-8") == content:
@@ -64,7 +64,7 @@ def _claims(arguments: argparse.Namespace) -> int:
 
 
 def _progress() -> Callable[[str], None]:
-    """On standard error, so that standard output stays what was asked for."""
+    """Return a function that prints progress on standard error, so that standard output contains only results."""
     last = 0.0
 
     def on_terminal(line: str) -> None:

@@ -1,4 +1,4 @@
-"""What a dense method costs: its step time over the plain student's, both in one run, step by step in turns.
+"""The cost of a dense method: its step time over the plain student's, both in one run, step by step in turns.
 
 `python -m benchmark.dense.bench table4 --only '*/One-stage*/DiffKD/*' --profile smoke --steps 5`
 """
@@ -33,21 +33,21 @@ WARM_UP = 1  # steps of each that are not counted
 
 @dataclass(frozen=True)
 class Ratio:
-    """Step times of a method over those of its plain student, pair by pair of steps that followed each other."""
+    """The step times of a method divided by those of its plain student, for pairs of consecutive steps."""
 
     label: str
     ratios: tuple[float, ...]
 
     @property
     def line(self) -> str:
-        """For people."""
+        """Format the median ratio and its range for a terminal."""
         low, high = min(self.ratios), max(self.ratios)
         middle = statistics.median(self.ratios)
         return f"{self.label}: {middle:.2f} x the plain student's step ({low:.2f} to {high:.2f}, n {len(self.ratios)})"
 
 
 class Stepping:
-    """One run's training step on one batch, again and again."""
+    """One run's training step, repeated on one batch."""
 
     def __init__(self, run: Run, settings: Settings) -> None:
         from mmengine.optim import build_optim_wrapper
@@ -63,7 +63,7 @@ class Stepping:
         self.batch: Any = next(iter(training_loader(self.training.data, self.training.order)))
 
     def seconds(self) -> float:
-        """Of one step, the device's work included."""
+        """Return the seconds of one step, including the device's work."""
         self._wait()
         began = time.perf_counter()
         self.training.model.train_step(self.batch, self.optimizer)
@@ -76,7 +76,7 @@ class Stepping:
 
 
 def measure(run: Run, settings: Settings, steps: int) -> Ratio:
-    """The method of a run against its plain student, in turns, so that both meet the same disturbances."""
+    """Measure a run's method against its plain student. Steps alternate, so that both meet the same disturbances."""
     experiment = run.experiment
     student = Run(replace(experiment, method=plain(), teacher=None), run.repetition)
     with stack.scope(experiment.task), own_generators(experiment.precision, torch.device(settings.device)):
@@ -86,7 +86,7 @@ def measure(run: Run, settings: Settings, steps: int) -> Ratio:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a line for each experiment of a suite that has a teacher."""
+    """Print a line for each experiment of a suite that has a teacher. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite")
     parser.add_argument("--only", action="append", default=[], help="rows, methods or pairs; * and ? match")

@@ -22,7 +22,7 @@ WORKERS = 4
 
 @contextlib.contextmanager
 def seeded_globals(seed: int) -> Iterator[None]:
-    """Seed the generators that mm transforms and detectors draw from, and give them back as they were."""
+    """Seed the generators that mm transforms and detectors draw from, and restore them afterwards."""
     before = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)
@@ -39,7 +39,7 @@ def seeded_globals(seed: int) -> Iterator[None]:
 
 
 class Augmented(Dataset[Any]):
-    """A data set whose pipeline draws from a seed of its own for every epoch and position."""
+    """A data set whose pipeline draws from its own seed for every epoch and position."""
 
     def __init__(self, dataset: Any, repetition: int) -> None:
         self.dataset = dataset
@@ -58,7 +58,7 @@ class Augmented(Dataset[Any]):
 
 
 class Order(Sampler[list[Place]]):
-    """Every step's places, epoch after epoch. A step is several groups, each of which one device sees at once."""
+    """The places of every step, epoch after epoch. A step has several groups; one device sees one group at once."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Order(Sampler[list[Place]]):
         self.epoch, self.start = 0, 0  # where the next pass over the loader begins
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
+        """Return the number of steps in an epoch."""
         return -(-len(self.positions) // self.batch)
 
     def __iter__(self) -> Iterator[list[Place]]:
@@ -96,7 +96,7 @@ def _as_they_come(order: Sequence[int], size: int) -> list[list[int]]:
 
 
 def training_loader(data: DenseData, order: Order, workers: int | None = None) -> DataLoader[Any]:
-    """What the train loop iterates over: dictionaries of `inputs` and `data_samples`, lists over the batch.
+    """Return the loader of the train loop. Its batches are dictionaries of `inputs` and `data_samples`, as lists.
 
     `workers` processes decode the images; None: as many as suit the set. The batches are the same with any number.
     """
@@ -107,7 +107,7 @@ def training_loader(data: DenseData, order: Order, workers: int | None = None) -
 
 
 def test_loader(data: DenseData, workers: int | None = None) -> DataLoader[Any]:
-    """Test images one by one, in order, decoded by `workers` processes; None: as many as suit the set."""
+    """Return a loader of the test images one by one, in order; `workers` processes decode, None as many as suit it."""
     from mmengine.dataset import pseudo_collate
 
     count = _processes(len(data.test), workers)
@@ -119,6 +119,6 @@ def _processes(images: int, asked: int | None) -> int:
 
 
 def pieces(batch: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
-    """A collated batch in parts of `size` images."""
+    """Yield a collated batch in parts of `size` images."""
     for start in range(0, len(batch["inputs"]), size):
         yield {key: values[start : start + size] for key, values in batch.items()}

@@ -18,7 +18,7 @@ from methods.base import Method, Moment
 
 
 class Distilling(BaseModel):  # type: ignore[misc]
-    """One model: its parameters are the student's and the side networks', never the teacher's.
+    """The model that is trained. Its parameters are the student's and the side networks', never the teacher's.
 
     A step sees its batch in parts of what one device of the published setting saw: batch norms of side networks and
     the losses' own averages are then the published ones, on any number of devices.
@@ -46,19 +46,19 @@ class Distilling(BaseModel):  # type: ignore[misc]
 
     @property
     def teacher(self) -> Network | None:
-        """The frozen teacher, if the method has one."""
+        """Return the frozen teacher, or None if the method has none."""
         return self._teacher[0]
 
     def init_weights(self) -> None:
-        """Nothing: weights are as they were built, from the run's own stream."""
+        """Do nothing: weights stay as they were built from the run's own stream."""
 
     def train(self, mode: bool = True) -> Distilling:
-        """The teacher stays as it is."""
+        """Switch to training or evaluation mode. The teacher does not change."""
         super().train(mode)
         return self
 
     def train_step(self, data: dict[str, Any], optim_wrapper: Any) -> dict[str, Tensor]:
-        """One optimiser step on a collated batch; what it measures goes to the meter."""
+        """Train one optimiser step on a collated batch. Its losses go to the meter."""
         parts = list(pieces(data, self.per_device))
         # Detectors draw their samples of proposals from the global generators, segmentors their dropout.
         with seeded_globals(seed_of("sampling", self.repetition, self.step)):
@@ -72,7 +72,7 @@ class Distilling(BaseModel):  # type: ignore[misc]
         return {}
 
     def forward(self, inputs: Tensor, data_samples: Sequence[Any], mode: str = "tensor") -> Any:
-        """`loss`: all losses of normalised images B,3,H,W; `predict`: the student's predictions."""
+        """Return all losses of normalised images B,3,H,W (`loss`), or the student's predictions (`predict`)."""
         network: Any = self.student.network
         if mode == "predict":
             return network.predict(inputs, data_samples)
@@ -100,7 +100,7 @@ class Distilling(BaseModel):  # type: ignore[misc]
 
 
 def _scalars(losses: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Losses as mm's networks give them, of which some are lists over levels, each as one number."""
+    """Return each loss as one scalar; some of mm's networks give a list with one value for each level."""
     found = {}
     for name, value in losses.items():
         parts = value if isinstance(value, list | tuple) else [value]
@@ -109,5 +109,5 @@ def _scalars(losses: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def freeze(network: nn.Module) -> None:
-    """Eval mode without gradients."""
+    """Set a network to eval mode without gradients."""
     network.eval().requires_grad_(False)

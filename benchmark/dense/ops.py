@@ -1,6 +1,6 @@
 """A stand-in for `mmcv._ext`, the compiled operators that mmcv-lite comes without.
 
-Only what this project's detectors need is here, carried out by torchvision; every other operator can be imported, as
+Only what this project's detectors need is here, computed by torchvision; every other operator can be imported, as
 mmcv does for all of them at once, and raises NotImplementedError with its name when it is called. The functions have
 the compiled ones' names, arguments and habit of writing into the tensors they are given.
 """
@@ -23,7 +23,7 @@ NAME = "mmcv._ext"
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Indices of the boxes N,4 that are kept, best first. With `offset` 1 a box is one wider and higher."""
+    """Return the indices of the boxes N,4 that are kept, best first. `offset` is added to width and height."""
     if offset:
         boxes = boxes + boxes.new_tensor([0.0, 0.0, offset, offset])
     kept: Tensor = ops.nms(boxes, scores.to(boxes.dtype), iou_threshold)
@@ -44,7 +44,7 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Averages of the regions R,5 (image, x1, y1, x2, y2) of maps B,C,H,W into `output` R,C,h,w."""
+    """Write the averages of the regions R,5 (image, x1, y1, x2, y2) of maps B,C,H,W into `output` R,C,h,w."""
     _only_averages(pool_mode)
     rois, known = _within_memory(rois.to(input.dtype))
     found = ops.roi_align(input, rois, (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned)
@@ -65,7 +65,7 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """The gradient R,C,h,w of the regions back to the maps, B,C,H,W."""
+    """Add the regions' gradients R,C,h,w to the maps' gradient `grad_input` B,C,H,W."""
     _only_averages(pool_mode)
     rois, known = _within_memory(rois.to(grad_output.dtype))
     grad_output, shape = torch.where(known, grad_output, 0.0), grad_input.shape
@@ -76,9 +76,9 @@ def roi_align_backward(
 
 
 def _within_memory(rois: Tensor) -> tuple[Tensor, Tensor]:
-    """Regions R,5 that torchvision can take, and which of them, R,1,1,1, are those given.
+    """Return regions R,5 that torchvision can take, and a mask R,1,1,1 that is False for the replaced ones.
 
-    A training that diverges has regions that are no numbers; torchvision would read and write anywhere.
+    When a training diverges, regions contain NaN or infinity; torchvision would then read and write outside the maps.
     """
     known = rois.isfinite().all(dim=1)
     return torch.where(known[:, None], rois, 0.0), known[:, None, None, None]
@@ -105,7 +105,7 @@ def deform_conv_forward(
     dilationH: int,
     **implied: int,
 ) -> None:
-    """Deformable convolution of B,C,H,W into `output`; kernel size and groups follow from the tensors' shapes."""
+    """Write the deformable convolution of B,C,H,W into `output`. Tensor shapes determine kernel size and groups."""
     output.copy_(ops.deform_conv2d(input, offset, weight, None, (dH, dW), (padH, padW), (dilationH, dilationW)))
 
 
@@ -119,7 +119,7 @@ def deform_conv_backward_input(
     columns: Tensor,
     **geometry: int,
 ) -> None:
-    """Gradients of the input and of the offsets."""
+    """Add the gradients of the input and of the offsets to `grad_input` and `grad_offset`."""
     found = _deform_conv_backward(input, offset, grad_output, weight, geometry)
     grad_input += found[0]
     grad_offset += found[2]
@@ -136,7 +136,7 @@ def deform_conv_backward_parameters(
     scale: float,
     **geometry: int,
 ) -> None:
-    """Gradient of the weights, times `scale`."""
+    """Add the gradient of the weights, times `scale`, to `grad_weight`."""
     # The weights' own values play no part in their gradient.
     found = _deform_conv_backward(input, offset, grad_output, torch.zeros_like(grad_weight), geometry)
     grad_weight += scale * found[1]
@@ -161,14 +161,14 @@ def _deform_conv_backward(
 def sigmoid_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, *, gamma: float, alpha: float
 ) -> None:
-    """Focal loss of logits N,C for classes N into `output` N,C; the class C is background."""
+    """Write the focal loss of logits N,C with class indices N into `output` N,C. Index C is background."""
     output.copy_(_focal_loss(input, target, weight, gamma, alpha))
 
 
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, *, gamma: float, alpha: float
 ) -> None:
-    """The gradient of every element's own loss, N,C."""
+    """Write the gradient of each element's own loss into `grad_input` N,C."""
     with torch.enable_grad():
         logits = input.detach().requires_grad_()
         loss = _focal_loss(logits, target, weight, gamma, alpha)
@@ -186,12 +186,12 @@ def _focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, al
 
 
 def get_compiler_version() -> str:
-    """What `mmcv.ops.get_compiler_version` answers."""
+    """Return the answer of `mmcv.ops.get_compiler_version`."""
     return "none: benchmark.dense.ops stands in"
 
 
 def get_compiling_cuda_version() -> str:
-    """What `mmcv.ops.get_compiling_cuda_version` answers."""
+    """Return the answer of `mmcv.ops.get_compiling_cuda_version`."""
     return "not available"
 
 
@@ -220,7 +220,7 @@ def _missing(name: str) -> Callable[..., NoReturn]:
 
 
 def install() -> str:
-    """Register the stand-in unless compiled operators are there; says in a few words which are in use.
+    """Register the stand-in unless compiled operators are installed. Return which are in use, as in `in_use`.
 
     Must run before anything imports `mmcv.ops`, which binds all operators when it is imported.
     """
@@ -235,7 +235,7 @@ def install() -> str:
 
 
 def in_use() -> str:
-    """Which operators mmcv has, or would get from `install`."""
+    """Return `compiled` or `stand-in (torchvision)`: the operators that mmcv has, or would get from `install`."""
     found = sys.modules.get(NAME)
     compiled = find_spec(NAME) is not None if found is None else hasattr(found, "__file__")
     return "compiled" if compiled else "stand-in (torchvision)"

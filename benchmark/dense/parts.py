@@ -1,4 +1,4 @@
-"""Networks, weights and method of one dense run, put together from the run's own streams."""
+"""The networks, weights and method of one dense run, built from the run's own streams."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RANDOM = "RANDOM WEIGHTS stand in"
 
 @dataclass
 class Parts:
-    """What is trained, what it learns from, and what the record must say of the weights."""
+    """The networks and the method of a run, and the record's facts about the weights."""
 
     student: Network
     method: Method
@@ -48,7 +48,7 @@ class Parts:
 
 
 def assembled(run: Run, task: DenseTask, data: DenseData, settings: Settings) -> Parts:
-    """Build everything.
+    """Build the networks and the method of a run, and load the weights.
 
     Raises:
         CannotServe: the method cannot serve this pair.
@@ -95,7 +95,7 @@ def loaded_teacher(
     notes: list[str],
     files: dict[str, Mapping[str, str]],
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the teacher's plain network and what the record says of its weights; add to notes and given files."""
+    """Return the teacher's plain network and the record's facts about its weights. Extend `notes` and `files`."""
     given = experiment.teacher
     assert given is not None
     with initialising("teacher", 0):
@@ -118,7 +118,10 @@ def loaded_teacher(
 
 
 def _or_random(experiment: Experiment, whose: str, notes: list[str], load: Any) -> bool:
-    """Load; in a smoke run alone, weights that cannot be had are left random, and said to be. True if they are."""
+    """Load weights.
+
+    In smoke runs only, leave missing ones random, add a note and return True; otherwise return False.
+    """
     try:
         load()
     except MissingInput as error:
@@ -132,7 +135,7 @@ def _or_random(experiment: Experiment, whose: str, notes: list[str], load: Any) 
 
 
 def _pair(student: Network, teacher: Network, task: DenseTask, data: DenseData, method: Method, run: Run) -> Pair:
-    """Shapes from the first training image, through copies: nothing of it stays in the networks."""
+    """Build the pair with shapes from the first training image. Copies are used, so the networks do not change."""
     inputs, samples = _example(student.network, data)
     with torch.no_grad(), seeded_globals(seed_of("shapes", run.repetition)):
         copied = Network(copy.deepcopy(student.network), student.adapter, ())

@@ -12,37 +12,37 @@ from benchmark.dense.feeding import Order
 
 
 class Supervisor(Protocol):
-    """Who keeps the books of a run: what `Passes` tells, and when."""
+    """A supervisor of a run: `Passes` calls it at each step and evaluation."""
 
     def restore(self, runner: Any) -> int:
-        """Put a checkpoint's state into the runner; the number of steps done."""
+        """Load a checkpoint's state into the runner, and return the number of steps done."""
 
     def before_step(self, step: int) -> None:
-        """A step is about to happen."""
+        """Prepare for a step that is about to happen."""
 
     def after_step(self, runner: Any, step: int) -> None:
-        """So many steps are done. May save, and may raise to end the run."""
+        """React to a finished step; `step` counts the steps done. May save, and may raise to end the run."""
 
     def before_evaluation(self, step: int) -> None:
-        """The student is about to be evaluated after so many steps. May raise to end the run."""
+        """Check the student, which is about to be evaluated after `step` steps. May raise to end the run."""
 
     def after_evaluation(self, runner: Any, step: int, found: dict[str, float]) -> None:
-        """The metrics after so many steps."""
+        """Take the metrics found after `step` steps."""
 
 
 class Restore(Hook):  # type: ignore[misc]
-    """Restores at the moment when optimiser and schedules are built and nothing has counted steps yet."""
+    """A hook that restores a run after optimiser and schedules are built and before anything has counted steps."""
 
     def before_run(self, runner: Any) -> None:
-        """Only a training has something to restore."""
+        """Restore the run if this runner trains. Other runners have nothing to restore."""
         if isinstance(runner.train_loop, Passes):
             runner.train_loop.restore()
 
 
 class Passes(BaseLoop):  # type: ignore[misc]
-    """Epoch after epoch to a number of steps, evaluating at a fixed number of steps; goes on inside an epoch.
+    """The loop over epochs up to a number of steps, evaluating at a fixed interval. It can resume inside an epoch.
 
-    MMEngine's own loops go on at the beginning of an epoch only, or read all the data again up to where they were.
+    MMEngine's own loops resume at the beginning of an epoch only, or read all the data again up to the step reached.
     """
 
     def __init__(
@@ -55,30 +55,30 @@ class Passes(BaseLoop):  # type: ignore[misc]
 
     @property
     def max_iters(self) -> int:
-        """Optimiser steps of the whole training."""
+        """Return the number of optimiser steps of the whole training."""
         return self._max_iters
 
     @property
     def iter(self) -> int:
-        """Optimiser steps done."""
+        """Return the number of optimiser steps done."""
         return self._iter
 
     @property
     def max_epochs(self) -> int:
-        """Passes over the data, the last one perhaps cut short."""
+        """Return the number of passes over the data, of which the last may be shorter."""
         return -(-self._max_iters // len(self.order))
 
     @property
     def epoch(self) -> int:
-        """Whole passes done."""
+        """Return the number of whole passes done."""
         return self._iter // len(self.order)
 
     def restore(self) -> None:
-        """Go on from the supervisor's checkpoint."""
+        """Resume from the supervisor's checkpoint."""
         self._iter = self.supervisor.restore(self.runner)
 
     def run(self) -> Any:
-        """Train to the end."""
+        """Train to the end, and return the model."""
         self.runner.call_hook("before_train")
         while self._iter < self._max_iters:
             self._epoch()

@@ -1,4 +1,4 @@
-"""Where the networks of a finished detection run look: equation (10) of the paper on one level of their pyramids."""
+"""Saliency of a finished detection run's networks: equation (10) of the paper on one level of their pyramids."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ STUDENT, DENOISED, TEACHER = "student", "denoised student", "teacher"
 
 
 def saliency(features: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """B,C,H,W -> B,H,W: `H W softmax(mean_c f / T)` over positions, 1 on average. The mean keeps its sign."""
+    """Return `H W softmax(mean_c f / T)` over positions: B,C,H,W -> B,H,W, 1 on average. The mean keeps its sign."""
     strength = features.float().mean(dim=1)
     return strength[0].numel() * (strength.flatten(1) / temperature).softmax(dim=1).view_as(strength)
 
 
 def looked(run: Run, settings: Settings, images: int) -> tuple[list[Looked], list[str]]:
-    """The first test images of a finished run with their maps, and what must be said of its data and weights.
+    """Return a finished run's first test images with their maps, and the notes on its data and weights.
 
     Raises:
         MissingInput: the run's weights, its side networks, packages or data are not there.
@@ -103,7 +103,7 @@ def _looked(networks: list[Any], method: Method, prepared: tuple[Tensor, Any], n
 
 
 def branch_of(method: Method) -> Branch | None:
-    """The branch of DiffKD that denoises this level, also within a sum of methods."""
+    """Return the branch of DiffKD that denoises this level, also inside a sum of methods; None if there is none."""
     found = [module for module in method.modules() if isinstance(module, DiffKD)]
     branches = [branch for diffkd in found for _, branch in diffkd.each_branch() if branch.role == LEVEL]
     return branches[0] if branches else None

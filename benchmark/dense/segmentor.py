@@ -30,7 +30,7 @@ WHOLE = {"mode": "whole"}  # CIRKD, test.py and its validation
 
 @MODELS.register_module()
 class CirkdSegmentor(EncoderDecoder):  # type: ignore[misc]
-    """A network of `benchmark.models.cirkd_*`, by name or as it is, trained and tested as CIRKD does.
+    """A network of `benchmark.models.cirkd_*`, given by name or as a module, trained and tested as CIRKD does.
 
     Its modules become this model's own, so that checkpoints of either are those of the other. From mmseg come whole and
     sliding inference, post-processing and prediction; CIRKD's cross-entropy is over scores upsampled with aligned
@@ -46,7 +46,10 @@ class CirkdSegmentor(EncoderDecoder):  # type: ignore[misc]
         test_cfg: dict[str, Any] | None = None,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
-        """`test_cfg` is mmseg's: `{mode: whole}` (the default) or `{mode: slide, crop_size: ..., stride: ...}`."""
+        """Build the model.
+
+        `test_cfg` is mmseg's: `{mode: whole}` (default) or `{mode: slide, crop_size: ..., stride: ...}`.
+        """
         BaseSegmentor.__init__(self, data_preprocessor=data_preprocessor or PREPROCESSOR)
         plain = model(network).build(num_classes) if isinstance(network, str) else network
         for name, module in plain.named_children():
@@ -56,23 +59,23 @@ class CirkdSegmentor(EncoderDecoder):  # type: ignore[misc]
 
     @property
     def backbone(self) -> nn.Module:
-        """What classification weights go into."""
+        """Return the module that classification weights are loaded into."""
         backbone: nn.Module = self.pretrained
         inner = getattr(backbone, "net", None)  # CIRKD wraps its MobileNetV2, and saves what is inside
         return inner if isinstance(inner, nn.Module) else backbone
 
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
-        """Images B,3,H,W to the maps that the heads read: the auxiliary head's, if there is one, and the main one's."""
+        """Return the maps that the heads read, from images B,3,H,W: first the auxiliary head's, if there is one."""
         found = self.pretrained(inputs)
         return list(found) if isinstance(found, tuple) else [found]
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: Sequence[Any]) -> Tensor:
-        """Class scores B,classes,H,W at the images' size."""
+        """Return class scores B,classes,H,W at the images' size."""
         scores = self.head(self.extract_feat(inputs)[-1])
         return F.interpolate(scores, inputs.shape[2:], mode="bilinear", align_corners=self.align_corners)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[Any]) -> dict[str, Tensor]:
-        """Cross-entropy of both heads, the auxiliary one's already weighted."""
+        """Return the cross-entropy of both heads, the auxiliary one's already weighted."""
         labels = labels_of(data_samples)
         scores = self._forward(inputs)
         losses = {"loss_ce": pixel_cross_entropy(scores[0], labels)}
@@ -81,7 +84,7 @@ class CirkdSegmentor(EncoderDecoder):  # type: ignore[misc]
         return losses
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> list[Tensor]:
-        """Class scores of the main head, and of the auxiliary one, at an eighth of the images' size."""
+        """Return class scores at an eighth of the images' size: the main head's, then any auxiliary head's."""
         features = self.extract_feat(inputs)
         scores = [self.head(features[-1])]
         if getattr(self, "auxlayer", None) is not None:
@@ -90,5 +93,5 @@ class CirkdSegmentor(EncoderDecoder):  # type: ignore[misc]
 
 
 def labels_of(data_samples: Sequence[Any]) -> Tensor:
-    """B,H,W of integers."""
+    """Return the labels of a batch, integers B,H,W."""
     return torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])

@@ -1,4 +1,4 @@
-"""What the Cityscapes server scores: a student's predictions for the test images, whose labels are not public."""
+"""The archive that the Cityscapes server scores: a student's predictions for the test images (secret labels)."""
 
 from __future__ import annotations
 
@@ -34,14 +34,16 @@ def write_server_archive(
     precision: str = EVALUATED,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """A zip of one PNG an image, with the archives' own label numbers, named as the image.
+    """Write a zip with one PNG for each image, named as the image, with the archives' own label numbers.
+
+    Return its path.
 
     Args:
         model: name of the segmentation network.
         student: file of its weights, as a run leaves it.
         archive: becomes the zip; an older one is replaced once this one is complete.
         data_dir: where Cityscapes lies, as for `run`.
-        device: that predicts.
+        device: the device that predicts.
         whole: refuse a folder that has not all 1,525 test images.
         precision: of the run that left the weights; bf16 and fp16 predict as fp32.
         say: gets lines on progress.
@@ -75,7 +77,7 @@ def _predict(network: Any, images: Any, file: BinaryIO, say: Callable[[str], Non
 
 
 def _png(classes: Tensor) -> bytes:
-    """Positions of classes 1,H,W as a picture of label numbers."""
+    """Return class positions 1,H,W as a PNG of label numbers."""
     content = BytesIO()
     Image.fromarray(_LABEL_IDS[classes.squeeze(0).cpu().numpy()]).save(content, "PNG")
     return content.getvalue()

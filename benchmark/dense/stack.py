@@ -23,13 +23,13 @@ FIX = "pip install '.[dense]'"
 
 
 def missing() -> list[str]:
-    """The packages that are not installed, without importing any."""
+    """Return the names of the packages that are not installed. None is imported."""
     return [name for name in PACKAGES if find_spec(name) is None]
 
 
 @cache
 def import_formatter() -> None:
-    """Import yapf, which MMEngine imports, while no other process here does.
+    """Import yapf, which MMEngine imports, while no other process on this machine does.
 
     Its first import on a machine writes a cache file in place, and a process that starts meanwhile reads half of it.
     """
@@ -41,7 +41,7 @@ def import_formatter() -> None:
 
 @cache
 def prepare() -> None:
-    """Make `mmengine`, `mmdet` and `mmseg` importable and their registries filled.
+    """Make `mmengine`, `mmdet` and `mmseg` importable and fill their registries.
 
     Raises:
         MissingInput: they are not installed.
@@ -69,14 +69,14 @@ def prepare() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what pycocotools prints."""
+    """Suppress what pycocotools prints."""
     with redirect_stdout(io.StringIO()):
         yield
 
 
 @contextmanager
 def scope(task: str) -> Iterator[None]:
-    """Names in configurations mean the package of this task, `detection` or `segmentation`."""
+    """Resolve names in configurations in the package of this task, `detection` or `segmentation`."""
     prepare()
     from mmengine.registry import DefaultScope
 
@@ -86,7 +86,10 @@ def scope(task: str) -> Iterator[None]:
 
 
 def _forget_closed_files() -> None:
-    """Whoever configures python's logging closes all log files; MMEngine would still write into its own."""
+    """Remove closed log files from MMEngine's loggers.
+
+    Configuring python's logging closes them, and writing would fail.
+    """
     from mmengine.logging import MMLogger
 
     for logger in MMLogger._instance_dict.values():
@@ -96,7 +99,7 @@ def _forget_closed_files() -> None:
 
 
 def configs(package: str) -> Path:
-    """The folder of a package's own configuration files, which its wheel carries."""
+    """Return the folder of a package's own configuration files, which its wheel contains."""
     prepare()
     spec = find_spec(package)
     assert spec is not None and spec.origin is not None
@@ -104,7 +107,7 @@ def configs(package: str) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions, by distribution."""
+    """Return installed versions, by distribution."""
     found = {}
     for distribution in PACKAGES.values():
         try:

@@ -32,7 +32,7 @@ from methods.base import Moment
 
 
 def carried_out(run: Run, settings: Settings) -> Record:
-    """Train, or evaluate where nothing is to be trained, to the run's record.
+    """Train a run, or only evaluate if nothing is to be trained, and return its record.
 
     Raises:
         CannotServe: the method cannot serve this pair.
@@ -94,7 +94,7 @@ class DenseTraining:
         self._since = self._saved = time.monotonic()
 
     def run(self) -> Record:
-        """Train to the end, or to a request to stop.
+        """Train to the end, or until a stop is requested. Return the record.
 
         Raises:
             Stopped: asked to stop, the checkpoint is written.
@@ -157,7 +157,7 @@ class DenseTraining:
     # What the loop tells (`passes.Supervisor`)
 
     def restore(self, runner: Any) -> int:
-        """Put the newest usable checkpoint into the runner, if there is one; return the steps done."""
+        """Load the newest usable checkpoint into the runner, if there is one. Return the number of steps done."""
         fresh: dict[str, Any] | None = None
         step: int | None = None
         while step is None:
@@ -179,7 +179,7 @@ class DenseTraining:
         return step
 
     def _restored(self, runner: Any, found: checkpoint.Found) -> int | None:
-        """Return the steps done by a checkpoint that fits this run, None where it was set aside."""
+        """Return the steps done in a checkpoint that fits this run, or None if the checkpoint was set aside."""
         try:
             return self._restore(runner, found.state)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -205,14 +205,14 @@ class DenseTraining:
         return self.parts.teacher_facts.get("weights_sha256")
 
     def before_step(self, step: int) -> None:
-        """The method's clock."""
+        """Set the method's training progress: step, epoch, and progress in [0, 1]."""
         assert self.moment.step is not None
         self.moment.step.fill_(step)
         self.moment.epoch.fill_(step // len(self.order))
         self.moment.progress.fill_(step / self.steps)
 
     def after_step(self, runner: Any, step: int) -> None:
-        """Look for broken losses, tell of the progress, save, stop."""
+        """Check for losses that are not finite, report the progress, save a due checkpoint, and stop if asked to."""
         if step % CHECK_EVERY == 0 or step % self.every == 0 or step == self.steps:
             self._check_finite()
             self._report(step)
@@ -224,14 +224,14 @@ class DenseTraining:
             raise Stopped
 
     def before_evaluation(self, step: int) -> None:
-        """Look for what no metric would show: a detector of broken weights finds nothing, and has an AP of 0."""
+        """Check what no metric would show: a detector with broken weights finds nothing, and has an AP of 0."""
         self._check_finite()
         for name, tensor in self.parts.student.network.state_dict().items():
             if not tensor.isfinite().all():
                 raise Diverged(f"{name} of the student is not finite after step {step}")
 
     def after_evaluation(self, runner: Any, step: int, found: Mapping[str, float]) -> None:
-        """One row of the curves."""
+        """Add one row to the curves."""
         metrics = self.task.metrics(found)
         broken = [name for name, value in metrics.items() if not math.isfinite(value)]
         if broken:
@@ -281,7 +281,7 @@ class DenseTraining:
         self._saved = time.monotonic()
 
     def _state(self, runner: Any, step: int) -> dict[str, Any]:
-        """In MMEngine's layout, what is this project's own under `benchmark`."""
+        """Return the state in MMEngine's layout. This project's own part is under `benchmark`."""
         return {
             "meta": {"iter": step, "epoch": step // len(self.order)},
             "state_dict": runner.model.state_dict(),
@@ -352,7 +352,10 @@ class DenseTraining:
 
 
 def optim_wrapper(own: Mapping[str, Any], recipe: Recipe, precision_name: str) -> dict[str, Any]:
-    """MMEngine's configuration of the recipe's optimiser; per-parameter rules are those of the network's own."""
+    """Return MMEngine's configuration of the recipe's optimiser.
+
+    Per-parameter rules are taken from the network's own.
+    """
     kept = own.get("optim_wrapper", {}).get("paramwise_cfg")
     settings: dict[str, Any] = {
         "type": "OptimWrapper",
@@ -373,7 +376,7 @@ def optim_wrapper(own: Mapping[str, Any], recipe: Recipe, precision_name: str) -
 
 
 def schedulers(own: Mapping[str, Any], recipe: Recipe, steps_an_epoch: int, steps: int) -> list[dict[str, Any]]:
-    """MMEngine's configuration of the recipe's schedule; the warm-up has the form of the network's own."""
+    """Return MMEngine's configuration of the recipe's schedule. The warm-up has the form of the network's own."""
     found: list[dict[str, Any]] = []
     warm = math.ceil(recipe.warmup_epochs * steps_an_epoch)
     if warm:
@@ -395,7 +398,7 @@ def schedulers(own: Mapping[str, Any], recipe: Recipe, steps_an_epoch: int, step
 def evaluate(
     network: Any, data: Any, device: torch.device, precision_name: str, workers: int | None = None
 ) -> dict[str, float]:
-    """Return the evaluator's answer about a plain network, on the test images.
+    """Return the evaluator's metrics of a plain network on the test images.
 
     `precision_name` is the one that the caller records. No half precision is used: bf16 and fp16 evaluate as fp32.
     `workers` processes decode the images, none by default.
@@ -412,7 +415,7 @@ def evaluate(
 
 
 def evaluated(run: Run, settings: Settings) -> Record:
-    """The record of given weights on the test images: nothing is trained."""
+    """Evaluate given weights on the test images, without training, and return the record."""
     from benchmark.dense.parts import cached_metrics, loaded_teacher
 
     began = time.monotonic()
@@ -451,7 +454,7 @@ def evaluated(run: Run, settings: Settings) -> Record:
 
 @contextlib.contextmanager
 def own_generators(precision_name: str, device: torch.device) -> Iterator[None]:
-    """Arithmetic as recorded, and the global generators, which MMEngine seeds, given back as they were."""
+    """Set the recorded arithmetic, and restore the global generators, which MMEngine seeds, afterwards."""
     before = random.getstate(), np.random.get_state()
     arithmetic = precision.arithmetic(precision_name, device.type == "cpu")
     with torch.random.fork_rng(devices=[]), arithmetic, warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Weights into networks of the dense tasks: whole, a backbone's part, or a teacher's heads."""
+"""Loading of weights into networks of the dense tasks: a whole network, a backbone, or a teacher's heads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def load_whole(network: nn.Module, file: WeightFile) -> None:
 
 
 def load_backbone(network: nn.Module, file: WeightFile) -> None:
-    """Load a classifier's weights into `network.backbone`; what the classifier has beyond it is left out.
+    """Load a classifier's weights into `network.backbone`. Its other weights are ignored.
 
     Raises:
         MissingInput: the backbone needs a tensor that is not there.
@@ -30,9 +30,9 @@ def load_backbone(network: nn.Module, file: WeightFile) -> None:
 
 
 def inherit(student: nn.Module, teacher: nn.Module) -> list[str]:
-    """Start the student's neck and heads as the teacher's where their shapes agree: FGD's inheriting strategy.
+    """Copy the teacher's neck and head weights to the student where shapes agree: FGD's inheriting strategy.
 
-    Returns the names of the tensors that were taken.
+    Return the names of the copied tensors.
     """
     wanted = student.state_dict()
     taken = {

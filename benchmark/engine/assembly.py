@@ -1,4 +1,4 @@
-"""What a run trains and what it learns from, put together on the device."""
+"""Assembly of a run on the device: the networks that train, the teacher, the method and the optimiser."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Assembly:
     trained: nn.Module  # the distiller, or what exchanges its gradients with other ranks
     shards: Shards
     average: Average | None  # of the student's weights, where the recipe asks for one
-    not_in_student: tuple[str, ...]  # wishes of the recipe for which the student has no place
+    not_in_student: tuple[str, ...]  # settings of the recipe that the student has no layer for
     files: Files  # of weights that were given
 
 
 def assembled(run: Run, data: ClassificationData, store: Store, device: torch.device, ranks: Ranks = ALONE) -> Assembly:
-    """Build everything from the run's own streams.
+    """Build the networks, method and optimiser of a run. Random initialisation uses the run's own streams.
 
     Raises:
         CannotServe: the method cannot serve this pair.
@@ -77,7 +77,7 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
         seen = Network(plain, entry.adapter(plain), student_roles(method))
         with initialising("method", run.repetition, experiment.identity):
             method.build(_pair(seen, teacher.network, data, experiment.task))
-        seen.bind(())  # its hooks would go on recording
+        seen.bind(())  # its hooks would continue to record
         teacher.network.bind(resolve_roles(method.taps, taps))  # `build` may have narrowed them
     files = given_files(method)
     if start is not None:
@@ -130,7 +130,7 @@ def _moment(noise: torch.Generator, ranks: Ranks, part: tuple[int, int], device:
 
 
 def _exchanging(distiller: Distiller, ranks: Ranks) -> nn.Module:
-    """The distiller, whose gradients become those of all ranks. Its buffers are left to whoever needs them equal."""
+    """Return the distiller such that its gradients are averaged over all ranks. Its buffers are not synchronised."""
     if ranks.world == 1:
         return distiller
     # Gradients of 1x1 convolutions made as matrix products differ from their weights in strides of size-one dimensions.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Average:
-    """A copy of the student that follows it slowly: what is evaluated and exported where a recipe asks for it.
+    """A moving average of the student's weights. It is what is evaluated and exported if a recipe asks for it.
 
     Running statistics are averaged as weights are, as timm's own training does.
     """
@@ -24,18 +24,18 @@ class Average:
 
     @property
     def student(self) -> Network:
-        """The averaged student, with taps of its own."""
+        """Return the averaged student, which has its own taps."""
         network: Network = self._model.module
         return network
 
     def update(self, student: Network) -> None:
-        """Follow the student by one step."""
+        """Update the average with the student's weights after one step."""
         self._model.update(student)
 
     def state(self) -> dict[str, Tensor]:
-        """For a checkpoint."""
+        """Return the averaged weights for a checkpoint."""
         return dict(self.student.state_dict())
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Go on from a checkpoint."""
+        """Load the averaged weights from a checkpoint."""
         self.student.load_state_dict(state)

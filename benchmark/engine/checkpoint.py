@@ -36,7 +36,7 @@ _PLAIN = (bool, int, float, str, bytes, type(None), torch.dtype, torch.device)
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint that may be used, and where it lies."""
+    """A usable checkpoint and its path."""
 
     path: Path
     state: dict[str, Any]
@@ -45,7 +45,10 @@ class Found:
 
 
 class _Unusable(Exception):
-    """A file is no checkpoint of the run; `label` goes into the name under which it is set aside."""
+    """An error: a file is no checkpoint of the run.
+
+    `label` becomes part of the name of the file when it is set aside.
+    """
 
     def __init__(self, label: str, why: str) -> None:
         super().__init__(why)
@@ -69,7 +72,7 @@ def save(path: Path, state: Mapping[str, Any], run: Run, step: int) -> None:
 
 
 def previous(path: Path) -> Path:
-    """Return the place of the checkpoint before the last."""
+    """Return the path of the checkpoint before the last."""
     return path.with_name(f"previous-{path.name}")
 
 
@@ -91,7 +94,7 @@ def load(path: Path, run: Run, say: Callable[[str], None] = print) -> Found | No
 
 
 def load_same(path: Path, run: Run, sha256: str) -> Found:
-    """Return the checkpoint that the first process of the same run has chosen.
+    """Return the checkpoint that the leading process of this run has chosen.
 
     Raises:
         MissingInput: this process sees no such file, or another one.
@@ -109,7 +112,7 @@ def load_same(path: Path, run: Run, sha256: str) -> Found:
 
 
 def set_aside(path: Path, label: str, why: str, say: Callable[[str], None]) -> None:
-    """Rename a checkpoint that must not be used, and say so. It is kept for whoever wants to look at it."""
+    """Rename a checkpoint that must not be used, and report it. The file is kept so that it can be inspected."""
     number = 1
     while (place := path.with_name(f"{path.name}.{label}-{number}")).exists():
         number += 1
@@ -148,10 +151,10 @@ def renewed(found: Found) -> str:
 
 
 def check_teacher(run: Run, began_with: str | None, sha256: str | None, work: Path) -> None:
-    """Refuse to resume a run whose teacher has other weights than it began with.
+    """Raise if the run would resume with other teacher weights than it began with.
 
     Raises:
-        BenchmarkError: it has. Format 1 does not tell what a run began with.
+        BenchmarkError: the teacher's weights differ. Format 1 does not store what a run began with.
     """
     if began_with is not None and began_with != sha256:
         raise BenchmarkError(
@@ -223,7 +226,7 @@ class _Digest(Protocol):
 
 
 def content_sha256(content: Any) -> str:
-    """Return a hash of nested mappings, sequences, tensors and plain values, equal before and after storing.
+    """Return a SHA-256 of nested mappings, sequences, tensors and plain values. It is equal before and after storing.
 
     Raises:
         TypeError: something in it is none of these, and could not be loaded again.
@@ -257,7 +260,7 @@ def _feed(digest: _Digest, value: Any) -> None:
 
 
 def tensors_sha256(state: Mapping[str, Tensor]) -> str:
-    """Hash of names, types, shapes and bytes: equal weights give equal hashes, however they are stored."""
+    """Return a SHA-256 of names, types, shapes and bytes. Equal weights give equal hashes, however they are stored."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         plain = tensor.detach().cpu().contiguous()

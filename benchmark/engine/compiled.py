@@ -1,8 +1,8 @@
-"""The step's two forward passes compiled, where a compiler is there and the run is long enough to earn it back.
+"""The step's two forward passes, compiled if a compiler is available and the run is long enough to benefit.
 
 The losses and their gradients become one program each, the frozen teacher another with its weights laid out for the
-kernels. Random draws stay outside: what a method asks of its moment is written down once, then drawn from the run's own
-generator before each step and handed in. A compiled run so sees the numbers that an eager one does.
+kernels. Random draws stay outside: a method's draws from its moment are recorded once, then drawn from the run's own
+generator before each step and passed in. So a compiled run gets the same numbers as an eager one.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ TOLERANCES = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 2e-2, "fp16": 1e-2}
 
 
 class NotCompiled(Exception):
-    """Compiling failed, or its result was wrong; the message says why."""
+    """Compilation failed, or its result was wrong. The message says why."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Something a method draws in each step: normal where `high` is None, else integers below it."""
+    """A random draw that a method makes in each step: normal if `high` is None, else integers below `high`."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     high: int | None = None
 
     def __call__(self, moment: Moment) -> Tensor:
-        """The draw of this step, from the run's own stream."""
+        """Return this step's draw from the run's own stream."""
         device = moment.epoch.device
         if self.high is not None:
             return moment.integers(self.high, self.shape, device)
@@ -60,38 +60,38 @@ class Draw:
 
 @dataclass(frozen=True)
 class Recording(Moment):
-    """A moment that writes down what is drawn from it."""
+    """A moment that records which draws are made from it."""
 
     draws: list[Draw] = field(default_factory=list)
 
     def normal_like(self, tensor: Tensor) -> Tensor:
-        """As asked for, and noted."""
+        """Return a normal draw and record it."""
         self.draws.append(Draw(tuple(tensor.shape), tensor.dtype))
         return super().normal_like(tensor)
 
     def integers(self, high: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """As asked for, and noted."""
+        """Return an integer draw and record it."""
         self.draws.append(Draw(tuple(shape), torch.int64, high))
         return super().integers(high, shape, device)
 
 
 @dataclass(frozen=True)
 class Drawn(Moment):
-    """A moment whose draws were made before, in the order in which they are asked for."""
+    """A moment that returns draws made beforehand, in the order in which they are requested."""
 
     draws: list[Tensor] = field(default_factory=list)
 
     def normal_like(self, tensor: Tensor) -> Tensor:
-        """The next draw."""
+        """Return the next draw."""
         return self.draws.pop(0)
 
     def integers(self, high: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """The next draw."""
+        """Return the next draw."""
         return self.draws.pop(0)
 
 
 class Compiled:
-    """Compiled counterparts of a run's teacher and distiller for full batches; others go through the eager ones."""
+    """Compiled versions of a run's teacher and distiller for full batches. Other batches use the eager ones."""
 
     def __init__(self, parts: Assembly, cache: Path) -> None:
         # Named before inductor is first asked for its folder; a folder that the environment names wins.
@@ -103,9 +103,11 @@ class Compiled:
         self._losses: Callable[..., tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]] | None = None
 
     def prepare(self, batch: Batch, tolerance: float, precision: Any) -> float:
-        """Compile for batches of this size, compare with the eager step, and leave the run's state as it was; seconds.
+        """Compile for batches of this size and compare with the eager step; return the seconds.
 
-        `precision` makes the context in which forward passes run.
+        The run's state is unchanged.
+
+        `precision` returns the context in which forward passes run.
 
         Raises:
             NotCompiled: it cannot be done here, and why.
@@ -133,14 +135,14 @@ class Compiled:
         return time.monotonic() - began
 
     def teach(self, inputs: Tensor) -> Mapping[str, Tensor]:
-        """What the teacher gives, by role."""
+        """Return the teacher's outputs by role."""
         if self._teacher is None or len(inputs) != self._full:
             return self._taught_eagerly(inputs)
         with torch.no_grad(), _frozen():
             return self._teacher(inputs)
 
     def losses(self, batch: Batch, seen: Mapping[str, Tensor], moment: Moment) -> Step:
-        """As the distiller's own forward."""
+        """Return the losses that the distiller's own forward pass would return."""
         if self._losses is None or len(batch.inputs) != self._full:
             step: Step = self.parts.distiller(batch, seen, moment)
             return step
@@ -186,7 +188,7 @@ class Compiled:
 
     @contextlib.contextmanager
     def _undone(self) -> Iterator[None]:
-        """Whatever a pass changes is given back: buffers, gradients and the state of the run's generator."""
+        """Restore everything that a pass changes: buffers, gradients and the state of the run's generator."""
         parts = self.parts
         drawn = parts.moment.generator.get_state()
         kept = {name: buffer.clone() for name, buffer in parts.distiller.named_buffers()}
@@ -204,16 +206,20 @@ _numbers = count()
 
 
 def _own(method: Any) -> Any:
-    """A method with code of its own: torch keeps programs by code, eight at most, and a process may have more runs."""
+    """Return a method with its own code object.
+
+    Torch caches at most eight programs per code; a process may have more runs.
+    """
     function = method.__func__
     code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
     return MethodType(FunctionType(code, function.__globals__, code.co_name), method.__self__)
 
 
 def _without_masks() -> Any:
-    """A pass over a program for a CPU: where rectifiers let gradients through is found anew in the backward pass.
+    """Return a graph pass for CPUs: the backward pass recomputes where rectifiers let gradients through.
 
-    By default it is kept, and written number by number, which takes ten times as long as the batch norm before it.
+    By default that mask is stored, and written number by number. This takes ten times as long as the batch norm
+    before it.
     """
     from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
     from torch.utils.checkpoint import CheckpointPolicy
@@ -232,7 +238,10 @@ def _without_masks() -> Any:
 
 @contextlib.contextmanager
 def _frozen() -> Iterator[None]:
-    """Weights become constants of what is compiled meanwhile, laid out for its kernels. For a teacher alone."""
+    """Make the weights of everything compiled in this context constants, laid out for its kernels.
+
+    Only for a teacher.
+    """
     import torch._inductor.config as inductor
 
     before = inductor.freezing
@@ -244,7 +253,7 @@ def _frozen() -> Iterator[None]:
 
 
 def worth_it(experiment: Experiment, device: str, measured: Measured | None = None) -> tuple[bool, str]:
-    """Whether a run is long enough to earn a compilation back, and the arithmetic in words."""
+    """Return True if a run is long enough to repay a compilation, and the calculation in words."""
     saved = SAVING * seconds(experiment, device, measured)
     needed = EARNED_BACK * COMPILE_SECONDS
     verdict = f"it would save roughly {saved:.0f} s and cost {COMPILE_SECONDS:.0f} s; {needed:.0f} s are wanted"

@@ -15,7 +15,7 @@ TaskLoss = Callable[[Mapping[str, Tensor], Batch], Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """What one forward pass gives: the loss to minimise, every term by name, and what is tracked."""
+    """The result of one forward pass: the loss to minimise, every term by name, and the tracked quantities."""
 
     total: Tensor
     terms: Mapping[str, Tensor]
@@ -23,7 +23,7 @@ class Step:
 
 
 class Distiller(nn.Module):
-    """What is trained, as one module: data-parallel wrappers wrap this."""
+    """Everything that is trained, as one module, so that data-parallel wrappers can wrap it."""
 
     def __init__(self, student: Network, method: Method, task_loss: TaskLoss) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Distiller(nn.Module):
         self.task_loss = task_loss
 
     def forward(self, batch: Batch, teacher: Mapping[str, Tensor], moment: Moment) -> Step:
-        """All losses of one batch, given the teacher's outputs by role."""
+        """Return all losses of one batch, given the teacher's outputs by role."""
         outputs = self.student(batch.inputs)
         task = self.task_loss(outputs, batch)
         losses = self.method.losses(outputs, teacher, batch, moment)
@@ -43,11 +43,11 @@ class Distiller(nn.Module):
 
 
 def student_roles(method: Method) -> tuple[str, ...]:
-    """The roles a student must expose: the method's, and the logits for the task loss."""
+    """Return the roles that a student must expose: the method's, and the logits for the task loss."""
     return tuple(dict.fromkeys((*method.taps, LOGITS)))
 
 
 def trained_student(wrapped: nn.Module, adapter: Adapter, method: Method) -> Network:
-    """The student that `wrap_student` gave, with the roles of its family and those that the method added to it."""
+    """Return the network that `wrap_student` made, with the roles of its family and those that the method added."""
     added = {role: found.tap for role, found in method.added_roles().items()}
     return Network(wrapped, replace(adapter, taps={**adapter.taps, **added}), (*student_roles(method), *added))

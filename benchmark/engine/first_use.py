@@ -1,4 +1,4 @@
-"""Weight files whose hash no suite states are held to what an experiment found when it used them first.
+"""Weight files whose hash no suite states must equal the files that the experiment used first.
 
 A name or a path identifies nothing: the file behind it may be exchanged between two repetitions.
 """
@@ -20,23 +20,23 @@ Files = Mapping[str, Mapping[str, str]]  # by whose weights they are: the file's
 
 
 def given_files(method: Method) -> dict[str, Mapping[str, str]]:
-    """Return the files that a method and those that it is made of have read."""
+    """Return the weight files that a method and its component methods have read."""
     parts = [part for part in method.modules() if isinstance(part, Method)]
     return {whose: file for part in parts for whose, file in part.files.items()}
 
 
 def held(run: Run, files: Files, store: Store, ranks: Ranks = ALONE, teacher_sha256: str | None = None) -> None:
-    """Refuse a run that was given other weight files than its experiment used before; remember them if it is the first.
+    """Raise if a run has other weight files than its experiment used before. Remember the files of the first run.
 
     Args:
-        run: about to be trained or evaluated.
-        files: what it was given.
+        run: the run that is about to be trained or evaluated.
+        files: its weight files.
         store: where earlier records and working states lie.
         ranks: the processes of this run, each of which has read the files.
-        teacher_sha256: of the teacher's tensors, which records of earlier versions tell alone.
+        teacher_sha256: hash of the teacher's tensors; records of earlier versions have only this one.
 
     Raises:
-        BenchmarkError: other bytes were found.
+        BenchmarkError: a file has other bytes than before.
     """
     found = {whose: file["sha256"] for whose, file in files.items()}
     known = found | ({_TENSORS: teacher_sha256} if "teacher" in files and teacher_sha256 is not None else {})

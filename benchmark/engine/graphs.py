@@ -25,10 +25,10 @@ WARM_UP = 3  # steps before a capture: kernels are chosen, libraries initialised
 
 
 class Graph(Protocol):
-    """What was captured."""
+    """A captured graph."""
 
     def replay(self) -> None:
-        """Do it again, on what the tensors hold now."""
+        """Run the captured work again, on the tensors' present values."""
 
 
 Capture = Callable[[Callable[[], None], torch.Generator], Graph]
@@ -46,7 +46,7 @@ def on_cuda(work: Callable[[], None], generator: torch.Generator) -> Graph:
 
 
 def warmed_up_on_cuda(work: Callable[[], None]) -> None:
-    """Do work on a stream beside the current one, as capturing asks for."""
+    """Run work on a side stream, as capturing requires."""
     beside, current = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
     beside.wait_stream(current)
     with torch.cuda.stream(beside):
@@ -63,7 +63,7 @@ class Captured:
 
 
 class Graphs:
-    """Makes a run's steps by replaying them."""
+    """The maker of a run's steps: it replays captured graphs."""
 
     def __init__(
         self,
@@ -79,7 +79,10 @@ class Graphs:
         hold_rates_in_tensors(stepper.parts.optimizer, stepper.device)
 
     def step(self, part: EpochPlan, epochs_done: float, number: int) -> None:
-        """One batch: a part of the epoch's plan, on the device."""
+        """Train one step on a batch, given as a part of the epoch's plan on the device.
+
+        `number` counts from the run's start.
+        """
         self.stepper.set_moment(epochs_done, self.meter, number)
         if len(part) not in self._captured:
             self._captured[len(part)] = self._made(part)
@@ -102,7 +105,7 @@ class Graphs:
 
     @contextlib.contextmanager
     def _undone(self) -> Iterator[None]:
-        """Everything that steps change is given back in place; optimiser state that they made begins at zero."""
+        """Restore in place everything that steps change. Optimiser state that they created is set to zero."""
         parts = self.stepper.parts
         changed = [*parts.distiller.parameters(), *parts.distiller.buffers()]
         kept = [tensor.detach().clone() for tensor in changed]
@@ -123,7 +126,7 @@ class Graphs:
 
 
 def why_not(stepper: Stepper, data: object) -> str:
-    """Why a run's step cannot be captured; empty where it can."""
+    """Return why a run's step cannot be captured, or an empty string if it can."""
     parts = stepper.parts
     if not isinstance(data, DeviceData):
         return "its images come from files"

@@ -14,7 +14,7 @@ HISTOGRAM_BINS = 20  # over [0, 1]: the tracked vectors are mixing weights
 
 
 class Meter:
-    """Means of every loss term and tracked quantity, histograms of the vectors, and the first step that broke."""
+    """The means of every loss term and tracked quantity, histograms of the vectors, and the first non-finite step."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -26,13 +26,13 @@ class Meter:
         self._histograms: dict[str, Tensor] = {}
 
     def reset(self) -> None:
-        """Begin anew, in the same tensors: a captured step goes on adding to them."""
+        """Set all sums to zero in place, because a captured step keeps adding to the same tensors."""
         for tensor in (self._sums, self._count, *self._histograms.values()):
             tensor.zero_()
         self._first_bad.fill_(-1)
 
     def add(self, values: Mapping[str, Tensor], tracked: Mapping[str, Tensor]) -> None:
-        """One step's terms (scalars) and tracked quantities (scalars or vectors)."""
+        """Add one step's terms (scalars) and tracked quantities (scalars or vectors)."""
         if not self._names:
             self._names = [*values, *tracked]
             self._sums = torch.zeros(len(self._names), device=self._device, dtype=torch.float64)
@@ -51,7 +51,10 @@ class Meter:
                 self._histograms.setdefault(name, torch.zeros_like(counts)).add_(counts)
 
     def first_broken(self) -> tuple[int, str] | None:
-        """The first step with a value that is not finite, and which one. Waits for the device."""
+        """Return the first step with a value that is not finite and that value's name, or None.
+
+        Waits for the device.
+        """
         steps = self._first_bad.tolist()
         broken = [(step, index) for index, step in enumerate(steps) if step >= 0]
         if not broken:
@@ -60,11 +63,11 @@ class Meter:
         return step, self._names[index]
 
     def means(self) -> dict[str, float]:
-        """Mean over the epoch so far, by name."""
+        """Return the mean over the epoch so far, by name."""
         return dict(zip(self._names, (self._sums / self._count.clamp(min=1)).tolist(), strict=True))
 
     def histograms(self) -> dict[str, float]:
-        """Shares by bin, as `<name>.bin07`."""
+        """Return the share of each histogram bin, by names like `<name>.bin07`."""
         found: dict[str, float] = {}
         for name, counts in self._histograms.items():
             shares = (counts.double() / counts.sum()).tolist()
@@ -72,7 +75,7 @@ class Meter:
         return found
 
     def over(self, ranks: Ranks) -> Meter:
-        """The sums of all ranks' meters, on every rank."""
+        """Return a meter with the sums of all ranks' meters, on every rank."""
         if ranks.world == 1:
             return self
         whole = Meter(self._device)
@@ -92,7 +95,7 @@ class Meter:
             self._histograms[name] = self._histograms[name] + counts
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint in mid-epoch."""
+        """Return the sums, for a checkpoint in mid-epoch."""
         return {
             "names": self._names,
             "sums": self._sums,
@@ -102,7 +105,7 @@ class Meter:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint, in the tensors at hand where they fit."""
+        """Load the sums from a checkpoint, into the existing tensors if the shapes agree."""
         if not state["names"]:  # saved before its first step
             self.reset()
             return

@@ -12,7 +12,10 @@ from benchmark.recipe import Recipe
 
 
 def parameter_groups(recipe: Recipe, modules: Iterable[nn.Module]) -> list[dict[str, Any]]:
-    """Every trainable parameter once; biases and norms in a group without decay where the recipe says so."""
+    """Return parameter groups with every trainable parameter once.
+
+    Biases and norms have no decay if the recipe says so.
+    """
     parameters = dict.fromkeys(p for module in modules for p in module.parameters() if p.requires_grad)
     if recipe.decay_vectors:
         return [{"params": list(parameters), "weight_decay": recipe.weight_decay}]
@@ -22,7 +25,7 @@ def parameter_groups(recipe: Recipe, modules: Iterable[nn.Module]) -> list[dict[
 
 
 def make_optimizer(recipe: Recipe, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
-    """SGD, AdamW or timm's RMSProp with TensorFlow's epsilon."""
+    """Build the recipe's optimiser: SGD, AdamW or timm's RMSProp with TensorFlow's epsilon."""
     groups = parameter_groups(recipe, modules)
     match recipe.optimizer:
         case "sgd":
@@ -42,7 +45,7 @@ def make_optimizer(recipe: Recipe, modules: Iterable[nn.Module]) -> torch.optim.
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of every group."""
+    """Set the learning rate of every group."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -51,6 +54,6 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def hold_rates_in_tensors(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Keep each group's rate on the device, where a captured step reads it."""
+    """Move each group's rate to a tensor on the device, so that a captured step can read it."""
     for group in optimizer.param_groups:
         group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32).to(device)

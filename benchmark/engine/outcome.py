@@ -1,4 +1,4 @@
-"""What a run has to show: its curves so far, and the record that is made of them in the end."""
+"""The results of a run: its curves so far, and the record made from them at the end."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class Curves:
-    """A row for each evaluation, and the best of them."""
+    """A run's curves: one row for each evaluation, and the best evaluation."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, float] = field(default_factory=dict)
     best_row: int | None = None  # counted from 1
 
     def add(self, row: dict[str, float], metrics: Mapping[str, float], main: str) -> None:
-        """One more evaluation; `main` names the metric by which the best is chosen."""
+        """Add one evaluation. `main` names the metric that decides which evaluation is best."""
         self.rows.append(row | {f"test.{name}": value for name, value in metrics.items()})
         if not self.best or metrics[main] > self.best[main]:
             self.best, self.best_row = dict(metrics), len(self.rows)
 
     def last(self, prefix: str) -> dict[str, float]:
-        """What of the latest row begins with a prefix, without it."""
+        """Return the latest row's values whose names begin with a prefix. The prefix is removed from the names."""
         row = self.rows[-1] if self.rows else {}
         return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
 
@@ -54,7 +54,10 @@ def record_of(
     attempts: Path,
     **facts: Any,
 ) -> Record:
-    """The record of a training that ended, well or not. `facts` are fields that only the engine at hand can know."""
+    """Build the record of a training that ended, with success or not.
+
+    `facts` are fields that only the calling engine knows.
+    """
     return Record(
         status=status,
         reason=reason,
@@ -71,14 +74,14 @@ def record_of(
 
 
 def asked_and_found(run: Run, settings: Settings) -> dict[str, Any]:
-    """Fields of every record with numbers: the experiment, the code, the machine, and what the user asked for."""
+    """Return fields of every record with numbers: the experiment, the code, the machine, and the user's settings."""
     asked = {"device": settings.device, "threads": settings.threads, "compile": settings.compile}
     asked |= {"pack": settings.pack or "auto"} | settings.asked | {"precision": run.experiment.precision}
     return {**circumstances(run, settings.device), "asked": asked}
 
 
 def circumstances(run: Run, device: str) -> dict[str, Any]:
-    """Fields of every record: the experiment, the code and the machine."""
+    """Return fields of every record: the experiment, the code and the machine."""
     dense = stack.versions() if run.experiment.task != "classification" else {}
     cuda = torch.device(device).type == "cuda"
     return {
@@ -93,7 +96,7 @@ def circumstances(run: Run, device: str) -> dict[str, Any]:
 
 
 def _peak_memory(device: torch.device) -> float:
-    """Of the device where it counts for itself, else of this process, in MiB."""
+    """Return the peak memory in MiB: the device's on a GPU, else this process's."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     scale = 2**20 if sys.platform == "darwin" else 2**10
@@ -101,5 +104,5 @@ def _peak_memory(device: torch.device) -> float:
 
 
 def rounded(values: Mapping[str, float]) -> dict[str, float]:
-    """As records keep numbers."""
+    """Return values rounded to the digits that records keep."""
     return {name: round(value, 6) for name, value in values.items()}

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def check(precision: str, device: torch.device, task: str = "classification") -> None:
-    """Refuse what a device does not have, before anything is built.
+    """Raise if a device does not support a precision, before anything is built.
 
     Raises:
         UsageError: the device lacks the precision.
@@ -39,7 +39,7 @@ def check(precision: str, device: torch.device, task: str = "classification") ->
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which a forward pass runs."""
+    """Return the context in which a forward pass runs."""
     types = {"bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in types:
         return contextlib.nullcontext()
@@ -48,13 +48,13 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 @contextlib.contextmanager
 def arithmetic(precision: str, deterministic: bool | None = None) -> Iterator[None]:
-    """Compute in a precision, deterministically or not, and give all process-wide settings back as they were.
+    """Compute in a precision, deterministically or not, and restore all process-wide settings afterwards.
 
     Everything that computes a recorded number runs in here: torch lets cuDNN round float32 to TF32 unless it is told
     not to. `deterministic` None leaves determinism as it is.
 
-    Determinism without torch's filling of new tensors with NaN, a pass over every map of every step: it finds reads of
-    memory that nobody wrote, and does not make their results any more right.
+    Deterministic mode here does not fill new tensors with NaN. Filling costs a pass over every map of every step; it
+    finds reads of unwritten memory, but does not make their results correct.
     """
     if deterministic is None:
         with _products(tf32=precision == "tf32"):
@@ -101,7 +101,7 @@ def _products(tf32: bool) -> Iterator[None]:
 
 
 def _older(read: Callable[[], T]) -> T | None:
-    """Return a setting as torch's older interface tells it; None where the user has set it by the newer one."""
+    """Return a setting as torch's older interface reports it, or None if the user has set it by the newer one."""
     try:
         return read()
     except RuntimeError:
@@ -109,6 +109,6 @@ def _older(read: Callable[[], T]) -> T | None:
 
 
 def circumstances(precision: str, device: torch.device) -> list[str]:
-    """Return what decides the last digits of a measurement besides weights and data: device, GPU and precision."""
+    """Return what decides a measurement's last digits besides weights and data: device, GPU and precision."""
     gpu = [torch.cuda.get_device_name(device)] if device.type == "cuda" else []
     return [device.type, *gpu, precision]

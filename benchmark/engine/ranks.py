@@ -1,4 +1,4 @@
-"""The processes that train one run together: who they are, what they agree on, what they sum.
+"""The processes that train one run together: their ranks, their agreements and their sums.
 
 The group is joined from the environment that torchrun, and any launcher that does the same, sets: RANK, WORLD_SIZE,
 LOCAL_RANK, MASTER_ADDR, MASTER_PORT. What is agreed on goes over gloo, on the CPU: no agreement waits for a GPU.
@@ -28,18 +28,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """A process among those that train together. With `world` 1 everything here costs nothing."""
+    """A process among those that train one run together. With `world` 1, all methods return at once."""
 
     rank: int = 0
     world: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes records and checkpoints."""
+        """Return True if this process writes records and checkpoints."""
         return self.rank == 0
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """For each flag, whether any rank has it set."""
+        """Return, for each flag, True if any rank has set it."""
         if self.world == 1:
             return flags
         found = torch.tensor(flags, dtype=torch.int32)
@@ -47,7 +47,7 @@ class Ranks:
         return tuple(bool(value) for value in found.tolist())
 
     def told(self, value: T) -> T:
-        """The leader's value, on every rank."""
+        """Return the leader's value, on every rank."""
         if self.world == 1:
             return value
         held: list[Any] = [value if self.leads else None]
@@ -56,7 +56,7 @@ class Ranks:
         return answer
 
     def all(self, value: T) -> list[T]:
-        """Every rank's value, by rank."""
+        """Return every rank's value, in order of rank."""
         if self.world == 1:
             return [value]
         # As bytes on the CPU: all_gather_object would put them on the GPU where the group has NCCL.
@@ -70,13 +70,13 @@ class Ranks:
         return [pickle.loads(bytes(one[: int(size)].tolist())) for one, size in zip(found, sizes, strict=True)]
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all ranks."""
+        """Sum a tensor in place over all ranks, and return it."""
         if self.world > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """Every rank's tensor, one after the other along the first dimension; shapes must be equal."""
+        """Concatenate every rank's tensor along the first dimension. All shapes must be equal."""
         if self.world == 1:
             return tensor
         parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.world)]
@@ -84,13 +84,13 @@ class Ranks:
         return torch.cat(parts)
 
     def share(self, tensors: Iterator[Tensor]) -> None:
-        """Overwrite tensors by the leader's."""
+        """Overwrite tensors with the leader's values."""
         if self.world > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
     def together(self, action: Callable[[], T]) -> T:
-        """Do something on every rank; where it fails on one it fails on all, instead of leaving the others waiting.
+        """Run an action on every rank. If it fails on one rank, raise on all, so that no rank waits for ever.
 
         Raises:
             BenchmarkError: this rank's own, else that of the first rank that has one.
@@ -111,7 +111,7 @@ class Ranks:
         return result  # type: ignore[return-value]  # None only where an error was raised
 
     def leader_first(self, action: Callable[[], T]) -> T:
-        """Do something on the leader, then on the others: what it downloads or makes is then there for them."""
+        """Run an action first on the leader, then on the others, so that they find what it downloaded or made."""
         if self.world == 1:
             return action()
         done = self.together(lambda: [action()] if self.leads else [])
@@ -120,7 +120,7 @@ class Ranks:
 
 @dataclass(frozen=True)
 class _Told:
-    """An error of the project's, in a form that can be sent: exceptions with two arguments do not survive pickling."""
+    """A project error in a form that can be sent: exceptions with two arguments do not survive pickling."""
 
     kind: type[BenchmarkError]
     message: str
@@ -135,7 +135,7 @@ ALONE = Ranks()
 
 
 def asked_for() -> int:
-    """How many processes a launcher has started for one run; 1 without a launcher."""
+    """Return the number of processes that a launcher has started for one run; 1 without a launcher."""
     text = os.environ.get("WORLD_SIZE", "1")
     if not text.isdigit() or int(text) < 1:
         raise UsageError(f"WORLD_SIZE is {text!r}", "start with torchrun, which sets it, or unset WORLD_SIZE")
@@ -143,7 +143,7 @@ def asked_for() -> int:
 
 
 def local_device(device: str) -> str:
-    """The device of this process among those on its machine: `cuda` becomes `cuda:1` for the second."""
+    """Return this process's device on its machine: `cuda` becomes `cuda:1` for the second process."""
     if asked_for() == 1 or device.split(":")[0] != "cuda":
         return device
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -157,7 +157,7 @@ def local_device(device: str) -> str:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """The group that a launcher has started, for as long as the context lasts; alone without a launcher.
+    """Join the group that a launcher has started, for the time of the context. Without a launcher, yield one lone rank.
 
     Raises:
         UsageError: a part of the environment that a launcher sets is missing.

@@ -8,7 +8,10 @@ from benchmark.recipe import Recipe
 
 
 def learning_rate(recipe: Recipe, epochs_done: float) -> float:
-    """The rate after a (fractional) number of completed epochs. Step schedules change at whole epochs."""
+    """Return the learning rate after a (fractional) number of completed epochs.
+
+    Step schedules change at whole epochs.
+    """
     if epochs_done < recipe.warmup_epochs:
         return recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * epochs_done / recipe.warmup_epochs
     match recipe.schedule:

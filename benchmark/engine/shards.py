@@ -1,14 +1,14 @@
-"""How a batch over all devices is cut: what one batch norm sees, and where randomness comes from.
+"""Splitting of a batch over all devices: which images one batch norm sees, and where randomness comes from.
 
-A recipe that states a per-device batch is carried out with it on any number of devices that divides the batch: a batch
-is cut into shards of that size, each device takes its share of them one after the other and adds up their gradients.
+A recipe that states a per-device batch is trained with it on any number of devices that divides the batch: a batch is
+split into shards of that size, each device takes its share of them one after the other and adds up their gradients.
 Shards know nothing of devices: their noise is seeded by step and shard, the running statistics of batch norms follow
 the first shard alone, as the weights that data-parallel training saves are the first device's. So eight devices with
 one shard each, and one device with eight, differ by the order of additions only. What cannot be equal is a memory of
 the samples seen (CRD): shards that run at once do not yet see each other's entries.
 
 A recipe without a per-device batch lets batch norm see the whole batch. Over several GPUs the norms are synchronised;
-on CPUs, where torch cannot, only the smoke profile may go on, with norms that see a rank's part. Noise is drawn for the
+on CPUs, where torch cannot, only the smoke profile may run, with norms that see a rank's part. Noise is drawn for the
 whole batch on every rank, which keeps its own samples'. Losses that compare the samples of a batch (RKD, PKT, DIST) see
 a shard or a rank's part, as their sources' do; dropout, erasing and mixing are drawn for each of these parts too.
 """
@@ -35,10 +35,10 @@ from methods.base import Batch
 
 
 def shards_of(recipe: Recipe, ranks: Ranks) -> int:
-    """Into how many parts a batch is cut, over all ranks.
+    """Return the number of parts that a batch is split into, over all ranks.
 
     Raises:
-        UsageError: the batch cannot be shared so.
+        UsageError: the batch cannot be split into equal parts.
     """
     size = recipe.per_device_batch or recipe.batch // ranks.world
     total, beside = divmod(recipe.batch, size) if size else (0, 1)
@@ -54,7 +54,7 @@ def shards_of(recipe: Recipe, ranks: Ranks) -> int:
 
 
 def with_norms_for(distiller: Distiller, recipe: Recipe, ranks: Ranks, profile: ProfileName) -> None:
-    """Let batch norms see the whole batch, in place, where the recipe asks for it and several ranks share the batch.
+    """Make batch norms see the whole batch, in place, if the recipe asks for it and several ranks share the batch.
 
     Taps on norms are lost with the old norms: bind them again.
 
@@ -74,7 +74,7 @@ def with_norms_for(distiller: Distiller, recipe: Recipe, ranks: Ranks, profile: 
 
 
 def synchronise(network: nn.Module) -> None:
-    """Replace every batch norm inside a network by one that sees the whole batch and does the same otherwise.
+    """Replace every batch norm in a network by one that sees the whole batch and otherwise behaves the same.
 
     Raises:
         UsageError: a norm is of a class that neither torch nor timm has a synchronised form of.
@@ -100,7 +100,7 @@ def synchronise(network: nn.Module) -> None:
 
 @dataclass
 class Shards:
-    """Cuts batches for one rank and makes what surrounds each shard's forward and backward pass."""
+    """One rank's shards: they split its batches, and set up the context of each shard's forward and backward pass."""
 
     run: Run
     ranks: Ranks
@@ -116,12 +116,15 @@ class Shards:
 
     @property
     def count(self) -> int:
-        """Shards a step on this rank."""
+        """Return the number of shards in one step on this rank."""
         return self.total // self.ranks.world
 
     @property
     def by_host(self) -> bool:
-        """Whether the host has work around a step's shards, which a captured step would leave out when replayed."""
+        """Return True if the host has work around a step's shards.
+
+        Replaying a captured step would leave this work out.
+        """
         return self.total > 1 or self._by_shard or self._draws
 
     @property
@@ -130,7 +133,7 @@ class Shards:
         return recipe is not None and recipe.per_device_batch is not None
 
     def cut(self, batch: Batch) -> list[Batch]:
-        """The rank's part of a batch as shards of one size."""
+        """Split this rank's part of a batch into shards of equal size."""
         if self.count == 1:
             return [batch]
         parts = (tensor.chunk(self.count) for tensor in (batch.inputs, batch.targets, batch.indices))
@@ -138,7 +141,7 @@ class Shards:
 
     @contextlib.contextmanager
     def around(self, trained: nn.Module, index: int, step: int) -> Iterator[None]:
-        """Randomness, running statistics and the exchange of gradients for this rank's shard `index` of a step."""
+        """Set up randomness, running statistics and gradient exchange for this rank's shard `index` of a step."""
         if not self.by_host:
             yield
             return
@@ -159,7 +162,7 @@ class Shards:
 
 
 def draws(network: nn.Module) -> bool:
-    """Whether a forward pass in training draws random numbers: dropout, stochastic depth."""
+    """Return True if a forward pass in training draws random numbers, as dropout and stochastic depth do."""
     chances = ("p", "drop_prob", "drop_rate")  # torch's and torchvision's, timm's layers, timm's networks
     values = (getattr(module, name, 0) for module in network.modules() for name in chances)
     return any(isinstance(value, (int, float)) and value > 0 for value in values)
@@ -167,7 +170,7 @@ def draws(network: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def _lent(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout draws from torch's global generator: lend it a seed, and give it back as it was."""
+    """Seed torch's global generator, which dropout draws from, and restore it afterwards."""
     on_gpu = device.type == "cuda"
     index = (torch.cuda.current_device() if device.index is None else device.index) if on_gpu else 0
     generator = torch.cuda.default_generators[index] if on_gpu else torch.default_generator
@@ -181,7 +184,7 @@ def _lent(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unfollowed(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Batch norms normalise by the batch as ever, but their running statistics stay."""
+    """Keep the running statistics of batch norms unchanged. The norms still normalise by the batch."""
     following = [norm for norm in norms if norm.track_running_stats]
     for norm in following:
         norm.track_running_stats = False

@@ -19,7 +19,7 @@ from methods.base import Batch
 
 
 class Stepper:
-    """Makes the steps of one run."""
+    """The maker of the training steps of one run."""
 
     def __init__(self, parts: Assembly, recipe: Recipe, precision: str, device: torch.device) -> None:
         self.parts = parts
@@ -29,12 +29,12 @@ class Stepper:
         self.compiled: Compiled | None = None
 
     def step(self, batch: Batch, epochs_done: float, meter: Meter, number: int) -> None:
-        """One batch. `epochs_done` is fractional, `number` counts steps from the start of the run."""
+        """Train one step on a batch. `epochs_done` is fractional; `number` counts steps from the start of the run."""
         self.set_moment(epochs_done, meter, number)
         self.update(batch, meter, number)
 
     def set_moment(self, epochs_done: float, meter: Meter, number: int) -> None:
-        """Say when the next update happens: everything about it that the host knows."""
+        """Set everything that the host knows about the next update: learning rate, epoch, progress and step number."""
         moment = self.parts.moment
         set_learning_rate(self.parts.optimizer, learning_rate(self.recipe, epochs_done))
         moment.epoch.fill_(int(epochs_done))
@@ -62,7 +62,7 @@ class Stepper:
             parts.average.update(parts.distiller.student)
 
     def _accumulate(self, shard: Batch, meter: Meter) -> None:
-        """Add one shard's gradients."""
+        """Add one shard's gradients, and its losses to the meter."""
         parts = self.parts
         found = self._forward(shard)
         total = found.total if parts.shards.count == 1 else found.total / parts.shards.count
@@ -71,11 +71,11 @@ class Stepper:
 
     @property
     def kind(self) -> str:
-        """How steps are made."""
+        """Return `eager` or `compiled`: how steps are computed."""
         return "eager" if self.compiled is None else "compiled"
 
     def compile(self, batch: Batch, cache: Path) -> float:
-        """From now on, full batches such as this one go through compiled passes; the seconds it took.
+        """Compile the passes for full batches like this one, and return the seconds that it took.
 
         Raises:
             NotCompiled: it cannot be done here, and why; the step stays eager.

@@ -43,16 +43,16 @@ class Teacher:
 
     @property
     def stands_in(self) -> bool:
-        """Whether random weights are in the place of those asked for."""
+        """Return True if random weights replace those that were asked for."""
         return self.origin is None
 
     @property
     def source(self) -> str:
-        """What a record says of a stand-in."""
+        """Return the name of the weights' file, or `randomly initialised`."""
         return self.origin["file"] if self.origin is not None else "randomly initialised"
 
     def frozen(self) -> Network:
-        """The network that runs beside the student: eval mode, no gradient, batch norms folded, channels last."""
+        """Return the network that runs beside the student: eval mode, no gradients, folded norms, channels last."""
         taps = self.network.adapter.taps
         kept = [taps[role].module for role in self.network.roles if taps[role].at == "output"]
         folded = fold_batch_norms(self.network.network, kept).to(memory_format=torch.channels_last)
@@ -60,7 +60,7 @@ class Teacher:
 
 
 def teacher_of(experiment: Experiment, data: ClassificationData, store: Store) -> Teacher:
-    """An experiment's teacher for its data. In smoke runs a random one stands in for a library's absent weights."""
+    """Load an experiment's teacher for its data. In smoke runs, random weights replace a library's missing ones."""
     given = experiment.teacher
     assert given is not None
     stands_in: Literal["never", "if absent", "always"] = "never"
@@ -76,7 +76,7 @@ def teacher_of(experiment: Experiment, data: ClassificationData, store: Store) -
 
 
 def _settle(network: nn.Module, images: Tensor) -> None:
-    """Give batch norms of fresh weights the statistics of some images: with those of none, deep maps overflow."""
+    """Set the statistics of fresh batch norms from some images; without any, the values of deep maps overflow."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -95,7 +95,7 @@ def load_teacher(
     stands_in: Literal["never", "if absent", "always"] = "never",
     image_size: int = 224,
 ) -> Teacher:
-    """The teacher that a record or a manifest names, on the CPU.
+    """Load the teacher that a record or a manifest names, on the CPU.
 
     Raises:
         MissingInput: its weights are not there, are not the pinned ones, or belong to another network.
@@ -137,7 +137,7 @@ def _weights_of(teacher: Experiment | TeacherSpec, store: Store) -> WeightFile:
 
 
 def load_weights(file: WeightFile, entry: ModelEntry, network: nn.Module) -> dict[str, Tensor]:
-    """A state dict that fits a network, converted by its family where the file's layout is another.
+    """Return a state dict that fits a network. Its family converts files of another layout.
 
     Raises:
         MissingInput: the file is no checkpoint, or its tensors are not this network's; says which differ.

@@ -1,4 +1,4 @@
-"""One run, from the first step or from its checkpoint to its record."""
+"""The training of one run, from the first step or from its checkpoint to its record."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ HISTOGRAMS = 10  # epochs of a run whose histograms are kept
 
 
 class Stopped(Exception):
-    """The run was asked to stop; its checkpoint is written."""
+    """The run was asked to stop, and its checkpoint is written."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is."""
+    """The progress of a run."""
 
     run: Run
     epoch: int
@@ -59,7 +59,7 @@ class Progress:
 
 @dataclass
 class Settings:
-    """Where and how runs are carried out. Nothing here is part of an experiment."""
+    """The settings of where and how runs execute. Nothing here is part of an experiment."""
 
     store: Store = field(default_factory=Store)
     device: str = "cpu"
@@ -78,7 +78,7 @@ class Settings:
 
 
 class Training:
-    """All state of one run. `run` carries it to its record."""
+    """All state of one run. `run` trains it and returns its record."""
 
     def __init__(self, run: Run, data: ClassificationData, settings: Settings) -> None:
         self.run_id = run
@@ -108,7 +108,7 @@ class Training:
         self._saved = time.monotonic()
 
     def run(self) -> Record:
-        """Train to the end, or to a request to stop.
+        """Train to the end, or until a stop is requested. Return the record.
 
         Raises:
             Stopped: asked to stop, the checkpoint is written.
@@ -122,7 +122,7 @@ class Training:
                 return record
 
     def advancing(self) -> Generator[None, None, Record]:
-        """The same, handing control back after each step: several runs in one process take turns.
+        """Train like `run`, but yield after each step, so that several runs in one process can take turns.
 
         Raises:
             Stopped: asked to stop, the checkpoint is written.
@@ -139,7 +139,7 @@ class Training:
         return self._record("done")
 
     def choose_step(self) -> None:
-        """Compile and capture the step where asked for or worth it; a run that began compiled goes on compiled."""
+        """Compile and capture the step if asked for or worthwhile. A run that began compiled stays compiled."""
         label, say = self.run_id.label, self.settings.say
         asked, device = self.settings.compile, self.device.type
         wanted, why = asked == "always", ""
@@ -201,7 +201,7 @@ class Training:
         self.training_seconds += time.monotonic() - began
 
     def one_step(self, plan: Any) -> None:
-        """The step that is due, on its batch of the epoch's plan; the count is the caller's."""
+        """Train the next step on its batch of the epoch's plan. The caller increments the step number."""
         done = self.epoch + self.step / self.steps
         start, number = self.step * self.recipe.batch, self.epoch * self.steps + self.step
         with self.arithmetic():
@@ -234,7 +234,10 @@ class Training:
             self._save()
 
     def _evaluated(self) -> dict[str, float]:
-        """The student's metrics; where its weights are averaged the average's, and its own as `online.`."""
+        """Return the student's metrics.
+
+        If its weights are averaged, return the average's, and the student's as `online.`.
+        """
         student, average = self.parts.distiller.student, self.parts.average
         asked = self.run_id.experiment.precision
         self.ranks.share(buffer for buffer in student.buffers())
@@ -319,7 +322,7 @@ class Training:
             self.settings.say(f"{self.run_id.label}: going on from {where}")
 
     def _found(self) -> checkpoint.Found | None:
-        """The leader's choice, read by every rank."""
+        """Return the checkpoint chosen by the leader, read by every rank; None if there is none."""
         path = self.paths.checkpoint
         found = checkpoint.load(path, self.run_id, self.settings.say) if self.ranks.leads else None
         chosen = self.ranks.told((found.path.name, found.sha256) if found is not None else None)
@@ -332,7 +335,7 @@ class Training:
         return self.ranks.together(same)
 
     def _restored(self, found: checkpoint.Found) -> bool:
-        """Whether a checkpoint's content fits this run; one that does not is set aside."""
+        """Restore a checkpoint and return True; if its content does not fit this run, set it aside and return False."""
         try:
             self._restore(found.state)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -420,7 +423,7 @@ class Training:
 
 
 def skipped(run: Run, reason: CannotServe, settings: Settings) -> Record:
-    """The record of a method that cannot serve a pair."""
+    """Write and return the record of a method that cannot serve a pair."""
     record = Record(status="skipped", reason=reason.message, **circumstances(run, settings.device))
     if settings.ranks.leads:
         settings.store.write(run, record)
@@ -428,7 +431,7 @@ def skipped(run: Run, reason: CannotServe, settings: Settings) -> Record:
 
 
 def evaluated(run: Run, data: ClassificationData, settings: Settings) -> Record:
-    """The record of given weights on the test images: nothing is trained."""
+    """Evaluate given weights on the test images, without training, and return the record."""
     given = run.experiment.teacher
     assert given is not None
     began = time.monotonic()

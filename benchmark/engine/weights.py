@@ -1,4 +1,4 @@
-"""Given weights: named by a library, by an address or by a path; found, fetched, read once and checked."""
+"""Given weights, named by a library, an address or a path: found, downloaded, read once and checked."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _HASHED = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
 
 
 def is_named(weights: str) -> bool:
-    """Whether a library knows where the weights are."""
+    """Return True if the weights are named by a library that knows their address."""
     return weights.partition(":")[0] in LIBRARIES
 
 
 def weights_file(reference: str, store: Store, sha256: str | None = None) -> WeightFile:
-    """Return a manifest's weights, fetched where it is known from where, with the bytes that are pinned.
+    """Return a manifest's weights, downloaded if their address is known, and checked against the pinned SHA-256.
 
-    `torchvision:NAME`, `timm:NAME`, `mmdet:FILE`, `mmseg:FILE` and `open-mmlab://NAME` are of these libraries; a path
-    may be one from here, below the folder of fetched weights, or below the project's own folder.
+    `torchvision:NAME`, `timm:NAME`, `mmdet:FILE`, `mmseg:FILE` and `open-mmlab://NAME` are published by these
+    libraries. A path may be relative to the current folder, the folder of fetched weights, or the project's folder.
 
     Raises:
-        MissingInput: it is not there and cannot be fetched, or it is another file.
+        MissingInput: the file is missing and cannot be fetched, or its SHA-256 differs.
     """
     if is_named(reference):
         file = WeightFile.read(_fetched(address(reference), store, named=True))
@@ -60,7 +60,7 @@ def _at(reference: str, store: Store) -> Path:
 
 
 def address(weights: str) -> str:
-    """Return where a library has the weights of this name.
+    """Return the address at which a library publishes the weights of this name.
 
     Raises:
         UsageError: the library does not know the name.

@@ -1,1 +1,1 @@
-"""Where runs are carried out: in this process, and later on a cluster."""
+"""Execution of runs: in this process, in processes of this machine, or as jobs of a cluster."""

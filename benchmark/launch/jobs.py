@@ -1,4 +1,4 @@
-"""Plan -> jobs: teachers before their students, short runs together, what needs the same in one array."""
+"""Planning of jobs: teachers before their students, short runs in one job, equal requirements in one array."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARGIN, START_MINUTES = 1.5, 5.0  # of the estimate; loading packages and data f
 
 @dataclass(frozen=True)
 class Job:
-    """What one job carries out, one run after the other."""
+    """A job, which executes its runs one after the other."""
 
     runs: tuple[Run, ...]
     needs: tuple[Run, ...]  # teachers that another job trains; trained here if that one did not
@@ -29,7 +29,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Array:
-    """Jobs that ask for the same and wait for the same."""
+    """An array of jobs that request the same resources and wait for the same jobs."""
 
     jobs: tuple[Job, ...]
     ranks: int
@@ -40,7 +40,7 @@ class Array:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user says about jobs; None leaves it to the plan."""
+    """The user's settings for jobs. None leaves a setting to the plan."""
 
     ranks: int | None = None
     minutes: int | None = None
@@ -49,7 +49,7 @@ class Wishes:
 
 
 def to_do(plan: Plan, store: Store) -> list[Run]:
-    """Runs without a record, and teachers of such runs whose weights are not here."""
+    """Return the runs without a record, and teachers of such runs whose weights are missing."""
     missing = {run_key(run) for run in plan.runs if store.read(run) is None}
     needed = _teachers(run for run in plan.runs if run_key(run) in missing)
     gone = {key for key, run in needed.items() if key not in missing and _weights_are_gone(run, store)}
@@ -62,7 +62,7 @@ def _weights_are_gone(run: Run, store: Store) -> bool:
 
 
 def teacher_of(run: Run) -> Run | None:
-    """The run that trains a run's teacher; None where nothing does."""
+    """Return the run that trains a run's teacher, or None if no run does."""
     teacher = run.experiment.teacher
     return Run(teacher, 0) if isinstance(teacher, Experiment) else None
 
@@ -72,7 +72,7 @@ def _teachers(runs: Iterable[Run]) -> dict[str, Run]:
 
 
 def ranks_of(experiment: Experiment) -> int:
-    """Return the number of processes planned for a run: its batch over what one device sees, one in dense tasks."""
+    """Return the number of processes planned for a run: its batch over what one device sees; 1 in dense tasks."""
     recipe = experiment.recipe
     if recipe is None or recipe.per_device_batch is None or experiment.task in TASKS:
         return 1
@@ -80,7 +80,7 @@ def ranks_of(experiment: Experiment) -> int:
 
 
 def refuse_several(runs: Iterable[Run], asked: str, instead: str) -> None:
-    """Raise if several processes are to train a run of a dense task: each would train all of it, as if alone.
+    """Raise if several processes would train a run of a dense task: each would train all of it, as if alone.
 
     Args:
         runs: what is to be trained.
@@ -104,7 +104,7 @@ Seconds = Callable[[Experiment], float]
 def arrays_of(
     runs: Sequence[Run], seconds: Seconds, wishes: Wishes, submitted: Mapping[str, str] | None = None
 ) -> list[Array]:
-    """The jobs of a plan. An array waits for the jobs that train its teachers, be they of an earlier submission.
+    """Group runs into arrays of jobs. An array waits for the jobs that train its teachers, also of earlier submissions.
 
     With a limit on jobs at a time, arrays follow one another: Slurm limits each array by itself.
     """
@@ -128,7 +128,10 @@ def arrays_of(
 
 
 def _packed(runs: Sequence[Run], wait: Array, seconds: Seconds, wishes: Wishes) -> list[Array]:
-    """Runs that wait for the same as an array without jobs, as arrays of jobs that ask for the same."""
+    """Group runs into arrays of jobs with equal requirements.
+
+    All get the dependencies of `wait`, an array without jobs.
+    """
     by_need: dict[tuple[int, int], list[Job]] = {}
     by_ranks: dict[int, list[Run]] = {}
     for run in runs:
@@ -164,14 +167,20 @@ def _job(runs: Sequence[Run], ranks: int, seconds: float) -> Job:
 
 
 def wall_minutes(seconds: float) -> int:
-    """Wall time to ask for: the estimate with a margin, 15 minutes doubled as often as needed, a day at most."""
+    """Return the minutes to request: the estimate with a margin, rounded up to 15 minutes times a power of 2.
+
+    At most a day is requested.
+    """
     wanted = seconds / 60 * MARGIN + START_MINUTES
     doublings = math.ceil(math.log2(max(1.0, wanted / SHORTEST_MINUTES)))
     return min(LONGEST_MINUTES, SHORTEST_MINUTES << doublings)
 
 
 def shared_out(runs: Sequence[Run], places: int, seconds: Seconds, wishes: Wishes) -> list[Job]:
-    """The same runs for each of several places: each takes what no other works on. Each starts somewhere else."""
+    """Return a job of all runs for each of several places.
+
+    Each starts at another run, and skips runs in progress elsewhere.
+    """
     if wishes.ranks not in (None, 1) and places > 1:
         raise UsageError("runs of several processes take all devices", "--max-parallel 1")
     teachers = _teachers(runs)

@@ -1,4 +1,4 @@
-"""Hands jobs to submitit: to Slurm, to processes on this machine, or to this process."""
+"""Submission of jobs by submitit: to Slurm, to processes on this machine, or to this process."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ exit $code"""
 
 @dataclass(frozen=True)
 class Resources:
-    """What every job asks for."""
+    """The resources that every job requests."""
 
     device: str = "cpu"
     partition: str | None = None
@@ -66,13 +66,13 @@ class Resources:
 
     @property
     def gpus(self) -> bool:
-        """Whether every process of a run has a GPU."""
+        """Return True if every process of a run has a GPU."""
         return self.device.startswith("cuda")
 
 
 @dataclass
 class Submitting:
-    """One submission in the making."""
+    """A submission that is being made."""
 
     store: Store
     launcher: Launcher
@@ -96,7 +96,7 @@ class Submitting:
         )
 
     def to_slurm(self, arrays: Sequence[Array]) -> Submission:
-        """Submit every array; each waits for those that it names.
+        """Submit every array. Each array waits for those that it names.
 
         Raises:
             BenchmarkError: Slurm refused; what was submitted before stays.
@@ -109,7 +109,7 @@ class Submitting:
         return self.submission
 
     def to_this_machine(self, jobs: Sequence[Job], devices: Sequence[int]) -> Submission:
-        """A process for each job; job n has the n-th of the devices, or none."""
+        """Start a process for each job. Job n gets the n-th device, or none."""
         for number, job in enumerate(jobs):
             executor = submitit.LocalExecutor(
                 self.place.folder, max_num_timeout=self.resources.requeues, python=self._python()
@@ -123,7 +123,7 @@ class Submitting:
         return self.submission
 
     def to_this_process(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-        """Carry the jobs out now, through submitit's debugging executor."""
+        """Run the jobs now, through submitit's debugging executor. Return each job's result."""
         executor = submitit.DebugExecutor(self.place.folder)
         return [executor.submit(self._work(job)).result() for job in jobs]
 
@@ -172,7 +172,7 @@ class Submitting:
         )
 
     def _python(self) -> str:
-        """The snapshot's code, in this interpreter."""
+        """Return the command that starts this interpreter with the snapshot's code."""
         environment = {**self.snapshot.environment(), **inherited()}
         return shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable])
 
@@ -209,14 +209,17 @@ def _slurm_executor(folder: Path, python: str, resources: Resources) -> submitit
 
 
 def _dependency(array: Array, known: Sequence[Sequence[str]]) -> str | None:
-    """`afterany`: what could not be trained is told by the runs that need it; nothing waits for ever."""
+    """Return an `afterany` dependency, or None. A failed teacher then does not block its students, which report it."""
     jobs = [known[a][0].split("_")[0] if j is None else known[a][j] for a, j in array.after] + list(array.after_jobs)
     return f"afterany:{':'.join(jobs)}" if jobs else None
 
 
 @contextlib.contextmanager
 def _own_process_group() -> Iterator[None]:
-    """Processes started here do not hear the terminal's Ctrl-C: it ends the waiting for them, not them."""
+    """Start processes in a group of their own.
+
+    The terminal's Ctrl-C then ends the waiting for them, not the processes.
+    """
     before = os.getpgid(0)
     changed = os.getpid() not in (before, os.getsid(0))
     if changed:
@@ -230,7 +233,7 @@ def _own_process_group() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _detached_output() -> Iterator[None]:
-    """Processes started here do not hold this one's output open: whoever reads it from a pipe would wait for them."""
+    """Detach the output of processes started here. Otherwise a reader of this process's pipe would wait for them."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
@@ -247,7 +250,7 @@ def _detached_output() -> Iterator[None]:
 
 
 def devices_of(device: str, at_most: int | None) -> list[int]:
-    """The CUDA devices that `--launcher local` may use; none on a CPU."""
+    """Return the indices of the CUDA devices that `--launcher local` may use; an empty list on a CPU."""
     import torch
 
     if not device.startswith("cuda"):

@@ -1,4 +1,4 @@
-"""Carries out a plan in this process: each run once, several in turns where asked for, nothing lost."""
+"""Execution of a plan in this process: each run once, several in turns if asked to, no result lost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ END, WAITING = -1, -2  # what followers are told besides the number of a run
 
 @dataclass
 class Outcome:
-    """What became of a plan."""
+    """The outcome of a plan, by run."""
 
     done: list[Run] = field(default_factory=list)
     already: list[Run] = field(default_factory=list)
@@ -48,23 +48,26 @@ class Outcome:
     stopped: bool = False
 
     def fail(self, run: Run, reason: str, exit_code: int = 1) -> None:
-        """Note a failure; the other runs go on."""
+        """Record a failure. The other runs continue."""
         self.failed.append((run, reason))
         self.exit_code = self.exit_code or exit_code
 
 
 class Local:
-    """Runs a plan in this process. Runs that another process works on are left to it and waited for."""
+    """The launcher that executes a plan in this process. It leaves runs of other processes to them and waits."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._data: dict[tuple[Data, Recipe | None], ClassificationData] = {}
         self._turns = Turns(settings.pack, torch.device(settings.device), settings.say)
-        self._looked = (0, 0.0)  # how many were at work when runs to start were last looked for, and when to look again
+        self._looked = (0, 0.0)  # how many were running when runs to start were last looked for, and when to look again
         self._teachers: set[str] = set()  # identities whose weights other runs of the plan need
 
     def carry_out(self, plan: Plan) -> Outcome:
-        """Every run of the plan, teachers first. With several ranks the leader decides, and the others follow."""
+        """Execute every run of the plan, teachers first.
+
+        With several ranks the leader decides, and the others follow.
+        """
         with _stopping(self.settings), _threads(self.settings.threads):
             try:
                 return self._lead(plan) if self.settings.ranks.leads else self._follow(plan)
@@ -113,7 +116,7 @@ class Local:
         return outcome
 
     def _started(self, waiting: list[Run], outcome: Outcome) -> list[Run]:
-        """Start what can be started and has room; the others, in their order."""
+        """Start every run that can start and has room. Return the others, in their order."""
         now = time.monotonic()
         if not self._turns.room or (self._turns and len(self._turns) == self._looked[0] and now < self._looked[1]):
             return waiting
@@ -127,14 +130,14 @@ class Local:
         return held
 
     def _has_room(self, run: Run) -> bool:
-        """Runs whose images come from files, or that several processes share, do not take turns with others."""
+        """Return True if a run may start. Runs that read image files, or that several processes share, run alone."""
         together = (*self._turns.runs, run)
         if len(together) > 1 and (self.settings.ranks.world > 1 or any(map(_from_files, together))):
             return False
         return self._turns.room
 
     def _attend(self, run: Run, outcome: Outcome) -> bool:
-        """Start a run unless it is done. False if it must wait for another, here or in another process."""
+        """Start a run unless it is done. Return False if it must wait for another, here or in another process."""
         if self._is_done(run):
             outcome.already.append(run)
             return True
@@ -151,20 +154,20 @@ class Local:
 
     def _leased(self, run: Run, outcome: Outcome) -> Work:
         with lease(self.settings.store.paths(run).lease):
-            if self._recorded(run):  # finished by another process while we asked for the lease, or mended
+            if self._recorded(run):  # finished by another process while we asked for the lease, or fixed
                 outcome.already.append(run)
                 return True
             return (yield from self._guarded(run, outcome))
 
     def _is_done(self, run: Run) -> bool:
-        """Whether a record says so and all that other runs of the plan need is there."""
+        """Return True if a run has a record, and its weights exist if it is a teacher of other runs in the plan."""
         record = self.settings.store.read(run)
         if record is None:
             return False
         return record.status != "done" or not self._is_teacher(run) or self.settings.store.weights(run) is not None
 
     def _recorded(self, run: Run) -> bool:
-        """The same, but what can be mended is. Only for the holder of the lease."""
+        """Check as `_is_done` does, but fix what can be fixed. Only for the holder of the lease."""
         if self._is_done(run):
             return True
         paths = self.settings.store.paths(run)
@@ -296,7 +299,7 @@ def _from_files(run: Run) -> bool:
 
 
 def summary(run: Run, record: Record) -> str:
-    """One line on a finished run."""
+    """Format one line on a finished run."""
     if record.status != "done":
         return f"{run.label}: {record.status}: {record.reason}"
     main = dense.MAIN_METRICS.get(run.experiment.task, "top1")
@@ -308,7 +311,7 @@ def summary(run: Run, record: Record) -> str:
 
 @contextmanager
 def _stopping(settings: Settings) -> Iterator[None]:
-    """A first Ctrl-C or SIGTERM asks for a checkpoint; a second Ctrl-C ends at once."""
+    """Ask for a checkpoint at a first Ctrl-C or SIGTERM, and end at once at a second Ctrl-C."""
 
     def ask(number: int, frame: FrameType | None) -> None:
         if settings.stop.is_set() and number == signal.SIGINT:

@@ -1,4 +1,4 @@
-"""Several runs in one process, a step each in turn: networks this small leave most of a GPU idle.
+"""Several runs in one process that take turns step by step: networks this small leave most of a GPU idle.
 
 On a GPU each run has a stream of its own, and a turn only queues work. A run owns its random streams and its state, so
 the turns of others change none of its numbers.
@@ -25,7 +25,7 @@ SPARE = 0.1  # of the memory, left free by `auto`
 
 @dataclass(eq=False)
 class Turn:
-    """A run at work."""
+    """A run in progress."""
 
     run: Run
     work: Work
@@ -34,7 +34,7 @@ class Turn:
 
 
 class Turns:
-    """The runs at work in this process. `pack` is how many take turns, None to find the fastest number."""
+    """The runs in progress in this process. `pack` is the number that take turns; None finds the fastest number."""
 
     def __init__(self, pack: int | None, device: torch.device, say: Callable[[str], None]) -> None:
         self.device, self.say = device, say
@@ -50,18 +50,18 @@ class Turns:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """Those at work."""
+        """Return the runs in progress."""
         return tuple(turn.run for turn in self._at_work)
 
     @property
     def room(self) -> bool:
-        """Whether another run may start."""
+        """Return True if another run may start."""
         if len(self) < self.width:
             return True
         return not self.settled and len(self) == self.width and self._fits()
 
     def add(self, run: Run, work: Work) -> None:
-        """Start a run: it is built and makes its first step. What building raises comes out."""
+        """Start a run: build it and train its first step. Errors of building are passed on."""
         free = free_memory(self.device)[0]
         turn = Turn(run, work, _stream(self.device))
         self._at_work.append(turn)
@@ -75,24 +75,24 @@ class Turns:
             self._need = max(self._need, free - free_memory(self.device)[0])
 
     def advance(self) -> list[Run]:
-        """A step of each; the runs that ended unattended and should be taken up again."""
+        """Train a step of each run. Return the runs that ended unfinished and should be started again."""
         for turn in self._at_work[: self.width]:
             self._advance(turn)
         again, self._again = self._again, []
         return again
 
     def shrink(self) -> None:
-        """One run less from now on: memory was short."""
+        """Reduce the number of runs that take turns by one, because memory was short."""
         self.width, self.settled = max(1, len(self) - 1), True
 
     def close(self) -> None:
-        """End all work where it stands; leases are given back."""
+        """End all runs where they are. Their leases are released."""
         for turn in self._at_work:
             turn.work.close()
         self._at_work = []
 
     def _advance(self, turn: Turn) -> bool:
-        """One step; whether there are more."""
+        """Train one step. Return True if more steps follow."""
         try:
             with turn.stream():
                 next(turn.work)
@@ -112,7 +112,7 @@ class Turns:
         return free - self._need > SPARE * total
 
     def _measure(self, newest: Turn) -> None:
-        """How much faster all at work are together than each after the other; the newest waits if it gains nothing."""
+        """Measure the speed-up of all runs together over one after the other. The newest waits if it adds nothing."""
         newest.alone = self._seconds([newest])
         together = list(self._at_work)
         if len(together) == 1 or newest not in together:
@@ -158,7 +158,7 @@ def _stream(device: torch.device) -> Callable[[], AbstractContextManager[object]
 
 
 def free_memory(device: torch.device) -> tuple[int, int]:
-    """Free and total bytes on a device; of a CPU that does not say, a terabyte."""
+    """Return free and total bytes of a device. If a CPU does not report them, return a terabyte for both."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

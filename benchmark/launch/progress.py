@@ -1,4 +1,4 @@
-"""Progress: a bar with an estimate on a terminal, plain lines elsewhere."""
+"""The display of progress: a bar with an estimate on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLAIN_SECONDS = 15.0
 
 @contextmanager
 def reporting(settings: Settings, runs: int) -> Iterator[Settings]:
-    """The same settings with `say` and `progress` that suit where the output goes."""
+    """Yield a copy of the settings whose `say` and `progress` suit a terminal or a file."""
     if not sys.stdout.isatty():
         yield replace(settings, say=_plain_say, progress=_Plain().show)
         return
@@ -50,7 +50,7 @@ def _plain_say(text: str) -> None:
 
 
 class _Plain:
-    """A line now and then."""
+    """A display of progress by one line at intervals."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -62,7 +62,7 @@ class _Plain:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    """Format seconds as `45 s`, `12 min`, `3.5 h` or `2.1 days`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

@@ -1,4 +1,4 @@
-"""Which submitted jobs still wait or run. Asks Slurm once for all; never imports torch."""
+"""The submitted jobs that still wait or run. Slurm is asked once for all jobs; never imports torch."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Queued:
 
 @dataclass
 class Queue:
-    """Jobs that have not ended, by submission and job."""
+    """The jobs that have not ended, by submission and job."""
 
     jobs: dict[tuple[str, str], Queued] = field(default_factory=dict)
     silent: str = ""  # why Slurm did not answer
 
     @classmethod
     def ask(cls, found: Iterable[tuple[Place, Submission]]) -> Queue:
-        """The queue as it is now."""
+        """Return the queue as it is now."""
         queue = cls()
         known = list(found)
         if any(submission.launcher == "slurm" for _, submission in known):
@@ -46,7 +46,7 @@ class Queue:
         return queue
 
     def of(self, submission: Submission, job: str) -> Queued | None:
-        """A job's state; None once it has ended. Where Slurm is silent, nothing of its has."""
+        """Return a job's state, or None once it has ended. If Slurm does not answer, its jobs count as not ended."""
         if self.silent and submission.launcher == "slurm":
             return Queued(running=False, why=f"the queue cannot be asked: {self.silent}")
         return self.jobs.get((submission.name, job))

@@ -1,4 +1,4 @@
-"""The code of a submission, copied once: what is edited afterwards does not reach its jobs."""
+"""The code of a submission, copied once. Later edits do not affect its jobs."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class Snapshot:
 
     @property
     def source(self) -> Path:
-        """What stands first on the jobs' path."""
+        """Return the folder that comes first on the jobs' path."""
         return self.folder / "source"
 
     @property
     def extra(self) -> Path:
-        """The files of the folders that $BENCHMARK_EXTRA named."""
+        """Return the folder with the files of the folders that $BENCHMARK_EXTRA named."""
         return self.folder / "extra"
 
     def environment(self) -> dict[str, str]:
-        """What a process needs to run this code and no other, wherever it starts."""
+        """Return the environment variables that make a process run this code and no other, in any folder."""
         path = os.pathsep.join(filter(None, (str(self.source), os.environ.get("PYTHONPATH", ""))))
         found = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
         return found | ({EXTRA: str(self.extra)} if self.extra.is_dir() else {})
 
 
 def take(folder: Path) -> Snapshot:
-    """Copy everything that can change a result into `folder`, committed or not; the same code is copied once."""
+    """Copy all code that can change a result into `folder`, committed or not. Equal code is copied only once."""
     extra = list(own_files(os.environ.get(EXTRA, "")))
     frozen = json.dumps(revision())
     digest = hashlib.sha256(frozen.encode())

@@ -1,4 +1,4 @@
-"""Where every run stands, from files and the queue: record, lease, failure, checkpoint, job. Never imports torch."""
+"""The state of every run, from files and the queue: record, lease, failure, checkpoint, job. Never imports torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ("done", "running", "queued", "stopped", "failed", "diverged", "skipped"
 
 @dataclass(frozen=True)
 class State:
-    """One of NAMES and, where there is something to say, why."""
+    """A state's name, one of NAMES, and a reason, or an empty string."""
 
     name: str
     why: str = ""
@@ -34,13 +34,13 @@ class Given:
 
     @property
     def log(self) -> str:
-        """For people."""
+        """Format the path of the job's log for a terminal."""
         path = self.place.log(self.job)
         return f"log {path}" if path.exists() else f"no log yet, it will be {path}"
 
 
 class States:
-    """Looks once at submissions and queue, and at a run's files when asked."""
+    """The states of runs. Submissions and queue are read once; a run's files are read when asked for."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -60,14 +60,14 @@ class States:
         return found
 
     def job_of(self, run: Run) -> str | None:
-        """The job that has the run to do and has not ended; a run that failed in it is not to be done."""
+        """Find the unfinished job that will execute this run, or None. A job does not retry a run that failed in it."""
         given = self._given.get(run_key(run))
         if given is None or given.queued is None or _failed_since(given, self.store.paths(run)):
             return None
         return given.job
 
     def of(self, run: Run) -> State:
-        """A run's state."""
+        """Return a run's state."""
         paths = self.store.paths(run)
         record = read_record(paths.record)
         if isinstance(record, Record):
@@ -97,19 +97,19 @@ def _failed_since(given: Given, paths: RunPaths) -> bool:
 
 
 def _end_of(given: Given) -> str:
-    """The last thing known of a job that has ended."""
+    """Return the last known line about a job that has ended."""
     killed = given.place.killed(given.job)
     return _last_line(killed) or _last_line(given.place.log(given.job)) or "nothing is known of it"
 
 
 def _why(failure: Path) -> str:
-    """Of an error of this project's own the message, which comes before its fix; of a traceback the last line."""
+    """Return why a run failed: the message of a project error (the line before its fix), or a traceback's last line."""
     text = failure.read_text(errors="replace").strip()
     return _last_line(failure) if text.startswith("Traceback") else text.partition("\n")[0]
 
 
 def _last_line(path: Path) -> str:
-    """The last line that says something; empty where there is none."""
+    """Return the last non-empty line of a file; an empty string if there is none."""
     if not path.exists():
         return ""
     with path.open("rb") as file:

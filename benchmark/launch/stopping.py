@@ -1,4 +1,4 @@
-"""A request to stop: a signal handler sets a flag, and whoever works looks at it between two steps."""
+"""A request to stop: a signal handler sets a flag, which the training reads between two steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from types import FrameType
 
 
 class Flag(threading.Event):
-    """An event that handlers may set. Without the lock: a second signal would wait in it for the first, for ever."""
+    """An event that signal handlers may set.
+
+    It has no lock, where a second signal would wait for the first for ever.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,19 +22,19 @@ class Flag(threading.Event):
         self.number: int | None = None  # of the signal that asked
 
     def is_set(self) -> bool:
-        """Whether somebody asked."""
+        """Return True if a stop is requested."""
         return self._asked
 
     def set(self) -> None:
-        """Ask."""
+        """Request a stop."""
         self._asked = True
 
     def clear(self) -> None:
-        """Nobody asked."""
+        """Withdraw the request."""
         self._asked = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Sleep for at most `timeout` seconds; whether somebody asked."""
+        """Sleep until a stop is requested, for at most `timeout` seconds. Return True if a stop is requested."""
         deadline = time.monotonic() + (timeout or 0.0)
         while not self._asked and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -40,7 +43,7 @@ class Flag(threading.Event):
 
 @contextmanager
 def noting(flag: Flag, *numbers: signal.Signals) -> Iterator[None]:
-    """Signals only set the flag for as long as the block runs."""
+    """Set the flag when one of these signals arrives, and do nothing else, while the block runs."""
 
     def ask(number: int, frame: FrameType | None) -> None:
         flag.number = flag.number or number

@@ -1,4 +1,4 @@
-"""What was submitted, in files: which job carries out which runs. Never imports torch."""
+"""The files of submissions: which job executes which runs. Never imports torch."""
 
 from __future__ import annotations
 
@@ -45,61 +45,64 @@ class Submission(BaseModel):
 
 @dataclass(frozen=True)
 class Place:
-    """A submission's folder: its file, its jobs' logs and pickles."""
+    """A submission's folder, with its file and the logs and pickles of its jobs."""
 
     folder: Path
 
     @property
     def file(self) -> Path:
-        """What was submitted."""
+        """Return the path of the file that lists the submission's jobs."""
         return self.folder / "submission.json"
 
     @property
     def cancelled(self) -> Path:
-        """Is there once the submission is cancelled: no job of it is queued again."""
+        """Return the path of a file that exists once the submission is cancelled.
+
+        Its jobs are then not queued again.
+        """
         return self.folder / "cancelled"
 
     def log(self, job: str) -> Path:
-        """What a job printed, errors included."""
+        """Return the path of a job's output, errors included."""
         return self.folder / f"{job}_0_log.out"
 
     def result(self, job: str) -> Path:
-        """Is there once a job has ended by itself."""
+        """Return the path of a file that exists once a job has ended by itself."""
         return self.folder / f"{job}_0_result.pkl"
 
     def killed(self, job: str) -> Path:
-        """One line for each time the job's process was killed."""
+        """Return the path of a file with one line for each time the job's process was killed."""
         return self.folder / f"{job}.killed"
 
     def read(self) -> Submission | None:
-        """The submission, None where there is none or it was cut off."""
+        """Return the submission, or None if the file is missing or incomplete."""
         try:
             return Submission.model_validate_json(self.file.read_bytes())
         except (OSError, ValidationError):
             return None
 
     def write(self, submission: Submission) -> None:
-        """Put the file in place, whole."""
+        """Write the submission's file atomically."""
         write_text(self.file, submission.model_dump_json(indent=1, exclude_defaults=True) + "\n")
 
 
 def jobs_folder(store: Store) -> Path:
-    """Where submissions lie."""
+    """Return the folder of submissions."""
     return store.runs / "jobs"
 
 
 def code_folder(store: Store) -> Path:
-    """Where snapshots of code lie."""
+    """Return the folder of code snapshots."""
     return store.runs / "code"
 
 
 def run_key(run: Run) -> str:
-    """A run's name in submissions, the same as its working folder's."""
+    """Return a run's name in submissions, which is also the name of its working folder."""
     return f"{run.experiment.identity}-r{run.repetition}"
 
 
 def submissions(store: Store) -> list[tuple[Place, Submission]]:
-    """Every submission of these runs, the oldest first."""
+    """Return every submission of these runs, the oldest first."""
     folder = jobs_folder(store)
     places = [Place(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
     found = [(place, place.read()) for place in places]
@@ -110,5 +113,5 @@ def submissions(store: Store) -> list[tuple[Place, Submission]]:
 
 
 def logs_of(place: Place, job: str) -> Iterable[Path]:
-    """The logs of every process of a job that exist."""
+    """Return the existing logs of all processes of a job."""
     return sorted(place.folder.glob(f"{job}_*_log.out"))

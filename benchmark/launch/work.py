@@ -1,4 +1,7 @@
-"""What a job does: its runs, through the same path as `run`; asked to stop, it checkpoints and is queued again."""
+"""The execution of a job: its runs, as `run` would train them.
+
+When asked to stop, it checkpoints and is queued again.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ class Work:
     requeues: int
 
     def __call__(self) -> dict[str, Any]:
-        """Carry out the runs; counts, and why runs failed."""
+        """Execute the runs. Return counts, and why runs failed."""
         again = _requeue_of_submitit()
         flag = Flag()
         with noting(flag, _time_signal(), signal.SIGTERM):
@@ -63,7 +66,7 @@ class Work:
         }
 
     def checkpoint(self) -> DelayedSubmission | None:
-        """What to queue: the same with one time less; None ends it."""
+        """Return the job to queue again, with one requeue less; None ends it."""
         from submitit.core.utils import DelayedSubmission
 
         return DelayedSubmission(replace(self, requeues=self.requeues - 1)) if self.requeues > 0 else None
@@ -106,7 +109,10 @@ class Work:
         return outcome
 
     def _teacher_failed(self, run: Run) -> bool:
-        """Whether the job that was to train a run's teacher has tried and failed: nobody tries again by himself."""
+        """Return True if the job that should train a run's teacher has tried and failed.
+
+        It is not retried automatically.
+        """
         needed = teacher_of(run) or run
         if run_key(needed) not in map(run_key, self.needs) or self.store.read(needed) is not None:
             return False
@@ -114,7 +120,7 @@ class Work:
         return failure.exists() and failure.stat().st_mtime > self.submitted
 
     def _may_go_on(self, flag: Flag) -> bool:
-        """Whether the job was stopped for another one's sake or for its time, not because somebody cancelled it."""
+        """Return True if the job was preempted or timed out, and False if a user cancelled it."""
         if Place(self.place).cancelled.exists():
             return False
         if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
@@ -123,12 +129,12 @@ class Work:
 
 
 def _leads() -> bool:
-    """Whether this process speaks for the job: one of several is enough to queue it again."""
+    """Return True if this process acts for the job: only one of several may queue it again."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def _cancelled() -> bool:
-    """Whether Slurm ends the job although it has time left. A preempted one still counts as running."""
+    """Return True if Slurm ends the job although it has time left. A preempted job still counts as running."""
     from submitit import JobEnvironment
 
     try:
@@ -148,14 +154,14 @@ def _time_signal() -> signal.Signals:
 
 
 def _requeue_of_submitit() -> Callable[[], None] | None:
-    """Its handler: pickles what `checkpoint` returns, asks the cluster to queue the job again, and leaves."""
+    """Return submitit's handler, or None. It pickles what `checkpoint` returns, has the job queued again, and exits."""
     number = _time_signal()
     handler = signal.getsignal(number)
     return (lambda: handler(number, None)) if callable(handler) else None
 
 
 def _introduce_processes() -> None:
-    """Tell the processes of a run, if it has several, of each other in the words of torch.distributed."""
+    """Set the variables of torch.distributed, so that the processes of a run find each other. Does nothing for one."""
     from submitit import JobEnvironment
     from submitit.helpers import TorchDistributedEnvironment
 

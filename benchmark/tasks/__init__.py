@@ -1,1 +1,1 @@
-"""What a task brings: its data, its loss and its metrics."""
+"""The tasks: the data, loss and metrics of each."""

@@ -38,9 +38,10 @@ STAND_IN = Request(classes=10, train=100, test=50, scale=0.25)
 
 @dataclass(frozen=True)
 class DeviceData:
-    """A data set on the device, as uint8, with what augments and normalises it there; for one rank.
+    """A data set on the device as uint8, which augments and normalises it there, for one rank.
 
-    `shards` is into how many parts a batch will be cut, over all ranks: it is shortened to a multiple of them.
+    `shards` is the number of parts that a batch is split into, over all ranks. A short batch is cut to a multiple of
+    it.
     """
 
     dataset: cifar.Dataset
@@ -53,45 +54,45 @@ class DeviceData:
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
+        """Return the number of classes."""
         return self.dataset.classes
 
     @property
     def labels(self) -> Tensor:
-        """Of the training images, N, on the CPU."""
+        """Return the class of every training image, N, on the CPU."""
         return self.train.labels.cpu()
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What the images really are."""
+        """Return the facts that identify the images."""
         return self.dataset.identity
 
     def __len__(self) -> int:
         return len(self.train.labels)
 
     def steps(self, size: int) -> int:
-        """Batches in an epoch; a rest too short to give each shard an image is left out."""
+        """Return the number of batches in an epoch. A rest with less than one image for each shard is left out."""
         whole, rest = divmod(len(self), size)
         return whole + (rest >= self.shards)
 
     def epoch_plan(self, repetition: int, epoch: int) -> EpochPlan:
-        """Order, crops and flips of one epoch: the same for every experiment of a repetition."""
+        """Return order, crops and flips of one epoch. They are the same for every experiment of a repetition."""
         order, augment = seed_of("data", repetition, epoch), seed_of("augment", repetition, epoch)
         return plan_epoch(len(self), order, augment).to(self.train.images.device)
 
     def batch(self, plan: EpochPlan, start: int, size: int) -> Batch:
-        """Augmented inputs B,3,32,32, channels last in memory: this rank's part of the batch."""
+        """Return this rank's part of a batch: augmented inputs B,3,32,32, channels last in memory."""
         found = min(size, len(plan) - start) // self.shards * self.shards // self.ranks.world
         begin = start + self.ranks.rank * found
         return self.augmented(plan[begin : begin + found])
 
     def augmented(self, part: EpochPlan) -> Batch:
-        """The same, of a part of a plan."""
+        """Return the augmented batch of a part of a plan."""
         inputs, targets = augmented(self.train, part, self.mean, self.std)
         return Batch(inputs.contiguous(memory_format=torch.channels_last), targets, part.order)
 
     def evaluation_batches(self) -> Iterator[EvaluationBatch]:
-        """The test images, in order, in batches that are dealt out to the ranks."""
+        """Yield the test images in order, in batches that are distributed over the ranks."""
         images, labels = self.test.images, self.test.labels
         places = torch.arange(len(labels), device=labels.device)
         size = EVALUATION_BATCH
@@ -106,11 +107,11 @@ class DeviceData:
             yield EvaluationBatch(inputs, labels[mine], mine, valid)
 
     def example(self) -> Tensor:
-        """Two normalised training images, to see the shapes of a network's taps."""
+        """Return two normalised training images, from which the shapes of a network's taps are found."""
         return normalise(self.train.images[:2], self.mean, self.std)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: only memory is held."""
 
 
 def load_data(
@@ -123,7 +124,7 @@ def load_data(
     generated_dir: Path = Path("runs"),
     workers: int | None = None,
 ) -> ClassificationData:
-    """The experiment's data, for batches on the device, from the files found for it.
+    """Load the experiment's data from the files found for it, for batches on the device.
 
     Args:
         data: which images.
@@ -178,7 +179,7 @@ def _folder(data: Data, source: DataSource | None, generated_dir: Path) -> image
 
 
 def task_loss(experiment: Experiment) -> TaskLoss:
-    """Cross-entropy, smoothed where the recipe says so."""
+    """Return the task loss: cross-entropy, with label smoothing if the recipe asks for it."""
     smoothing = experiment.recipe.label_smoothing if experiment.recipe else 0.0
 
     def cross_entropy(outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the engine asks of a classification data set, wherever its images live and whoever decodes them."""
+"""The interface of a classification data set to the engine, independent of where images are stored or decoded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from methods.base import Batch
 
 @dataclass(frozen=True)
 class EvaluationBatch:
-    """Normalised images B,3,S,S, classes B and positions B; `valid` B is False where a place only fills up the batch.
+    """A batch of normalised images B,3,S,S, classes B and positions B. `valid` B is False for filling images.
 
-    What fills up is black, of class 0 and position 0: it must be masked out of every sum.
+    Filling images are black, of class 0 and position 0. They must be masked out of every sum.
     """
 
     inputs: Tensor
@@ -32,33 +32,33 @@ class ClassificationData(Protocol):
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
+        """Return the number of classes."""
 
     @property
     def labels(self) -> Tensor:
-        """Class of every training image, N, on the CPU; positions are those of `Batch.indices`."""
+        """Return the class of every training image, N, on the CPU. Positions are those of `Batch.indices`."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What the images really are: plain JSON, for the record."""
+        """Return the facts that identify the images, as plain JSON for the record."""
 
     def __len__(self) -> int:
-        """Training images."""
+        """Return the number of training images."""
 
     def steps(self, size: int) -> int:
-        """Batches in an epoch, of `size` images over all ranks."""
+        """Return the number of batches of `size` images (over all ranks) in an epoch."""
 
     def epoch_plan(self, repetition: int, epoch: int) -> Sized:
-        """Everything that is random in an epoch's data: the same for every experiment of a repetition."""
+        """Return everything random in an epoch's data. It is the same for every experiment of a repetition."""
 
     def batch(self, plan: Any, start: int, size: int) -> Batch:
-        """The rank's part of the batch of `size` images that starts at an image of the plan."""
+        """Return this rank's part of a batch: `size` images over all ranks, from position `start` of the plan."""
 
     def evaluation_batches(self) -> Iterator[EvaluationBatch]:
-        """The rank's share of the test images; no image comes twice, and every rank has as many batches."""
+        """Yield this rank's share of the test images. No image comes twice, and every rank has equally many batches."""
 
     def example(self) -> Tensor:
-        """Two normalised images 2,3,S,S, to see the shapes of a network's taps."""
+        """Return two normalised images 2,3,S,S, from which the shapes of a network's taps are found."""
 
     def close(self) -> None:
-        """Let go of what a data set holds besides memory."""
+        """Release what a data set holds besides memory."""

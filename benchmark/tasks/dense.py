@@ -1,4 +1,4 @@
-"""What the harness of MMEngine asks of a task: detection and segmentation answer it each in a module of its own."""
+"""The interface of a dense task to the MMEngine harness; detection and segmentation each implement it in a module."""
 
 from __future__ import annotations
 
@@ -39,43 +39,49 @@ class DenseData:
 
 
 class DenseTask(Protocol):
-    """One task of the harness. A module `benchmark.tasks.<name>` gives it as TASK."""
+    """A task of the harness. The module `benchmark.tasks.<name>` provides it as TASK."""
 
     main_metric: str
 
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
-        """The experiment's data; generated sets are written below `runs`. Raises `MissingInput` without them."""
+        """Return the experiment's data. Generated sets are written below `runs`.
+
+        Raises `MissingInput` if data are absent.
+        """
 
     def configuration(self, model: str) -> Mapping[str, Any]:
-        """The student's own `optim_wrapper` and `param_scheduler`, whose warm-up and per-parameter rules are kept."""
+        """Return the student's own `optim_wrapper` and `param_scheduler`.
+
+        Their warm-up and per-parameter rules are kept.
+        """
 
     def trainable(self, network: nn.Module, classes: int) -> nn.Module:
-        """What the Runner trains of a model of the registry: one of mm's, with its data preprocessor."""
+        """Return the model that the Runner trains, with its data preprocessor, for a network of the registry."""
 
     def batch(self, inputs: Tensor, samples: Sequence[Any]) -> Batch:
-        """What methods see of normalised inputs B,3,H,W and their data samples, whose metainfo has `position`."""
+        """Return the batch that methods see, from inputs B,3,H,W and data samples, whose metainfo has `position`."""
 
     def needed(self, roles: Sequence[str]) -> tuple[str, ...]:
-        """The roles a student must show so that `teach` can give a teacher's."""
+        """Return the roles that a student must expose so that `teach` can compute the teacher's."""
 
     def teach(self, network: Network, inputs: Tensor, student: Outputs) -> dict[str, Tensor]:
-        """The teacher's tensors by role for the same inputs; called once a batch, without gradient."""
+        """Return the teacher's tensors by role for the same inputs. Called once a batch, without gradient."""
 
     def metrics(self, found: Mapping[str, float]) -> dict[str, float]:
-        """The evaluator's answer under the names that manifests use, in per cent."""
+        """Return the evaluator's metrics under the names that manifests use, in per cent."""
 
     def evaluate_every(self, experiment: Experiment, steps_an_epoch: int) -> int:
-        """Optimiser steps between two evaluations; each gives one row of the curves."""
+        """Return the number of optimiser steps between two evaluations. Each evaluation gives one row of the curves."""
 
 
 def task(name: str) -> DenseTask:
-    """The task by the name that manifests use."""
+    """Return the task with the name that manifests use."""
     found: DenseTask = import_module(f"benchmark.tasks.{name}").TASK
     return found
 
 
 def subset(images: int, wanted: int | None, seed: int, split: str) -> list[int]:
-    """Positions of the first images of a seeded shuffle, in order; all of them where none are asked for."""
+    """Return the positions of the first images of a seeded shuffle, sorted; all positions if `wanted` is None."""
     import torch
 
     from benchmark.engine.streams import generator

@@ -1,4 +1,4 @@
-"""Object detection on COCO through mmdet: data, metric, and what methods see of a batch."""
+"""Object detection on COCO through mmdet: data, metric, and a batch as methods see it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _SHORT = 800
 
 
 class Detection:
-    """mmdet's detectors, its COCO data set and pipelines, and its metric on top of pycocotools."""
+    """The detection task: mmdet's detectors, its COCO data set and pipelines, and its metric by pycocotools."""
 
     main_metric = MAIN_METRICS["detection"]
 
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
-        """COCO, a set in its layout, or the generated one."""
+        """Return COCO, a set in its layout, or the generated one."""
         from mmdet.datasets import CocoDataset
 
         if experiment.data.name == coco.STAND_IN:
@@ -42,16 +42,16 @@ class Detection:
             return _data(folder, experiment)
 
     def configuration(self, model: str) -> Mapping[str, Any]:
-        """The network's own configuration of mmdet."""
+        """Return the network's own configuration in mmdet."""
         found: Mapping[str, Any] = mmdet_detectors.configuration(model)
         return found
 
     def trainable(self, network: nn.Module, classes: int) -> nn.Module:
-        """The detector itself: it is what the Runner trains."""
+        """Return the detector itself, which the Runner can train."""
         return network
 
     def batch(self, inputs: Tensor, samples: Sequence[Any]) -> Batch:
-        """Boxes as the network sees them: resized and flipped."""
+        """Return the batch with boxes as the network sees them: resized and flipped."""
         annotations = tuple(
             Annotation(_plain(sample.gt_instances.bboxes), sample.gt_instances.labels) for sample in samples
         )
@@ -61,20 +61,20 @@ class Detection:
         return Batch(inputs, positions, positions, annotations, sizes)
 
     def needed(self, roles: Sequence[str]) -> tuple[str, ...]:
-        """The proposals too, where a second stage is compared."""
+        """Return the roles, with the proposals added if a second stage is compared."""
         return mmdet_detectors.needed(roles)
 
     def teach(self, network: Network, inputs: Tensor, student: Outputs) -> dict[str, Tensor]:
-        """Only as far through the detector as the roles need."""
+        """Return the teacher's tensors by role. The detector runs only as far as the roles need."""
         return mmdet_detectors.teach(network, inputs, student)
 
     def metrics(self, found: Mapping[str, float]) -> dict[str, float]:
-        """AP and its five companions. Areas without any object have none; no detection at all is none right."""
+        """Return AP and its five companions, in per cent. An area without objects is left out; no detections give 0."""
         named = {ours: found.get(f"coco/bbox_mAP{theirs}", 0.0) for theirs, ours in _METRICS.items()}
         return {name: 100 * value for name, value in named.items() if value >= 0}
 
     def evaluate_every(self, experiment: Experiment, steps_an_epoch: int) -> int:
-        """After every epoch, as mmdet's schedules do."""
+        """Return the steps of one epoch: evaluate after each, as mmdet's schedules do."""
         return steps_an_epoch
 
 
@@ -142,7 +142,7 @@ def _metric(folder: CocoFolder, images: list[int], metainfo: Any) -> Any:
 
 
 def _by_shape(dataset: Any, order: Sequence[int], size: int) -> list[list[int]]:
-    """Groups as mmdet makes them: what one device sees in a step is upright, or wide, so that little is padded."""
+    """Group positions as mmdet does: one device sees only upright or only wide images in a step. This saves padding."""
     from mmdet.datasets.samplers import AspectRatioBatchSampler
     from torch.utils.data import Sampler
 

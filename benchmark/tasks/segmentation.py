@@ -1,4 +1,4 @@
-"""Segmentation on Cityscapes through mmseg: data, metric, and what methods see of a batch."""
+"""Segmentation on Cityscapes through mmseg: data, metric, and a batch as methods see it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _TRAIN_IDS[list(cityscapes.LABEL_IDS)] = range(len(cityscapes.LABEL_IDS))
 
 
 class Segmentation:
-    """CIRKD's networks as models of mmseg, its Cityscapes data set, and its mIoU."""
+    """The segmentation task: CIRKD's networks as models of mmseg, its Cityscapes data set, and its mIoU."""
 
     main_metric = MAIN_METRICS["segmentation"]
 
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
-        """Cityscapes, a set in its layout, or the generated one."""
+        """Return Cityscapes, a set in its layout, or the generated one."""
         stands_in = experiment.data.name == cityscapes.STAND_IN
         if stands_in:
             folder = CityscapesFolder(generated_cityscapes.generate(runs / "generated" / cityscapes.STAND_IN))
@@ -46,34 +46,34 @@ class Segmentation:
         return _data(folder, experiment, cityscapes.STAND_IN_NOTE if stands_in else "")
 
     def configuration(self, model: str) -> Mapping[str, Any]:
-        """Nothing: CIRKD warms nothing up and decays all parameters alike."""
+        """Return an empty configuration: CIRKD has no warm-up and the same decay for all parameters."""
         return {}
 
     def trainable(self, network: nn.Module, classes: int) -> nn.Module:
-        """The model of mmseg around a network of CIRKD's."""
+        """Return the mmseg model around a network of CIRKD's."""
         return segmentor(network, classes)
 
     def batch(self, inputs: Tensor, samples: Sequence[Any]) -> Batch:
-        """Targets are labels B,H,W at the inputs' size, 255 where nothing is asked."""
+        """Return the batch. Targets are labels B,H,W at the inputs' size, 255 where a pixel is ignored."""
         from benchmark.dense.segmentor import labels_of
 
         positions = torch.tensor([sample.metainfo.get("position", 0) for sample in samples])
         return Batch(inputs, labels_of(samples), positions)
 
     def needed(self, roles: Sequence[str]) -> tuple[str, ...]:
-        """Nothing beyond what the method asks for."""
+        """Return the method's own roles; none are added."""
         return tuple(roles)
 
     def teach(self, network: Network, inputs: Tensor, student: Outputs) -> dict[str, Tensor]:
-        """One forward pass through both heads."""
+        """Return the teacher's tensors by role, from one forward pass through both heads."""
         return network.observed(lambda: network.network(inputs))[1]
 
     def metrics(self, found: Mapping[str, float]) -> dict[str, float]:
-        """Mean intersection over union over the classes that occur, and the share of pixels that are right."""
+        """Return mIoU over the classes that occur, and the share of pixels that are correct, in per cent."""
         return {"miou": float(found["mIoU"]), "pixel_accuracy": float(found["aAcc"])}
 
     def evaluate_every(self, experiment: Experiment, steps_an_epoch: int) -> int:
-        """As often as the recipe's source, which takes the best of them; a few times in a shortened training."""
+        """Return the recipe's evaluation interval in steps. A shortened training is evaluated a few times."""
         recipe = experiment.recipe
         assert recipe is not None
         habit = EVALUATE_STEPS if recipe.iterations else max(1, recipe.epochs * steps_an_epoch // EVALUATIONS)
@@ -84,7 +84,10 @@ TASK = Segmentation()
 
 
 def segmentor(network: str | nn.Module, classes: int, test_cfg: dict[str, Any] | None = None) -> CirkdSegmentor:
-    """A network of CIRKD's, by name or as it is, as a model of mmseg; `test_cfg` says how it is tested."""
+    """Build an mmseg model from a network of CIRKD's, given by name or as a module.
+
+    `test_cfg` selects whole or sliding.
+    """
     with stack.scope("segmentation"):
         from benchmark.dense.segmentor import CirkdSegmentor
 
@@ -92,7 +95,7 @@ def segmentor(network: str | nn.Module, classes: int, test_cfg: dict[str, Any] |
 
 
 def dataset(folder: CityscapesFolder, split: str, augmentation: Sequence[Any] = (), labelled: bool = True) -> Any:
-    """A split as mmseg's data set: whole images, through an augmentation where there is one, with labels by class."""
+    """Return a split as mmseg's data set: whole images, augmented if asked for, with labels by class."""
     load = [{"type": "LoadAnnotations"}, to_train_ids] if labelled else []
     with stack.scope("segmentation"):
         from mmseg.datasets import CityscapesDataset
@@ -106,13 +109,16 @@ def dataset(folder: CityscapesFolder, split: str, augmentation: Sequence[Any] = 
 
 
 def to_train_ids(results: dict[str, Any]) -> dict[str, Any]:
-    """A transform: the archives' label numbers to positions of classes, all others to 255."""
+    """Replace the archives' label numbers by class positions, and all others by 255. Used as a transform."""
     results["gt_seg_map"] = _TRAIN_IDS[results["gt_seg_map"]]
     return results
 
 
 def augmentation(crop: tuple[int, int]) -> list[dict[str, Any]]:
-    """CIRKD's: one of 16 scales, a random crop, a random mirror. Crops of smaller images are padded to a batch."""
+    """Return CIRKD's augmentation: one of 16 scales, a random crop, a random mirror.
+
+    Small images are padded to the crop.
+    """
     scales = [[{"type": "Resize", "scale_factor": scale, "keep_ratio": True}] for scale in SCALES]
     return [
         {"type": "RandomChoice", "transforms": scales},
