@@ -240,9 +240,22 @@ def test_a_file_of_another_layout_is_refused(tmp_path: Path) -> None:
         read_static(tmp_path / "static.json")
 
 
+# Both halves of `verify`, each of a minute, so that two processes can share them.
+
+
 @pytest.mark.slow
-def test_the_committed_file_is_up_to_date() -> None:
+def test_the_committed_file_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "build", lambda *given: None)
     torch.manual_seed(0)
     findings = run.verify(full=False, say=quiet)
     assert findings.problems == []
     assert static_text(findings) == STATIC.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_every_pair_of_the_suites_is_built_and_gives_losses_and_gradients() -> None:
+    findings = Findings()
+    pairs.build(findings, pairs.lint(findings), quiet)
+    assert findings.problems == []
+    assert {built.outcome for built in findings.pairs} <= {"built", "cannot serve"}
+    assert len(findings.pairs) > 200
