@@ -11,23 +11,35 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+import traceback
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 
 class Forked:
-    """One process; what it prints is in a file."""
+    """One process, in this folder or another; what it prints is in a file, or in one for its errors too."""
 
-    def __init__(self, arguments: list[str], log: Path | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        log: Path | None = None,
+        errors: Path | None = None,
+        folder: Path | None = None,
+        **environ: str,
+    ) -> None:
         from small import environment
 
-        if log is not None:
-            log.write_text("")
-        started = {"arguments": arguments, "folder": str(Path.cwd()), "environment": environment()}
-        self.pid: int = _ask(started | {"log": str(log.resolve() if log else os.devnull)})
+        files = [os.devnull, *(str(file.resolve() if file else os.devnull) for file in (log, errors or log))]
+        for file in files[1:]:
+            Path(file).open("w").close()  # whoever looks may do so at once
+        where = {"folder": str(folder or Path.cwd()), "environment": environment(**environ)}
+        self.pid: int = _ask({"arguments": list(arguments), "files": files} | where)
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -53,6 +65,20 @@ class Forked:
         return found
 
 
+def call(*arguments: str, seconds: float = 300, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as `small.call` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = Forked(arguments, out, err, **more)
+        if process.wait(seconds) is None:
+            process.kill()
+        assert process.returncode is not None
+        return subprocess.CompletedProcess(arguments, process.returncode, out.read_text(), err.read_text())
+
+
+_TURN = threading.Lock()
+
+
 @cache
 def _origin() -> subprocess.Popen[str]:
     """The process that others are forks of: it ends with its standard input, that is with this one."""
@@ -64,10 +90,11 @@ def _origin() -> subprocess.Popen[str]:
 
 
 def _ask(question: dict[str, Any]) -> Any:
-    origin = _origin()
-    assert origin.stdin is not None and origin.stdout is not None
-    print(json.dumps(question), file=origin.stdin, flush=True)
-    return json.loads(origin.stdout.readline())
+    with _TURN:
+        origin = _origin()
+        assert origin.stdin is not None and origin.stdout is not None
+        print(json.dumps(question), file=origin.stdin, flush=True)
+        return json.loads(origin.stdout.readline())
 
 
 def _answer_all() -> None:
@@ -75,6 +102,8 @@ def _answer_all() -> None:
     from benchmark.process import settle
 
     settle()  # as the command line does, before torch is loaded
+    import submitit  # noqa: F401
+
     from benchmark.commands import run  # noqa: F401
     from benchmark.data import generated
     from benchmark.dense import stack
@@ -84,14 +113,18 @@ def _answer_all() -> None:
         stack.prepare()
     generated.generate = cache(generated.generate)
     generated.generate()
+    alive = set[int]()
     for line in sys.stdin:
         question = json.loads(line)
         if "poll" in question:
-            pid, status = os.waitpid(question["poll"], os.WNOHANG)
-            answer = status if pid else None
+            pid, answer = os.waitpid(question["poll"], os.WNOHANG)
+            alive.discard(pid)
+            print(json.dumps(answer if pid else None), flush=True)
         else:
-            answer = os.fork() or _be(question)
-        print(json.dumps(answer), flush=True)
+            alive.add(pid := os.fork() or _be(question))
+            print(pid, flush=True)
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _be(question: dict[str, Any]) -> NoReturn:
@@ -100,18 +133,21 @@ def _be(question: dict[str, Any]) -> NoReturn:
 
     code = 1
     try:
-        with Path(os.devnull).open() as nothing, Path(question["log"]).open("w") as log:
-            for file, descriptor in ((nothing, 0), (log, 1), (log, 2)):
-                os.dup2(file.fileno(), descriptor)
+        for descriptor, (file, mode) in enumerate(zip(question["files"], "raa", strict=True)):
+            with Path(file).open(mode) as opened:
+                os.dup2(opened.fileno(), descriptor)
         os.environ.clear()
         os.environ.update(question["environment"])
         os.chdir(question["folder"])
-        warnings.simplefilter("error")
+        warnings.simplefilter(os.environ["PYTHONWARNINGS"])  # type: ignore[arg-type]
         code = main(question["arguments"])
     except SystemExit as asked:  # of the parser
         code = int(asked.code or 0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 

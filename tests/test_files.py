@@ -14,7 +14,10 @@ import torch
 
 from benchmark.engine import checkpoint
 from benchmark.errors import StorageError
+from benchmark.experiment import Data, Experiment, Run, plain
 from benchmark.files import storage, sweep_partials, write_atomically, write_text
+
+RUN = Run(Experiment("classification", Data("generated"), "resnet8", plain(), None), 0)
 
 
 @pytest.fixture
@@ -75,18 +78,18 @@ def test_a_full_disk_is_a_clear_error_and_the_old_file_stays(
 def test_a_checkpoint_that_does_not_fit_leaves_the_earlier_one(numbers: int, small_disk: Path) -> None:
     # torch.save itself tells of a full disk by a RuntimeError about its own file format.
     path = small_disk / "checkpoint.pt"
-    checkpoint.save(path, {"weights": torch.ones(100_000)})
+    checkpoint.save(path, {"weights": torch.ones(100_000)}, RUN, 1)
     with pytest.raises(StorageError, match="No space left on device"):
-        checkpoint.save(path, {"weights": torch.zeros(numbers)})
+        checkpoint.save(path, {"weights": torch.zeros(numbers)}, RUN, 2)
     assert [p.name for p in small_disk.iterdir()] == ["checkpoint.pt"]
-    kept = checkpoint.load(path)
+    kept = checkpoint.load(path, RUN)
     assert kept is not None
-    assert torch.equal(kept["weights"], torch.ones(100_000))
+    assert torch.equal(kept.state["weights"], torch.ones(100_000))
 
 
 def test_many_small_tensors_that_do_not_fit_are_told_alike(small_disk: Path) -> None:
     with pytest.raises(StorageError, match="No space left on device"):
-        checkpoint.save(small_disk / "checkpoint.pt", {str(n): torch.zeros(1_000) for n in range(400)})
+        checkpoint.save(small_disk / "checkpoint.pt", {str(n): torch.zeros(1_000) for n in range(400)}, RUN, 1)
 
 
 def test_a_read_only_disk_is_a_clear_error(small_disk: Path) -> None:

@@ -20,7 +20,7 @@ from benchmark.dense.training import DenseTraining, own_generators
 from benchmark.experiment import Run
 
 LR, CLIP = 0.01, 5.0  # the rate is the recipe's; clipped, for without its 500 steps of warm-up it diverges
-PROFILE = {"epochs": 40, "train": 4, "test": 1, "batch": 2, "short_side": 96}
+PROFILE = {"epochs": 40, "train": 4, "test": 1, "batch": 2, "short_side": 64}
 WEIGHTS = {
     "student_weights": "backbone.pth",
     "teacher": {"model": "retinanet_r50_fpn", "weights": "teacher.pth"},
@@ -98,7 +98,7 @@ def test_diffkd_learns_a_handful_of_images_as_the_plain_student_does(workplace: 
             print(f"{row}, {name}: " + " ".join(f"{value:.3f}" for value in values))
     for row, terms in found.items():
         for name, factor in {"task": 0.6, "task.loss_cls": 0.7, "task.loss_bbox": 0.8}.items():
-            assert terms[name][-1] < factor * terms[name][0], f"{row}: {name}"
+            assert sum(terms[name][-5:]) / 5 < factor * terms[name][0], f"{row}: {name}"
     assert all(torch.equal(known[name], tensor) for name, tensor in teacher.state_dict().items())
     assert all(p.grad is None for p in teacher.parameters())
     moved = {name for name, tensor in student.state_dict().items() if not torch.equal(tensor, start[name])}

@@ -16,6 +16,7 @@ from small import settings_in
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
+from benchmark import honoured
 from benchmark.cost import build_on_meta
 from benchmark.dense import stack
 from benchmark.dense.training import DenseTraining, carried_out, own_generators
@@ -25,7 +26,6 @@ from benchmark.manifest import load, suite_path
 from benchmark.models.mmdet_detectors import PROPOSALS, teach, uninitialised
 from benchmark.models.registry import model
 from benchmark.models.taps import Network, resolve_roles
-from benchmark.tasks.detection import TASK
 from methods.base import Annotation, Batch, ImageSize, Method, Moment, Pair
 
 SUITES = ("table4", "table5", "table12", "section_c5", "figure2")
@@ -122,7 +122,7 @@ def built_by_shapes(run: Run) -> tuple[Method, Pair]:
 @pytest.mark.parametrize("run", named(run for run in every_run() if is_taught(run)))
 def test_every_row_is_built_and_tapped(run: Run) -> None:
     """At full size. Its losses, with its very options, are computed by test_detection_methods on tiny detectors."""
-    TASK.check(run.experiment)
+    assert honoured.require(run.experiment) == {}
     method, pair = built_by_shapes(run)
     asked = resolve_roles(method.taps, pair.teacher.adapter.taps)
     assert asked and asked == resolve_roles(method.taps, pair.student.adapter.taps)

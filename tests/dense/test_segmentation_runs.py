@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 import zipfile
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 from PIL import Image
-from segmentation_runs import DIFFKD, carry_out, runs_by_row, suite
+from segmentation_runs import DIFFKD, SETTING, carry_out, runs_by_row, suite
 from small import command, environment, record_of, settings_in, store_in
 from torch import Tensor
 
@@ -44,12 +46,18 @@ def row_of(run: Run) -> str:
     return f"{cell.setting.group}: {cell.row}"
 
 
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One place for all rows: images are generated and the teacher is measured once."""
+    return tmp_path_factory.mktemp("rows")
+
+
 @pytest.mark.parametrize(
     "run",
     [pytest.param(run, id=row_of(run), marks=() if row_of(run) in QUICK else pytest.mark.slow) for run in TABLE_6.runs],
 )
-def test_every_row_of_table_6_runs_from_its_manifest(run: Run, workplace: Path) -> None:
-    found = carry_out(run, workplace)
+def test_every_row_of_table_6_runs_from_its_manifest(run: Run, rows: Path) -> None:
+    found = carry_out(run, rows)
     assert found.status == "done", found.reason
     assert all(0 <= found.last[name] <= 100 for name in ("miou", "pixel_accuracy"))
     assert found.data["train_images"] == 2
@@ -228,21 +236,18 @@ def test_an_incomplete_archive_is_not_written(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "method", [DIFFKD, {"cirkd": {"pixel_queue": 40, "region_queue": 20}}], ids=["diffkd", "cirkd"]
-)
-def test_a_killed_run_goes_on_and_ends_as_if_it_never_was(workplace: Path, method: dict[str, Any]) -> None:
-    path = suite(workplace, {"Row": {"method": method}}, profile={"epochs": 4, "train": 2})
+def test_a_killed_run_goes_on_and_ends_as_if_it_never_was(workplace: Path) -> None:
+    """With noise and side networks, which are DiffKD's, and memories, which are CIRKD's."""
+    both = DIFFKD | {"cirkd": {"pixel_queue": 40, "region_queue": 20}}
+    path = suite(workplace, {"Row": {"method": both}}, profile={"epochs": 4, "train": 2})
     run = runs_by_row(path)["Row"]
-    arguments = command("run", str(path), "--threads", "1", "--device", "cpu", "--checkpoint-seconds", "0")
-    once = subprocess.run(
-        [*arguments, "--results-dir", "whole/results", "--runs-dir", "whole/runs"], env=environment_of(), check=False
-    )
-    assert once.returncode == 0
+    arguments = ["run", str(path), "--threads", "1", "--device", "cpu", "--checkpoint-seconds", "0"]
+    there = [*arguments, "--results-dir", "whole/results", "--runs-dir", "whole/runs"]
+    assert subprocess.run(command(*there), env=environment(PYTHONWARNINGS="default"), check=False).returncode == 0
     saved = store_in(workplace).paths(run).checkpoint
     for _ in range(2):
         before = saved.stat().st_mtime_ns if saved.exists() else 0
-        process = subprocess.Popen(arguments, env=environment_of())
+        process = Forked(arguments, PYTHONWARNINGS="default")
         deadline = time.monotonic() + 200
         try:
             while process.poll() is None and time.monotonic() < deadline:
@@ -250,29 +255,27 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_never_was(workplace: Path, metho
                     break
                 time.sleep(0.01)
         finally:
-            process.kill()
-            process.wait()
+            assert process.kill() == -signal.SIGKILL, "ended by itself"
         assert saved.exists(), "killed before a checkpoint, or not at all"
-    assert subprocess.run(arguments, env=environment_of(), check=False).returncode == 0
+    assert Forked(arguments, PYTHONWARNINGS="default").wait(200) == 0
     whole, parts = record_of(run, workplace / "whole"), record_of(run, workplace)
     assert parts.outcome() == whole.outcome()
     assert parts.interruptions == 2
 
 
-def environment_of() -> dict[str, str]:
-    return {key: value for key, value in environment().items() if key != "PYTHONWARNINGS"} | {"BENCHMARK_OFFLINE": "1"}
-
-
 @pytest.mark.slow
 def test_diffkd_overfits_a_handful_of_images(workplace: Path) -> None:
-    """Beside the plain student, from the same start and in the same order; the curves are shown, whatever they say."""
+    """Beside the plain student, from the same start and in the same order; the curves are shown, whatever they say.
+
+    The plain student is the teacher: what it has learned by heart, the other learns.
+    """
     path = suite(
         workplace,
-        setting={"teacher": "deeplabv3_resnet18"},
+        setting={"teacher": SETTING["student"]},
         profile={"epochs": 60, "train": 4, "test": 1, "batch": 4},
     )
     runs = runs_by_row(path, evaluate_steps=6)
-    for run in runs.values():  # the teacher is trained first, on the same images
+    for run in runs.values():
         record = carry_out(run, workplace)
         assert record.status == "done", record.reason
     curves = {row: store_in(workplace).paths(run).curves.read_text() for row, run in runs.items()}
@@ -299,6 +302,7 @@ def test_export_writes_what_the_server_scores(workplace: Path, capsys: pytest.Ca
     store.write(
         run, Record(identity=run.experiment.identity, repetition=0, status="done", experiment=run.experiment.describe())
     )
+    store.prepare()
     weights = store.paths(run).student
     weights.parent.mkdir(parents=True)
     torch.save(segmentor("pspnet_resnet18", 19).state_dict(), weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from benchmark.verify.exports import experiment, noise
 BATCH, IMAGES = 8, 20  # two full batches an epoch, and a short one
 
 
-def run_in(folder: Path, method: str = "diffkd") -> Run:
+def run_in(folder: Path, method: Any = "diffkd") -> Run:
     path = folder / "teacher.pt"
     if not path.exists():
         torch.manual_seed(0)
@@ -106,9 +107,13 @@ def test_only_long_runs_are_worth_a_compilation(workplace: Path) -> None:
     assert worth_it(long, "cpu")[0]
 
 
+# Draws, side networks and a loop: two denoising steps are compiled as five are, in a third of the time.
+COMPILED = {"none": "none", "kd": "kd", "diffkd": {"diffkd": {"nfe": 2}}}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["none", "kd", "diffkd"])
-def test_compiled_losses_are_the_eager_ones(method: str, workplace: Path) -> None:
+@pytest.mark.parametrize("method", COMPILED.values(), ids=COMPILED)
+def test_compiled_losses_are_the_eager_ones(method: Any, workplace: Path) -> None:
     data = noise(IMAGES)
     plan = data.epoch_plan(0, 0)
     found: dict[str, list[dict[str, float]]] = {}

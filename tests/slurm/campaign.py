@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster import Cluster
+from forked import call
 from small import command, environment, store_in
 
 from benchmark.experiment import Run
@@ -41,10 +42,17 @@ class Laboratory:
     _watcher: threading.Thread | None = None
 
     def call(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """The project's command line, in the folder."""
-        environ = environment(SLURM_CONF=str(self.cluster.configuration), **more)
+        """The project's command line, in the folder; started from nothing where it is that of another project."""
+        more["SLURM_CONF"] = str(self.cluster.configuration)
+        if "PYTHONPATH" not in more:
+            return call(*arguments, seconds=SECONDS, folder=self.folder, **more)
         return subprocess.run(
-            command(*arguments), capture_output=True, text=True, env=environ, cwd=self.folder, timeout=SECONDS
+            command(*arguments),
+            capture_output=True,
+            text=True,
+            env=environment(**more),
+            cwd=self.folder,
+            timeout=SECONDS,
         )
 
     def submit(self, suite: Path, *more: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -100,7 +100,7 @@ class Cluster:
         control, daemon = _free_ports()
         self.configuration.write_text(
             CONFIGURATION.format(
-                host=socket.gethostname().split(".")[0],
+                host=_host(),
                 folder=self.folder,
                 cpus=self.cpus,
                 control=control,
@@ -137,7 +137,7 @@ class Cluster:
         self._end("slurmd", signal.SIGTERM)
 
     def crash_node(self) -> None:
-        """slurmd and whatever it started die at once, and slurmctld finds out."""
+        """slurmd and whatever it started die at once, and slurmctld is told, which would find out in half a minute."""
         managers = (int((self.folder / "slurmd.pid").read_text()), *self._steps())
         workers = [child for pid in managers for child in _children(pid)]
         # The managers stand still first: one that saw its worker die would report a failed job, which is not requeued.
@@ -145,7 +145,8 @@ class Cluster:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-        self._until(lambda: self._node() == "down", "slurmctld misses the node")
+        self.control("scontrol", "update", f"NodeName={_host()}", "State=DOWN", "Reason=crashed")
+        self._until(lambda: self._node() == "down", "the node is down")
 
     def _steps(self) -> list[int]:
         """The step managers: they outlive slurmd. Those of another Slurm on this machine have another spool."""
@@ -227,6 +228,10 @@ def _children(pid: int) -> list[int]:
     except OSError:
         return []
     return [found for child in map(int, direct) for found in (*_children(child), child)]
+
+
+def _host() -> str:
+    return socket.gethostname().split(".")[0]
 
 
 def _free_ports() -> tuple[int, int]:

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from campaign import Laboratory, half_written, lost, until
-from small import ROOT, plan_of, record_of, run_suite, runs_of, store_in, write_suite
+from campaign import SECONDS, Laboratory, half_written, lost, until
+from forked import Forked
+from small import ROOT, plan_of, record_of, runs_of, store_in, write_suite
 
 from benchmark import provenance
 from benchmark.launch.submissions import run_key
@@ -16,24 +17,27 @@ from benchmark.launch.submissions import run_key
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 EACH_ITS_JOB = ("--batch-minutes", "0.0001")
-TRAINED = {"epochs": 16, "train": 64, "test": 20, "repetitions": 2}
+TRAINED = {"epochs": 16, "train": 64, "test": 20, "batch": 64, "repetitions": 2}  # long enough to be caught at it
 ROWS = {"KD": {"method": "kd"}, "DKD": {"method": "dkd"}}
 
 
-def undisturbed(suites: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same suites in this process, in another folder."""
-    folder.mkdir()
-    with monkeypatch.context() as context:
-        context.chdir(folder)
-        assert all(run_suite(suite) == 0 for suite in suites)
-    return folder
+class Undisturbed:
+    """The same suites in one process, in another folder, while Slurm keeps the tests waiting."""
+
+    def __init__(self, folder: Path, *suites: Path) -> None:
+        folder.mkdir()
+        self.folder, self.log = folder, folder / "log.txt"
+        given = ["--threads", "1", "--device", "cpu"]
+        self._process = Forked(["run", *map(str, suites), *given], self.log, folder=folder)
+
+    def done(self) -> Path:
+        """Its folder, when it has ended well."""
+        assert self._process.wait(SECONDS) == 0, self.log.read_text()
+        return self.folder
 
 
 def test_every_fault_is_survived_bit_for_bit(
-    laboratory: Laboratory,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    laboratory: Laboratory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     suite = write_suite(laboratory.folder / "faults.yaml", ROWS, profile=TRAINED)
     runs = plan_of(suite).runs
@@ -49,6 +53,7 @@ def test_every_fault_is_survived_bit_for_bit(
     submitted = laboratory.submit(suite, *EACH_ITS_JOB)
     assert submitted.returncode == 0, submitted.stderr
     assert laboratory.submit(short, "--minutes", "1").returncode == 0
+    reference = Undisturbed(tmp_path / "undisturbed", suite, short)
     jobs = {"killed": laboratory.killed(teacher), "preempted": laboratory.preempted(teacher)}
     asleep = laboratory.frozen(timed_out)
     jobs["USR2"] = laboratory.signalled(named["KD", 0], "USR2")
@@ -61,8 +66,7 @@ def test_every_fault_is_survived_bit_for_bit(
     until(lambda: not laboratory.cluster.queue(), "the queue is empty")
     for fault in ("preempted", "time-out", "USR2", "TERM"):
         assert "stopped: queued again" in laboratory.log_of(jobs[fault]), fault
-    reference = undisturbed([suite, short], tmp_path / "undisturbed", monkeypatch)
-    missing = lost(runs, laboratory.folder, reference)
+    missing = lost(runs, laboratory.folder, reference.done())
     injected, survived = len(laboratory.faults), len(laboratory.faults) - len(missing)
     with capsys.disabled():
         print(f"\nfaults injected {injected}, survived {survived}, records lost {len(missing)} of {len(runs)}")
@@ -72,22 +76,22 @@ def test_every_fault_is_survived_bit_for_bit(
 
 
 def test_edits_after_the_submission_do_not_reach_the_jobs_and_the_record_names_the_revision(
-    laboratory: Laboratory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    laboratory: Laboratory, tmp_path: Path
 ) -> None:
     """From a copy of the project, which is broken as soon as the jobs are submitted."""
     copy = tmp_path / "project"
     for name in ("benchmark", "methods", "suites"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
-    suite = write_suite(laboratory.folder / "edited.yaml", {"KD": {"method": "kd"}}, profile={"epochs": 1, "train": 32})
+    suite = write_suite(laboratory.folder / "edited.yaml", {"KD": {"method": "kd"}}, profile={"epochs": 1})
     submitted = laboratory.submit(suite, "--slurm", "begin=now+4", PYTHONPATH=str(copy))
     assert submitted.returncode == 0, submitted.stderr
     (found,) = laboratory.submissions()
     for path in (*(copy / "benchmark").rglob("*.py"), *(copy / "methods").rglob("*.py")):
         path.write_text("raise RuntimeError('edited after the submission')\n")
+    reference = Undisturbed(tmp_path / "undisturbed", suite)
     laboratory.wait_for(plan_of(suite).runs)
-    reference = undisturbed([suite], tmp_path / "undisturbed", monkeypatch)
-    assert not lost(plan_of(suite).runs, laboratory.folder, reference)
+    assert not lost(plan_of(suite).runs, laboratory.folder, reference.done())
     record = record_of(runs_of(suite)["KD"], laboratory.folder)
     assert record.code["source_sha256"] == found.revision["source_sha256"] == provenance.source_hash()
     scripts = [path.read_text() for path in laboratory.folder.glob("runs/jobs/*/*submission.sh")]
@@ -126,10 +130,7 @@ def test_cancelling_ends_what_was_submitted_here_and_nothing_else(laboratory: La
 
 
 def test_two_hundred_runs_in_arrays_submitted_twice_at_once_with_one_that_fails(
-    laboratory: Laboratory,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    laboratory: Laboratory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = {"epochs": 1, "train": 16, "test": 10, "batch": 16}
     suite = write_suite(
@@ -145,10 +146,10 @@ def test_two_hundred_runs_in_arrays_submitted_twice_at_once_with_one_that_fails(
     assert [done.returncode for done in both] == [0, 0], both
     jobs = [job for submission in laboratory.submissions() for job in submission.jobs]
     runs = plan_of(suite).runs
+    reference = Undisturbed(tmp_path / "undisturbed", suite)
     laboratory.wait_for(runs)
     until(lambda: not laboratory.cluster.queue(), "the queue is empty")
-    reference = undisturbed([suite], tmp_path / "undisturbed", monkeypatch)
-    missing = lost(runs, laboratory.folder, reference)
+    missing = lost(runs, laboratory.folder, reference.done())
     work = laboratory.folder / "runs" / "work"
     attempts = [len((work / run_key(run) / "attempts.txt").read_text().splitlines()) for run in runs]
     with capsys.disabled():
@@ -162,9 +163,7 @@ def test_two_hundred_runs_in_arrays_submitted_twice_at_once_with_one_that_fails(
     assert "_log.out" in shown
 
 
-def test_two_processes_train_one_run_through_preemption(
-    laboratory: Laboratory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_train_one_run_through_preemption(laboratory: Laboratory, tmp_path: Path) -> None:
     """Both ranks stop at the same step and go on from one checkpoint: the run ends as an undisturbed one does."""
     suite = write_suite(
         laboratory.folder / "ranks.yaml", {"Student": {"method": "none"}}, profile=TRAINED | {"repetitions": 1}
@@ -173,11 +172,11 @@ def test_two_processes_train_one_run_through_preemption(
     laboratory.watch([run])
     assert laboratory.submit(suite, "--ranks", "2").returncode == 0
     job = laboratory.preempted(run)
-    laboratory.wait_for([run])
-    assert "stopped: queued again" in laboratory.log_of(job)
     calm = Laboratory(tmp_path / "calm", laboratory.cluster)
     calm.folder.mkdir()
     assert calm.submit(suite, "--ranks", "2").returncode == 0
+    laboratory.wait_for([run])
+    assert "stopped: queued again" in laboratory.log_of(job)
     calm.wait_for([run])
     assert not lost([run], laboratory.folder, calm.folder)
     assert record_of(run, laboratory.folder).interruptions > 0 == record_of(run, calm.folder).interruptions
