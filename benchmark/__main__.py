@@ -1,5 +1,5 @@
 """`python -m benchmark`."""
 
-from benchmark.cli import main
+from benchmark.cli.parser import main
 
 raise SystemExit(main())

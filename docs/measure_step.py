@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from benchmark.process import settle  # noqa: E402
+from benchmark.machine.process import settle  # noqa: E402
 
 settle()  # as the command line does, before torch is loaded
 
@@ -27,11 +27,11 @@ import torch  # noqa: E402
 from reference.eager_step import EagerStep, loader  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from benchmark.engine.training import Settings, Training  # noqa: E402
-from benchmark.experiment import Run  # noqa: E402
 from benchmark.models.registry import model  # noqa: E402
-from benchmark.records import Store  # noqa: E402
-from benchmark.verify.exports import experiment, noise  # noqa: E402
+from benchmark.plan.experiment import Run  # noqa: E402
+from benchmark.records.store import Store  # noqa: E402
+from benchmark.train.classification.training import Settings, Training  # noqa: E402
+from benchmark.verify.exported_students import experiment, noise  # noqa: E402
 from methods.base import Batch  # noqa: E402
 
 BATCH, STEPS = 64, 40

@@ -3,8 +3,8 @@
     python docs/simulate_verdicts.py            print the tables
     python docs/simulate_verdicts.py --write    put them into docs/verdicts.md
 
-Every draw goes through `benchmark.verdicts.judge` itself, so the tables describe the program and not a copy of its
-rules. Seeded.
+Every draw goes through `benchmark.judge.verdicts.judge` itself, so the tables describe the program and not a copy of
+its rules. Seeded.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import statistics
-from benchmark.rules import load_rules
-from benchmark.verdicts import Achieved, Published, PublishedGain, Verdict, judge, judge_gain
+from benchmark.judge import stats
+from benchmark.judge.verdicts import Achieved, Published, PublishedGain, Verdict, judge, judge_gain
+from benchmark.paper.rules import load_rules
 
 DOC = Path(__file__).with_name("verdicts.md")
 SEED = 2305_15712
@@ -182,7 +182,7 @@ def smallest_table() -> str:
         cells = []
         for runs in (1, 5):
             error = spread * (1 / n + 1 / runs) ** 0.5
-            cells.append(f"{statistics.smallest_detectable_gap(error, n - 1, 0.005, power=power):.2f}")
+            cells.append(f"{stats.smallest_detectable_gap(error, n - 1, 0.005, power=power):.2f}")
         rows.append([str(n), f"{spread:.1f}", *cells])
     return table(["n", "spread", "published is one run", "published is a mean of five"], rows)
 
@@ -191,7 +191,7 @@ def orders_table() -> str:
     """Compute how large a paired difference must be to pass Holm's test, in spreads of the differences."""
     rows = []
     for tested in (1, 7, 48):
-        needed = [statistics.t_quantile(1 - 0.05 / tested, n - 1) / n**0.5 for n in SIZES]
+        needed = [stats.t_quantile(1 - 0.05 / tested, n - 1) / n**0.5 for n in SIZES]
         rows.append([str(tested), *(f"{factor:.1f}" for factor in needed)])
     return table(["orderings tested", *(f"n = {n}" for n in SIZES)], rows)
 
@@ -200,7 +200,7 @@ def worked_case() -> str:
     """Return a worked example with every number: DKD, resnet32x4 to resnet8x4."""
     lines = []
     runs = Achieved(DKD_RUNS, declared=5)
-    spread = statistics.spread(DKD_RUNS)
+    spread = stats.spread(DKD_RUNS)
     lines.append(f"- runs: {', '.join(f'{value:.2f}' for value in DKD_RUNS)}; published {DKD_PAPER:.2f}")
     lines.append(f"- mean {np.mean(DKD_RUNS):.3f}, spread s = {spread:.3f}, n = 5")
     for stated in (None, 5):

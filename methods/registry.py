@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
 
-from benchmark.discovery import EXTRA, literal, load, source_files, syntax
 from benchmark.errors import UsageError, nearest
+from benchmark.machine.plugins import EXTRA, literal, load, source_files, syntax
 from methods.options import MethodOptions, MethodReference, option
 
 if TYPE_CHECKING:

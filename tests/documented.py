@@ -114,10 +114,10 @@ TRIES: dict[str, tuple[Try, ...]] = {
         DRY,
         Try(SMOKE.format("table9 --pack auto --only '*/[DM]*/*ResNet-20'"), slow=True),
     ),
-    "python -m benchmark.dense.bench table4 --only DiffKD --profile paper": (
+    "python -m benchmark.bench.dense table4 --only DiffKD --profile paper": (
         Try(code=3, says="fix:"),
         Try(
-            "python -m benchmark.dense.bench table4 --only '*/One-stage*/DiffKD/*' --steps 1 --device cpu",
+            "python -m benchmark.bench.dense table4 --only '*/One-stage*/DiffKD/*' --steps 1 --device cpu",
             bare=3,
             slow=True,
         ),
@@ -183,7 +183,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
     " --out student.pt": (Try(code=3, says="pets"),),
     # docs/performance.md and docs/verdicts.md
     "python docs/measure_step.py": (Try("{} --pairs 1 --threads 1 --eager", slow=True),),
-    "python -m benchmark.dense.bench": (NEEDS_MORE,),
+    "python -m benchmark.bench.dense": (NEEDS_MORE,),
 }
 
 

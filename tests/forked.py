@@ -99,18 +99,18 @@ def _ask(question: dict[str, Any]) -> Any:
 
 def _answer_all() -> None:
     """In that process: load, then fork for each start that is asked for, and say what became of a fork."""
-    from benchmark.process import settle
+    from benchmark.machine.process import settle
 
     settle()  # as the command line does, before torch is loaded
     import submitit  # noqa: F401
 
-    from benchmark.commands import run  # noqa: F401
+    from benchmark.cli import run  # noqa: F401
     from benchmark.data import generated
-    from benchmark.dense import stack
     from benchmark.launch import local  # noqa: F401
+    from benchmark.models import openmmlab
 
-    if not stack.missing():
-        stack.prepare()
+    if not openmmlab.missing():
+        openmmlab.prepare()
     generated.generate = cache(generated.generate)
     generated.generate()
     alive = set[int]()
@@ -129,7 +129,7 @@ def _answer_all() -> None:
 
 def _be(question: dict[str, Any]) -> NoReturn:
     """In the fork: the command line, to its end."""
-    from benchmark.cli import main
+    from benchmark.cli.parser import main
 
     code = 1
     try:

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
+from benchmark.data.batches import ClassificationData
 from benchmark.data.locate import DataSource, resolve
-from benchmark.engine.training import Settings, Training
-from benchmark.experiment import Data, Experiment, Run
-from benchmark.recipe import Recipe
-from benchmark.records import Store
-from benchmark.tasks.classification import load_data
-from benchmark.tasks.data import ClassificationData
+from benchmark.paper.recipe import Recipe
+from benchmark.plan.experiment import Data, Experiment, Run
+from benchmark.records.store import Store
+from benchmark.train.classification.task import load_data
+from benchmark.train.classification.training import Settings, Training
 from methods.spec import MethodSpec
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def experiment(method: Any = "none", teacher: str = "", data: Data = FOLDER, **c
     recipe = RECIPE.model_copy(update=changes)
     taught = None
     if teacher:
-        from benchmark.manifest import TeacherSpec
+        from benchmark.paper.manifest import TeacherSpec
 
         taught = TeacherSpec(model=teacher, weights="torchvision:ResNet18_Weights.IMAGENET1K_V1")
     return Experiment(

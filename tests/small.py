@@ -12,14 +12,14 @@ from typing import Any
 import torch
 import yaml
 
-from benchmark.cli import main
+from benchmark.cli.parser import main
+from benchmark.data.batches import ClassificationData
 from benchmark.data.locate import resolve
-from benchmark.engine.training import Settings
-from benchmark.experiment import Experiment, Plan, Run, Selection, make_plan
-from benchmark.manifest import load
-from benchmark.records import Record, Store
-from benchmark.tasks.classification import load_data
-from benchmark.tasks.data import ClassificationData
+from benchmark.paper.manifest import load
+from benchmark.plan.experiment import Experiment, Plan, Run, Selection, make_plan
+from benchmark.records.store import Record, Store
+from benchmark.train.classification.task import load_data
+from benchmark.train.classification.training import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = {"Teacher": {"subject": "teacher"}, "Student": {"method": "none"}, "KD": {"method": "kd"}}

@@ -13,13 +13,13 @@ import torch
 from products import FP32, TF32, Watch, watched_products
 from small import record_of, run_suite, runs_of, write_suite
 
-from benchmark import predictors, speed
-from benchmark.cli import main, parser
+from benchmark.bench import predictors, speed
+from benchmark.cli.parser import main, parser
 from benchmark.data.generated_folder import Request, generate
-from benchmark.engine import precision
 from benchmark.models.registry import model
-from benchmark.records import Record, Store
-from benchmark.verify import exports
+from benchmark.records.store import Record, Store
+from benchmark.train import precision
+from benchmark.verify import exported_students
 from benchmark.verify.findings import Findings
 
 COMPUTING = {"run", "eval", "bench", "distill", "export", "verify", "report"}  # each has a test here
@@ -110,9 +110,9 @@ def test_distill_and_export(workplace: Path, watch: Watch) -> None:
 
 
 def test_verify_exports(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "methods", lambda: ["kd"])
+    monkeypatch.setattr(exported_students, "methods", lambda: ["kd"])
     findings = Findings()
-    exports.check(findings, lambda line: None)
+    exported_students.check(findings, lambda line: None)
     assert [found.output_equal for found in findings.exports] == [True]
     assert watch.found.keys() == {FP32}, watch.found
 

@@ -6,12 +6,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmark.bench import Bench, Cost, interleaved, parse_pair, peak, published_gains, run
-from benchmark.bench_report import markdown, svg
-from benchmark.cli import main
-from benchmark.engine.training import Settings
+from benchmark.bench.drawing import markdown, svg
+from benchmark.bench.step import Bench, Cost, interleaved, parse_pair, peak, published_gains, run
+from benchmark.cli.parser import main
 from benchmark.errors import UsageError
-from benchmark.manifest import load, suite_path
+from benchmark.paper.manifest import load, suite_path
+from benchmark.train.classification.training import Settings
 
 
 def quiet(line: str) -> None:

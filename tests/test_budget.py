@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from small import ROWS, plan_of, run_suite, runs_of, store_in, write_suite
 
-from benchmark import budget as costs
-from benchmark.cli import main
+from benchmark.cli.parser import main
+from benchmark.plan import budget as costs
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.claims import ClaimResult, Claims, check_claims, load_claims, tally
-from benchmark.discovery import ROOT
 from benchmark.errors import UsageError
-from benchmark.expression import Board, Evaluator, ExpressionError, Quantity, Truth, as_printed, published
-from benchmark.manifest import Cell, Setting
+from benchmark.machine.plugins import ROOT
+from benchmark.paper.claims import ClaimResult, Claims, check_claims, load_claims, tally
+from benchmark.paper.expression import Board, Evaluator, ExpressionError, Quantity, Truth, as_printed, published
+from benchmark.paper.manifest import Cell, Setting
 
 TEXTS = ROOT.parent / "shared" / "paper"
 TEXT_FILES = {
@@ -177,7 +177,7 @@ def test_quotes_are_verbatim(audit: Claims) -> None:
 
 
 def test_the_audit_needs_no_torch() -> None:
-    code = "import sys, benchmark.claims as c; c.check_claims(c.load_claims()); sys.exit('torch' in sys.modules)"
+    code = "import sys, benchmark.paper.claims as c; c.check_claims(c.load_claims()); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -15,13 +15,12 @@ from pathlib import Path
 import pytest
 from small import call, command, environment, plan_of, record_of, run_suite, runs_of, write_suite
 
-from benchmark.cli import main
+from benchmark.cli.parser import main
 from benchmark.data.inventory import TITLES
-from benchmark.dense import stack
-from benchmark.experiment import Selection, make_plan
-from benchmark.manifest import load, suite_path
-from benchmark.models import mmdet_detectors
+from benchmark.models import mmdet, openmmlab
 from benchmark.models.registry import models
+from benchmark.paper.manifest import load, suite_path
+from benchmark.plan.experiment import Selection, make_plan
 from methods.registry import methods
 
 FORBID_TORCH = """
@@ -213,7 +212,7 @@ def test_more_than_8_hours_need_a_yes(workplace: Path, capsys: pytest.CaptureFix
 
 
 def test_yes_goes_on(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.commands.run.ASK_ABOVE_HOURS", 0.0)
+    monkeypatch.setattr("benchmark.cli.run.ASK_ABOVE_HOURS", 0.0)
     suite = write_suite(workplace / "yes.yaml", {"Student": {"method": "none"}})
     assert run_suite(suite) == 2
     assert run_suite(suite, "--yes") == 0
@@ -286,7 +285,7 @@ def test_show_model_counts_on_images_that_the_network_takes(
 
 @pytest.mark.slow
 def test_every_listed_model_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    needs_packages = set(mmdet_detectors.MODELS) if stack.missing() else set()
+    needs_packages = set(mmdet.MODELS) if openmmlab.missing() else set()
     wrong = [name for name in models() if main(["show", "model", name]) != (3 if name in needs_packages else 0)]
     assert not wrong, capsys.readouterr().err
 

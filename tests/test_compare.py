@@ -29,13 +29,13 @@ from written_records import (
     write,
 )
 
-from benchmark.comparison import ProblemKind, plain
 from benchmark.errors import UsageError
-from benchmark.experiment import Run
-from benchmark.manifest import Suite
-from benchmark.orderings import Order
-from benchmark.protocol import why_not_comparable
-from benchmark.verdicts import Verdict
+from benchmark.judge.cases import why_not_comparable
+from benchmark.judge.orderings import Order
+from benchmark.judge.verdicts import Verdict
+from benchmark.judge.views import ProblemKind, plain
+from benchmark.paper.manifest import Suite
+from benchmark.plan.experiment import Run
 
 
 @pytest.fixture

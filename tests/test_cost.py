@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.cost import (
+from benchmark.errors import UsageError
+from benchmark.models.counting import (
     CONVENTIONS,
     build_on_meta,
     cirkd_macs,
@@ -16,7 +17,6 @@ from benchmark.cost import (
     pair_on_meta,
     parameters,
 )
-from benchmark.errors import UsageError
 from benchmark.models.registry import model
 from methods.spec import MethodSpec
 

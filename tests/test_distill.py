@@ -8,10 +8,10 @@ import pytest
 import timm
 import torch
 
-from benchmark.cli import main
+from benchmark.cli.parser import main
 from benchmark.data.generated_folder import Request, generate
 from benchmark.models.registry import model
-from benchmark.records import Record, Store
+from benchmark.records.store import Record, Store
 
 PAIR = ["--teacher", "torchvision:regnet_y_400mf", "--student", "timm:resnet10t"]
 SMALL = ["--epochs", "1", "--batch", "8", "--lr", "0.01", "--image-size", "64", "--threads", "1", "--device", "cpu"]

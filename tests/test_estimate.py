@@ -6,9 +6,9 @@ from pathlib import Path
 
 from small import write_suite
 
-from benchmark.estimate import plan_seconds
-from benchmark.experiment import Plan, Selection, make_plan
-from benchmark.manifest import ProfileName, load
+from benchmark.paper.manifest import ProfileName, load
+from benchmark.plan.estimate import plan_seconds
+from benchmark.plan.experiment import Plan, Selection, make_plan
 
 HOUR = 3600.0
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.cli import main
+from benchmark.cli.parser import main
 from benchmark.data.generated_folder import Request, generate
-from benchmark.evaluation import preparation
 from benchmark.models.registry import model
+from benchmark.train.classification.evaluation import preparation
 
 SHARED = Path(os.environ.get("BENCHMARK_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 CHECKPOINT = SHARED / "checkpoints" / "resnet56_cifar100_66.41.pth"

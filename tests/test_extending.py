@@ -10,10 +10,10 @@ import pytest
 import torch
 from small import ROOT, call, data_of, record_of, run_suite, runs_of, settings_in, write_suite
 
-from benchmark.cli import main
-from benchmark.engine.training import Training
-from benchmark.manifest import load
+from benchmark.cli.parser import main
 from benchmark.models.registry import model, models
+from benchmark.paper.manifest import load
+from benchmark.train.classification.training import Training
 from methods.registry import method, methods
 
 BLOCK = re.compile(r"^```(?:python|yaml)\n# (?P<path>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

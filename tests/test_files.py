@@ -12,10 +12,10 @@ from typing import BinaryIO
 import pytest
 import torch
 
-from benchmark.engine import checkpoint
 from benchmark.errors import StorageError
-from benchmark.experiment import Data, Experiment, Run, plain
-from benchmark.files import storage, sweep_partials, write_atomically, write_text
+from benchmark.machine.files import storage, sweep_partials, write_atomically, write_text
+from benchmark.plan.experiment import Data, Experiment, Run, plain
+from benchmark.train import checkpoint
 
 RUN = Run(Experiment("classification", Data("generated"), "resnet8", plain(), None), 0)
 

@@ -13,18 +13,18 @@ import pytest
 from small import run_suite, runs_of, settings_in, write_suite
 from torch import nn
 
-from benchmark import honoured
-from benchmark.cli import main
+from benchmark.cli.parser import main
 from benchmark.data.decode import Augmentation
-from benchmark.dense.training import optim_wrapper, schedulers
-from benchmark.engine.optimizer import make_optimizer
-from benchmark.engine.schedule import learning_rate
 from benchmark.errors import UsageError
-from benchmark.experiment import Plan, Run
-from benchmark.honoured import DENSE, IN_FOLDER, ON_DEVICE, OPTIMIZERS, SCHEDULES, Carried
 from benchmark.launch.local import Local
-from benchmark.manifest import load_all
-from benchmark.recipe import NamedRecipe, Recipe, recipe, recipes
+from benchmark.paper import honoured
+from benchmark.paper.honoured import DENSE, IN_FOLDER, ON_DEVICE, OPTIMIZERS, SCHEDULES, Carried
+from benchmark.paper.manifest import load_all
+from benchmark.paper.recipe import NamedRecipe, Recipe, recipe, recipes
+from benchmark.plan.experiment import Plan, Run
+from benchmark.train.dense.mmengine_loop import optim_wrapper, schedulers
+from benchmark.train.engine.optimizer import make_optimizer
+from benchmark.train.engine.schedule import learning_rate
 
 # Settings at other values than BASE has them.
 BASE: dict[str, Any] = {"epochs": 8, "batch": 16, "lr": 0.1, "weight_decay": 0.01}
@@ -182,7 +182,7 @@ def test_plan_and_run_refuse_what_would_not_be_carried_out_with_its_line_and_wha
     settings = known[name].settings.model_copy(update=changes)
     broken = NamedRecipe(settings=settings, source="ours")
     for module in ("manifest", "honoured"):
-        monkeypatch.setattr(f"benchmark.{module}.recipes", lambda: known | {name: broken})
+        monkeypatch.setattr(f"benchmark.paper.{module}.recipes", lambda: known | {name: broken})
     capsys.readouterr()
     assert main(["plan", str(suite)]) == 2
     shown = capsys.readouterr().err

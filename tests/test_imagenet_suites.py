@@ -20,19 +20,19 @@ from forked import Forked
 from imagenet import data_of, settings_in, training
 from small import call, record_of, run_suite, store_in
 
-from benchmark.cli import main
-from benchmark.commands.planning import find_folder
-from benchmark.cost import build_on_meta, pair_on_meta
+from benchmark.cli.parser import main
+from benchmark.cli.planning import find_folder
 from benchmark.data.generated_folder import Request, generate
 from benchmark.data.locate import DataSource
-from benchmark.engine.checkpoint import tensors_sha256
-from benchmark.engine.training import Training, evaluated
-from benchmark.engine.weights import address
-from benchmark.experiment import Experiment, Plan, Run, Selection, make_plan
-from benchmark.manifest import Suite, TeacherSpec, load, load_all, suite_path
+from benchmark.models.counting import build_on_meta, pair_on_meta
 from benchmark.models.registry import model
 from benchmark.models.taps import resolve_roles
-from benchmark.records import Record
+from benchmark.paper.manifest import Suite, TeacherSpec, load, load_all, suite_path
+from benchmark.plan.experiment import Experiment, Plan, Run, Selection, make_plan
+from benchmark.records.store import Record
+from benchmark.train.checkpoint import tensors_sha256
+from benchmark.train.classification.training import Training, evaluated
+from benchmark.train.weights import address
 from methods.base import Pair
 
 SUITES = (

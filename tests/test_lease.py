@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from small import environment
 
-from benchmark.lease import HEARTBEAT_SECONDS, STALE_SECONDS, Held, Holder, holder_of, lease
+from benchmark.launch.lease import HEARTBEAT_SECONDS, STALE_SECONDS, Held, Holder, holder_of, lease
 
 HOLD = """
 import sys, time
@@ -99,7 +99,7 @@ def test_a_holder_on_another_machine_is_believed_while_it_beats(silent_for: floa
 
 
 def test_a_holder_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.lease.HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr("benchmark.launch.lease.HEARTBEAT_SECONDS", 0.02)
     path = tmp_path / "lease.json"
     with lease(path):
         os.utime(path, (0, 0))

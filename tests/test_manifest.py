@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from small import write_suite
 
-from benchmark.cli import main
+from benchmark.cli.parser import main
 from benchmark.errors import UsageError
-from benchmark.experiment import Selection, make_plan
-from benchmark.manifest import load, load_all, suite_path
-from benchmark.recipe import recipes
+from benchmark.paper.manifest import load, load_all, suite_path
+from benchmark.paper.recipe import recipes
+from benchmark.plan.experiment import Selection, make_plan
 
 GOOD = """\
 suite: mine

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from small import ROOT
 
-from benchmark.experiment import Experiment, Selection, experiment_of, make_plan
-from benchmark.manifest import ProfileName, Suite, load, load_all, suite_path
+from benchmark.paper.manifest import ProfileName, Suite, load, load_all, suite_path
+from benchmark.plan.experiment import Experiment, Selection, experiment_of, make_plan
 
 FILE = "tests/pinned/identities.yaml"
 PINNED: dict[str, Any] = yaml.safe_load((ROOT / FILE).read_text())

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import predictors
-from benchmark.cli import main
-from benchmark.predictors import markdown, measured
+from benchmark.bench import predictors
+from benchmark.bench.predictors import markdown, measured
+from benchmark.cli.parser import main
 
 
 def test_each_is_measured_in_turn_and_light_is_the_measure(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import provenance
+from benchmark.machine import provenance
 
 
 @pytest.fixture
@@ -30,11 +30,12 @@ def after(path: Path) -> str:
 def test_the_source_hash_sees_what_trains_and_nothing_else(copied: Path) -> None:
     before = provenance.source_hash.__wrapped__()
     trains = (
-        *("methods/kd.py", "methods/diffkd/diffkd.py", "benchmark/engine/step.py", "benchmark/models/taps.py"),
-        *("benchmark/dense/training.py", "benchmark/dense/feeding.py", "benchmark/tasks/detection.py"),
-        *("benchmark/experiment.py", "benchmark/recipe.py", "benchmark/launch/local.py", "benchmark/data/augment.py"),
+        *("methods/kd.py", "methods/diffkd/diffkd.py", "benchmark/train/engine/step.py", "benchmark/models/taps.py"),
+        *("benchmark/train/dense/mmengine_loop.py", "benchmark/train/dense/feeding.py"),
+        *("benchmark/train/dense/detection.py", "benchmark/plan/experiment.py", "benchmark/paper/recipe.py"),
+        *("benchmark/launch/local.py", "benchmark/data/augment.py"),
     )
     for name in trains:
         assert after(copied / name) != before, f"an edit of {name} goes unseen"
-    for name in ("benchmark/report/page.py", "benchmark/verdicts.py", "benchmark/commands/run.py"):
+    for name in ("benchmark/report/page.py", "benchmark/judge/verdicts.py", "benchmark/cli/run.py"):
         assert after(copied / name) == before, f"an edit of {name} trains nothing"

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.cli import main
+from benchmark.cli.parser import main
 from benchmark.data.locate import find_cifar100, resolve
-from benchmark.engine.teacher import load_teacher
-from benchmark.experiment import Data
-from benchmark.manifest import TeacherSpec
 from benchmark.models.taps import Network
-from benchmark.records import Store, frame
-from benchmark.tasks.classification import evaluate, load_data
+from benchmark.paper.manifest import TeacherSpec
+from benchmark.plan.experiment import Data
+from benchmark.records.store import Store, frame
+from benchmark.train.classification.task import evaluate, load_data
+from benchmark.train.engine.teacher import load_teacher
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("BENCHMARK_SHARED_DATA", ROOT.parent / "shared" / "data"))

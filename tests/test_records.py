@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from small import raw_record, record_of, run_suite, runs_of, store_in, write_suite
 
-from benchmark.cli import main
+from benchmark.cli.parser import main
 from benchmark.data.locate import FILES
 from benchmark.errors import StorageError
-from benchmark.experiment import Run, Selection, make_plan
-from benchmark.manifest import load
-from benchmark.records import SCHEMA_VERSION, Record, Store, Unreadable, curves_csv, frame, read_record
+from benchmark.paper.manifest import load
+from benchmark.plan.experiment import Run, Selection, make_plan
+from benchmark.records.store import SCHEMA_VERSION, Record, Store, Unreadable, curves_csv, frame, read_record
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,14 @@ import pytest
 import yaml
 from written_records import SETTING, TABLE, TIGHT, WIDE, Bench, around, experiment, find, record_of, write
 
-from benchmark import manifest
-from benchmark.cli import main
-from benchmark.commands.report import write as write_report
-from benchmark.comparison import Comparison
-from benchmark.experiment import Run
+from benchmark.cli.parser import main
+from benchmark.cli.report import write as write_report
+from benchmark.judge.verdicts import Verdict
+from benchmark.judge.views import Comparison
+from benchmark.paper import manifest
+from benchmark.plan.experiment import Run
 from benchmark.report import latex, markdown
 from benchmark.report.cells_csv import cells_csv
-from benchmark.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,7 +45,7 @@ def report(bench: Bench, *more: str) -> int:
 @pytest.fixture
 def small(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """As if the small table were the only suite there is."""
-    from benchmark.commands import report as command
+    from benchmark.cli import report as command
 
     narrowed = command.Sources
     monkeypatch.setattr(
@@ -310,7 +310,7 @@ def test_csv_has_cells_without_a_reference_too(bench: Bench) -> None:
 
 def test_neither_torch_nor_pandas_is_imported(tmp_path: Path) -> None:
     code = (
-        "import sys; from benchmark.cli import main; "
+        "import sys; from benchmark.cli.parser import main; "
         f"main(['report', '--suite', 'table9', '--results-dir', {str(tmp_path)!r}, '--out', {str(tmp_path)!r}]); "
         "print([name for name in ('torch', 'pandas') if name in sys.modules])"
     )

@@ -33,11 +33,11 @@ from small import (
     write_suite,
 )
 
-from benchmark.cli import main
-from benchmark.engine import checkpoint
-from benchmark.experiment import Run
+from benchmark.cli.parser import main
 from benchmark.models.registry import model
-from benchmark.records import RunPaths
+from benchmark.plan.experiment import Run
+from benchmark.records.store import RunPaths
+from benchmark.train import checkpoint
 
 STUDENT = {"Student": {"method": "none"}}
 PATIENCE = 120.0  # seconds, far more than anything here takes
@@ -118,7 +118,7 @@ def test_the_gate_is_measured_once_for_the_same_weights_and_images(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    from benchmark.engine import teacher
+    from benchmark.train.engine import teacher
 
     original = teacher.evaluate
     monkeypatch.setattr(teacher, "evaluate", lambda *arguments: calls.append(1) or original(*arguments))
@@ -310,10 +310,10 @@ def test_weights_that_overflow_at_the_test_are_divergence_too(workplace: Path, e
 def test_the_students_of_a_teacher_that_diverged_say_so(
     workplace: Path, extra: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmark.tasks import classification
+    from benchmark.train.classification import task
 
-    original = classification.evaluate
-    monkeypatch.setattr(classification, "evaluate", lambda *a: original(*a) | {"loss": float("inf")})
+    original = task.evaluate
+    monkeypatch.setattr(task, "evaluate", lambda *a: original(*a) | {"loss": float("inf")})
     suite = write_suite(workplace / "fallen.yaml", {"KD": {"method": "kd"}})
     assert run_suite(suite) == 1
     assert "its teacher generated/resnet14/none is diverged: test loss" in capsys.readouterr().err
@@ -521,7 +521,7 @@ def stopped_by_a_full_disk(
     original = checkpoint.write_atomically
 
     def refused(path: Path, write: Any) -> None:
-        from benchmark.files import storage
+        from benchmark.machine.files import storage
 
         nonlocal saved
         saved += 1

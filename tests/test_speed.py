@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import estimate, speed
-from benchmark.cli import main
-from benchmark.estimate import Measured, hardware_of, plan_seconds, seconds
-from benchmark.experiment import Selection, make_plan
-from benchmark.manifest import load, suite_path
-from benchmark.speed import cases_of, copy_rate, matrix_rate
+from benchmark.bench import speed
+from benchmark.bench.speed import cases_of, copy_rate, matrix_rate
+from benchmark.cli.parser import main
+from benchmark.paper.manifest import load, suite_path
+from benchmark.plan import estimate
+from benchmark.plan.estimate import Measured, hardware_of, plan_seconds, seconds
+from benchmark.plan.experiment import Selection, make_plan
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark import statistics
-from benchmark.discovery import ROOT
 from benchmark.errors import UsageError
-from benchmark.orderings import Order, Ordering, judge_orderings
-from benchmark.rules import RULES, load_rules
-from benchmark.verdicts import (
+from benchmark.judge import stats
+from benchmark.judge.orderings import Order, Ordering, judge_orderings
+from benchmark.judge.verdicts import (
     BLOCKING,
     Achieved,
     Published,
@@ -31,6 +29,8 @@ from benchmark.verdicts import (
     judge_gain,
     judge_static,
 )
+from benchmark.machine.plugins import ROOT
+from benchmark.paper.rules import RULES, load_rules
 
 DKD = (76.20, 75.80, 75.89, 75.85, 76.15)
 TABLE_9_STDS = (
@@ -281,7 +281,7 @@ def test_gains_without_common_repetitions_are_welchs(rules):
     assert found.reason.endswith("unpaired (Welch)")
     assert found.verdict is Verdict.BELOW
     assert found.gap == pytest.approx(-0.9)
-    welch = statistics.welch_difference(ours.values, base.values, 0.9)
+    welch = stats.welch_difference(ours.values, base.values, 0.9)
     assert found.interval.low == pytest.approx(welch.interval.low - 2.0)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cli import main
+from benchmark.cli.parser import main
 from benchmark.errors import StorageError
-from benchmark.manifest import load, suite_path
-from benchmark.verify import claims, exports, pairs, run, static
+from benchmark.paper.manifest import load, suite_path
+from benchmark.verify import claim_check, cost_check, exported_students, pairs, run
 from benchmark.verify.findings import STATIC, CostClaim, Export, Findings, StaticCell, read_static, static_text
 from benchmark.verify.text import text
 from methods.registry import methods
@@ -23,8 +23,8 @@ def quiet(line: str) -> None:
 def judged(name: str) -> Findings:
     findings, suites = Findings(), [load(suite_path(name))]
     if name == "table6":
-        static.add_networks(findings, suites, full=False, say=quiet)
-    static.add_cells(findings, suites, quiet)
+        cost_check.add_networks(findings, suites, full=False, say=quiet)
+    cost_check.add_cells(findings, suites, quiet)
     return findings
 
 
@@ -94,7 +94,7 @@ def test_claims_about_cost_are_answered_from_the_counts() -> None:
         tables=judged("table8").tables,
         exports=[Export("diffkd", True, True, True)],
     )
-    claims.add_claims(findings)
+    claim_check.add_claims(findings)
     outcomes = {claim.id: claim.outcome for claim in findings.claims}
     assert outcomes["extra-cost"] == "does not follow"
     assert outcomes["cost-acceptable"] == "holds"
@@ -105,7 +105,7 @@ def test_claims_about_cost_are_answered_from_the_counts() -> None:
 
 def test_claims_without_counts_cannot_be_checked() -> None:
     findings = Findings()
-    claims.add_claims(findings)
+    claim_check.add_claims(findings)
     assert {claim.outcome for claim in findings.claims} == {"cannot be checked"}
 
 
@@ -141,13 +141,13 @@ def extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     known = methods()
-    monkeypatch.setattr(exports, "methods", lambda: {name: known[name] for name in names})
+    monkeypatch.setattr(exported_students, "methods", lambda: {name: known[name] for name in names})
 
 
 def test_exported_students_are_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "none", "diffkd", "fitnet")
     findings = Findings()
-    exports.check(findings, quiet)
+    exported_students.check(findings, quiet)
     assert [export.method for export in findings.exports] == ["none", "diffkd", "fitnet"]
     assert all(export.equal for export in findings.exports)
     assert findings.problems == []
@@ -157,7 +157,7 @@ def test_exported_students_are_the_plain_one(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_student_that_keeps_a_side_network_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "sticky")
     findings = Findings()
-    exports.check(findings, quiet)
+    exported_students.check(findings, quiet)
     assert findings.problems == ["the student exported after sticky is not the plain one"]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.dense import stack
-from benchmark.manifest import load, suite_path
+from benchmark.models import openmmlab
+from benchmark.paper.manifest import load, suite_path
 from benchmark.verify import detectors
 from benchmark.verify.findings import DetectorCost, Findings
 from benchmark.verify.text import text
 
-needs_stack = pytest.mark.skipif(bool(stack.missing()), reason="needs the dense packages")
+needs_stack = pytest.mark.skipif(bool(openmmlab.missing()), reason="needs the dense packages")
 
 
 def found() -> Findings:
@@ -20,7 +20,7 @@ def found() -> Findings:
 
 
 def test_without_the_packages_the_networks_are_unchecked_and_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "missing", lambda: ["mmdet"])
+    monkeypatch.setattr(openmmlab, "missing", lambda: ["mmdet"])
     findings = found()
     assert findings.detectors == []
     assert findings.problems == []
@@ -30,7 +30,7 @@ def test_without_the_packages_the_networks_are_unchecked_and_the_fix_is_named(mo
 
 
 def test_another_count_than_the_known_one_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "missing", list)
+    monkeypatch.setattr(openmmlab, "missing", list)
     monkeypatch.setattr(
         detectors, "detector_cost", lambda name: DetectorCost(name, "1x3x800x1280", 37_968_692, 238_536_000_000, 0)
     )

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from benchmark.compare import Sources, compare
-from benchmark.comparison import CellView, Comparison, Mode, ProblemKind
 from benchmark.data.locate import STAND_INS
-from benchmark.experiment import Experiment, Run, experiment_of
-from benchmark.manifest import Cell, Suite, load
-from benchmark.provenance import source_hash
-from benchmark.records import Record, RunPaths, Store
+from benchmark.judge.compare import Sources, compare
+from benchmark.judge.views import CellView, Comparison, Mode, ProblemKind
+from benchmark.machine.provenance import source_hash
+from benchmark.paper.manifest import Cell, Suite, load
+from benchmark.plan.experiment import Experiment, Run, experiment_of
+from benchmark.records.store import Record, RunPaths, Store
 
 SETTING = {
     "task": "classification",

@@ -32,9 +32,9 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
 from benchmark.data.erasing import NOTHING, erasing_box
-from benchmark.engine.streams import seed_of
 from benchmark.errors import UsageError
-from benchmark.recipe import Recipe
+from benchmark.machine.streams import seed_of
+from benchmark.paper.recipe import Recipe
 
 # ImageNet's, as torchvision and timm have them.
 MEAN = (0.485, 0.456, 0.406)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.data.cityscapes import IMAGE, LABELS
-from benchmark.files import storage
+from benchmark.machine.files import storage
 
 # A change of the images changes the set's name: `locate.DENSE_STAND_INS`.
 HEIGHT, WIDTH = 128, 256

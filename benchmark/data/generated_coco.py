@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.files import storage
+from benchmark.machine.files import storage
 
 # A change of the images changes the set's name: `locate.DENSE_STAND_INS`.
 SIZE = 256

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 
 from benchmark.data.find_folder import MARKER, TRAIN, VALIDATION
 from benchmark.errors import UsageError
-from benchmark.files import storage
+from benchmark.machine.files import storage
 
 VERSION = 1  # raised when the images change
 WARNING = "generated images, NOT ImageNet: nothing measured on them says anything about ImageNet"

@@ -36,7 +36,7 @@ from benchmark.data.find_folder import (
 )
 from benchmark.data.imagenet100 import CMC
 from benchmark.errors import BenchmarkError, MissingInput, StorageError, UsageError
-from benchmark.files import write_atomically
+from benchmark.machine.files import write_atomically
 
 _LISTING_VERSION = 1
 

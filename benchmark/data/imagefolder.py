@@ -22,14 +22,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark.data.augment import normalise
+from benchmark.data.batches import EvaluationBatch
 from benchmark.data.decode import MEAN, STD, Augmentation, evaluation_image, read_image, training_image
 from benchmark.data.erasing import erased
 from benchmark.data.image_index import ImageFolder
 from benchmark.data.mixing import draw_mixing, mixed, mixed_targets
-from benchmark.engine.streams import generator, seed_of
 from benchmark.errors import MissingInput, UsageError
-from benchmark.recipe import Recipe
-from benchmark.tasks.data import EvaluationBatch
+from benchmark.machine.streams import generator, seed_of
+from benchmark.paper.recipe import Recipe
 from methods.base import Batch
 
 EVALUATION_BATCH = 250

@@ -9,7 +9,7 @@ from typing import Literal
 from benchmark.data import cityscapes, coco, find_folder
 from benchmark.data.locate import resolve
 from benchmark.errors import BenchmarkError, MissingInput
-from benchmark.manifest import DATA_SETS
+from benchmark.paper.manifest import DATA_SETS
 
 TITLES = {
     "cifar100": "CIFAR-100",

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.errors import UsageError
-from benchmark.experiment import Experiment, Plan, Run
 from benchmark.launch.submissions import run_key
-from benchmark.records import Store
-from benchmark.tasks.dense import TASKS
+from benchmark.plan.experiment import Experiment, Plan, Run
+from benchmark.records.store import Store
+from benchmark.train.dense.task import TASKS
 
 ARRAY_SIZE = 1000  # Slurm's MaxArraySize is 1001 unless a site changed it
 SHORTEST_MINUTES, LONGEST_MINUTES = 15, 24 * 60

@@ -17,24 +17,16 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from benchmark import provenance
 from benchmark.errors import BenchmarkError, UsageError
 from benchmark.launch.jobs import Array, Job
-from benchmark.launch.queue import PREFIX
+from benchmark.launch.lease import Holder
 from benchmark.launch.snapshot import Snapshot, take
-from benchmark.launch.submissions import (
-    Launcher,
-    Place,
-    Submission,
-    SubmittedJob,
-    code_folder,
-    jobs_folder,
-    run_key,
-)
+from benchmark.launch.squeue import PREFIX
+from benchmark.launch.submissions import Launcher, Place, Submission, SubmittedJob, code_folder, jobs_folder, run_key
 from benchmark.launch.work import Work
-from benchmark.lease import Holder
-from benchmark.process import inherited
-from benchmark.records import Store
+from benchmark.machine import provenance
+from benchmark.machine.process import inherited
+from benchmark.records.store import Store
 
 SIGNAL_SECONDS = 120  # before a job's time is up: enough to finish a step and write a checkpoint
 KILLED_TIMES = 5  # a job whose process is killed, for its memory say, is queued again this often

@@ -16,20 +16,20 @@ from types import FrameType
 
 import torch
 
-from benchmark import honoured
+from benchmark.data.batches import ClassificationData
 from benchmark.data.locate import IMAGE_FOLDERS
-from benchmark.dense import stack
-from benchmark.engine.training import Settings, Stopped, Training, evaluated, skipped
 from benchmark.errors import BenchmarkError, CannotServe, StorageError
-from benchmark.experiment import Data, Experiment, Plan, Run
-from benchmark.files import storage, sweep_partials, write_text
+from benchmark.launch.lease import Held, lease
 from benchmark.launch.packed import Turns, Work
-from benchmark.lease import Held, lease
-from benchmark.recipe import Recipe
-from benchmark.records import Record, Unreadable, read_record
-from benchmark.tasks import dense
-from benchmark.tasks.classification import load_data
-from benchmark.tasks.data import ClassificationData
+from benchmark.machine.files import storage, sweep_partials, write_text
+from benchmark.models import openmmlab
+from benchmark.paper import honoured
+from benchmark.paper.recipe import Recipe
+from benchmark.plan.experiment import Data, Experiment, Plan, Run
+from benchmark.records.store import Record, Unreadable, read_record
+from benchmark.train.classification.task import load_data
+from benchmark.train.classification.training import Settings, Stopped, Training, evaluated, skipped
+from benchmark.train.dense import task
 
 WAIT_SECONDS = 1.0
 END, WAITING = -1, -2  # what followers are told besides the number of a run
@@ -252,7 +252,7 @@ class Local:
     def _one(self, run: Run) -> Generator[None, None, Record]:
         for words, why in honoured.require(run.experiment).items():
             self.settings.say(f"NOTE: {run.label}: {words} is ignored: {why}")
-        if run.experiment.task in dense.TASKS:
+        if run.experiment.task in task.TASKS:
             return self._dense(run)
         data = self.settings.ranks.leader_first(lambda: self._data_of(run))
         if run.experiment.recipe is None:
@@ -264,8 +264,8 @@ class Local:
         return (yield from training.advancing())
 
     def _dense(self, run: Run) -> Record:
-        stack.prepare()  # before the module that imports MMEngine
-        from benchmark.dense.training import carried_out
+        openmmlab.prepare()  # before the module that imports MMEngine
+        from benchmark.train.dense.mmengine_loop import carried_out
 
         try:
             return carried_out(run, self.settings)
@@ -295,14 +295,14 @@ class Local:
 
 
 def _from_files(run: Run) -> bool:
-    return run.experiment.data.name in IMAGE_FOLDERS or run.experiment.task in dense.TASKS
+    return run.experiment.data.name in IMAGE_FOLDERS or run.experiment.task in task.TASKS
 
 
 def summary(run: Run, record: Record) -> str:
     """Format one line on a finished run."""
     if record.status != "done":
         return f"{run.label}: {record.status}: {record.reason}"
-    main = dense.MAIN_METRICS.get(run.experiment.task, "top1")
+    main = task.MAIN_METRICS.get(run.experiment.task, "top1")
     shown = {"top1": "top-1", "ap": "AP", "miou": "mIoU"}[main]
     accuracy = f"{shown} {record.last.get(main, math.nan):.2f} (best {record.best.get(main, math.nan):.2f})"
     pace = f"{record.images_per_second:,.4g} images/s" if record.images_per_second else "evaluated"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark.experiment import Run
+from benchmark.plan.experiment import Run
 
 Work = Generator[None, None, bool]  # hands back after each step; at its end: whether the run is attended to
 WARM_UP, PROBE = 3, 10  # steps before and during a measurement of `auto`

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.discovery import EXTRA, ROOT, own_files
-from benchmark.files import storage
-from benchmark.provenance import FROZEN, SOURCES, revision
+from benchmark.machine.files import storage
+from benchmark.machine.plugins import EXTRA, ROOT, own_files
+from benchmark.machine.provenance import FROZEN, SOURCES, revision
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from benchmark.experiment import Run
-from benchmark.launch.queue import Queue, Queued
+from benchmark.launch.lease import holder_of
+from benchmark.launch.squeue import Queue, Queued
 from benchmark.launch.submissions import Place, Submission, run_key, submissions
-from benchmark.lease import holder_of
-from benchmark.records import Record, RunPaths, Store, Unreadable, read_record
+from benchmark.plan.experiment import Run
+from benchmark.records.store import Record, RunPaths, Store, Unreadable, read_record
 
 NAMES = ("done", "running", "queued", "stopped", "failed", "diverged", "skipped", "unreadable", "missing")
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from benchmark.experiment import Run
-from benchmark.files import write_text
-from benchmark.lease import Holder
-from benchmark.records import Store
+from benchmark.launch.lease import Holder
+from benchmark.machine.files import write_text
+from benchmark.plan.experiment import Run
+from benchmark.records.store import Store
 
 Launcher = Literal["slurm", "local", "debug"]
 

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UsageError
-from benchmark.experiment import Plan, Run
-from benchmark.files import write_text
 from benchmark.launch.jobs import refuse_several, teacher_of
 from benchmark.launch.stopping import Flag, noting
 from benchmark.launch.submissions import Place, run_key
-from benchmark.records import Store
+from benchmark.machine.files import write_text
+from benchmark.plan.experiment import Plan, Run
+from benchmark.records.store import Store
 
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission
 
-    from benchmark.engine.ranks import Ranks
     from benchmark.launch.local import Outcome
+    from benchmark.machine.ranks import Ranks
 
 SECONDS = 30.0  # what a busy controller may take to answer
 
@@ -72,8 +72,8 @@ class Work:
         return DelayedSubmission(replace(self, requeues=self.requeues - 1)) if self.requeues > 0 else None
 
     def _carry_out(self, flag: Flag) -> Outcome:
-        from benchmark.commands.run import pick_device
-        from benchmark.engine.ranks import asked_for, joined, local_device
+        from benchmark.cli.run import pick_device
+        from benchmark.machine.ranks import asked_for, joined, local_device
 
         device = pick_device(self.settings["device"])
         _introduce_processes()
@@ -93,9 +93,9 @@ class Work:
             raise
 
     def _attended(self, flag: Flag, device: str, ranks: Ranks) -> Outcome:
-        from benchmark.engine.training import Settings
         from benchmark.launch.local import Local
         from benchmark.launch.progress import reporting
+        from benchmark.train.classification.training import Settings
 
         every = (*self.needs, *self.runs)
         # The leader looks for all: a file may appear between two looks.

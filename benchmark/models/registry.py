@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.discovery import EXTRA, ROOT, literal, load, source_files, syntax
 from benchmark.errors import UsageError, nearest
+from benchmark.machine.plugins import EXTRA, ROOT, literal, load, source_files, syntax
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

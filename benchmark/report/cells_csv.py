@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from benchmark.comparison import CellView, Comparison, Reference
+from benchmark.judge.views import CellView, Comparison, Reference
 
 Row = dict[str, Any]
 

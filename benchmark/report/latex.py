@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from benchmark.comparison import CellView, Line, TableView
+from benchmark.judge.verdicts import Verdict
+from benchmark.judge.views import CellView, Line, TableView
+from benchmark.paper.rules import load_rules
 from benchmark.report.markdown import heading
-from benchmark.rules import load_rules
-from benchmark.verdicts import Verdict
 
 LETTERS = {
     Verdict.REPRODUCED: "R",

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 
-from benchmark.comparison import CellView, Comparison, Gain, Reference, TableView
-from benchmark.statistics import Interval
-from benchmark.verdicts import Judgement, Verdict
+from benchmark.judge.stats import Interval
+from benchmark.judge.verdicts import Judgement, Verdict
+from benchmark.judge.views import CellView, Comparison, Gain, Reference, TableView
 
 BREAK = "<br>"
 TITLES = {

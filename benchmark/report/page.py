@@ -9,12 +9,12 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from benchmark.comparison import CellView, Comparison, Coverage, Gain, Line, RunView, TableView
-from benchmark.orderings import Order, OrderJudgement
+from benchmark.judge.orderings import Order, OrderJudgement
+from benchmark.judge.verdicts import Verdict
+from benchmark.judge.views import CellView, Comparison, Coverage, Gain, Line, RunView, TableView
 from benchmark.report.curves import CurveFigure, curve_figures, lines_of
 from benchmark.report.plots import GapRow, gap_plot, points_each
 from benchmark.report.wording import NOTHING_PRINTED, OUTCOMES, arrows, plural, symbol, tone
-from benchmark.verdicts import Verdict
 
 NOTHING = NOTHING_PRINTED.replace(" ", "-")
 _PAPERS = ("diffkd", "kdiffusion")  # in this order, then what belongs to none

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.experiment import STATIC_METRICS, Experiment, Run, Selection, experiment_of
-from benchmark.manifest import Cell, Suite
-from benchmark.records import Record, Store
+from benchmark.paper.manifest import Cell, Suite
+from benchmark.plan.experiment import STATIC_METRICS, Experiment, Run, Selection, experiment_of
+from benchmark.records.store import Record, Store
 
 
 @dataclass(frozen=True)

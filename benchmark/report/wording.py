@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmark.statistics import Interval
-from benchmark.verdicts import Verdict
+from benchmark.judge.stats import Interval
+from benchmark.judge.verdicts import Verdict
 
 # Beside colour and word, so that a verdict is told apart on a grey print and by any eye. Common glyphs only.
 SYMBOLS: Mapping[Verdict, str] = {

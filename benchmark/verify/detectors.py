@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.cost import parameters
-from benchmark.dense import stack
-from benchmark.manifest import Suite
+from benchmark.models import openmmlab
+from benchmark.models.counting import parameters
 from benchmark.models.registry import models
+from benchmark.paper.manifest import Suite
+from benchmark.verify.cost_check import names_of
 from benchmark.verify.findings import DetectorCost, Findings
-from benchmark.verify.static import names_of
 
 Say = Callable[[str], None]
 
@@ -42,8 +42,8 @@ def add_detectors(findings: Findings, suites: Iterable[Suite], say: Say) -> None
     wanted = sorted(name for name in named if name in models())
     if not wanted:
         return
-    if stack.missing():
-        findings.skip(f"networks of {DATA}", f"not checked: {stack.FIX}")
+    if openmmlab.missing():
+        findings.skip(f"networks of {DATA}", f"not checked: {openmmlab.FIX}")
         return
     for name in wanted:
         say(f"counting {name}")
@@ -55,7 +55,7 @@ def add_detectors(findings: Findings, suites: Iterable[Suite], say: Say) -> None
 
 def detector_cost(name: str) -> DetectorCost:
     """Count the parameters and multiply-adds of one of mmdet's detectors, by shapes alone."""
-    from benchmark.models.mmdet_detectors import uninitialised
+    from benchmark.models.mmdet import uninitialised
 
     with torch.device("meta"):
         network = uninitialised(name, CLASSES)

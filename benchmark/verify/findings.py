@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.discovery import ROOT
 from benchmark.errors import StorageError
+from benchmark.machine.plugins import ROOT
 
 STATIC = ROOT / "results" / "static.json"
 VERSION = 1  # of the file's layout

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark import cost
 from benchmark.errors import BenchmarkError, CannotServe, UsageError
-from benchmark.experiment import Selection, make_plan
-from benchmark.manifest import Cell, Suite, load, method_of, suite_files
+from benchmark.models import counting
 from benchmark.models.registry import models
 from benchmark.models.taps import resolve_roles
+from benchmark.paper.manifest import Cell, Suite, load, method_of, suite_files
+from benchmark.plan.experiment import Selection, make_plan
+from benchmark.verify.cost_check import names_of
 from benchmark.verify.findings import Findings, PairBuilt
-from benchmark.verify.static import names_of
 from methods.base import Pair
 from methods.spec import MethodSpec
 
@@ -83,7 +83,7 @@ def build(findings: Findings, suites: Iterable[Suite], say: Say) -> None:
 def _why_not(cell: Cell) -> str:
     """Return the reason why a cell's pair cannot be built by shapes, or an empty string. Data need not be there."""
     setting = cell.setting
-    if setting.data not in cost.INPUTS:
+    if setting.data not in counting.INPUTS:
         return f"no pass by shapes on {setting.data}: a run with --profile smoke takes real steps"
     names = [name for name in names_of(cell) if name is not None and name not in models()]
     if names:
@@ -117,13 +117,13 @@ def _built(item: _Wanted, cells: int, known: dict[tuple[str, str, str], Pair]) -
     place = (item.student, item.teacher or item.student, item.data)
     try:
         if place not in known:
-            known[place] = cost.pair_on_meta(*place)
+            known[place] = counting.pair_on_meta(*place)
             _check_taps(known[place])
         pair, method = known[place], MethodSpec.parse(json.loads(item.method)).make()
-        cost.build_on_meta(method, pair)
+        counting.build_on_meta(method, pair)
         for shapes in (pair.student_shapes, pair.teacher_shapes):
             resolve_roles(method.taps, shapes)
-        cost.method_cost(method, pair, BATCH)
+        counting.method_cost(method, pair, BATCH)
     except CannotServe as reason:
         return found("cannot serve", reason.message)
     except (BenchmarkError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:

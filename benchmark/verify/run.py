@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmark import cost
-from benchmark.discovery import ROOT
 from benchmark.errors import CannotServe
-from benchmark.files import write_text
-from benchmark.manifest import Suite, method_of
-from benchmark.provenance import packages
-from benchmark.verify import claims, detectors, exports, pairs, static
+from benchmark.machine.files import write_text
+from benchmark.machine.plugins import ROOT
+from benchmark.machine.provenance import packages
+from benchmark.models import counting
+from benchmark.paper.manifest import Suite, method_of
+from benchmark.verify import claim_check, cost_check, detectors, exported_students, pairs
 from benchmark.verify.findings import Findings, SideCost
 from methods.registry import methods
 from methods.spec import MethodSpec
@@ -31,12 +31,12 @@ def verify(full: bool, say: Say) -> Findings:
     suites = pairs.lint(findings)
     say(f"{len(suites)} manifests read")
     pairs.resolve(findings, suites)
-    static.add_networks(findings, suites, full, say)
+    cost_check.add_networks(findings, suites, full, say)
     detectors.add_detectors(findings, suites, say)
-    static.add_cells(findings, suites, say)
+    cost_check.add_cells(findings, suites, say)
     _add_side_costs(findings, suites, say)
-    exports.check(findings, say)
-    claims.add_claims(findings)
+    exported_students.check(findings, say)
+    claim_check.add_claims(findings)
     pairs.build(findings, suites, say)
     return findings
 
@@ -44,7 +44,7 @@ def verify(full: bool, say: Say) -> Findings:
 def _described() -> dict[str, dict[str, str]]:
     return {
         name: {"counts": convention.counts, "right": convention.right, "wrong": convention.wrong}
-        for name, convention in cost.CONVENTIONS.items()
+        for name, convention in counting.CONVENTIONS.items()
     }
 
 
@@ -56,13 +56,13 @@ def _add_side_costs(findings: Findings, suites: list[Suite], say: Say) -> None:
         if suite.name == "section_c6"
         for spec in (method_of(cell.setting) for cell in suite.cells)
     }
-    pair = cost.pair_on_meta(STUDENT, TEACHER, DATA)
-    findings.side_pair = f"{TEACHER} -> {STUDENT}, {DATA}, batch {static.SIDE_BATCH}"
+    pair = counting.pair_on_meta(STUDENT, TEACHER, DATA)
+    findings.side_pair = f"{TEACHER} -> {STUDENT}, {DATA}, batch {cost_check.SIDE_BATCH}"
     for name in methods():
         say(f"counting {name}")
         try:
-            method = cost.build_on_meta(stated.get(name, MethodSpec.parse(name)).make(), pair)
-            found = cost.method_cost(method, pair, static.SIDE_BATCH)
+            method = counting.build_on_meta(stated.get(name, MethodSpec.parse(name)).make(), pair)
+            found = counting.method_cost(method, pair, cost_check.SIDE_BATCH)
         except CannotServe as reason:
             findings.skip(f"cost of {name}", reason.message)
             continue

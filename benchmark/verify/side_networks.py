@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.cost import build_on_meta, parameters
+from benchmark.models.counting import build_on_meta, parameters
 from benchmark.models.taps import Adapter, Network
 from methods.base import Method, Pair
 from methods.diffkd.diffkd import Branch

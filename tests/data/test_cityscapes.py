@@ -9,7 +9,7 @@ from benchmark.data import cityscapes
 from benchmark.data.cityscapes import IGNORED, IMAGE, LABEL_IDS, LABELS, CityscapesFolder, find, require
 from benchmark.data.generated_cityscapes import COUNTS, generate
 from benchmark.errors import MissingInput
-from benchmark.tasks.segmentation import to_train_ids
+from benchmark.train.dense.segmentation import to_train_ids
 
 ROOT = Path(__file__).resolve().parents[2]
 MINI = Path(os.environ.get("BENCHMARK_SHARED_DATA", ROOT.parent / "shared" / "data")) / "cityscapes_mini"

@@ -21,7 +21,7 @@ from benchmark.data.generated_folder import Request, generate
 from benchmark.data.image_index import ImageFolder, load
 from benchmark.data.imagefolder import ImageFolderData, cores
 from benchmark.errors import MissingInput, UsageError
-from benchmark.recipe import recipe
+from benchmark.paper.recipe import recipe
 from methods.base import Batch
 
 CPU = torch.device("cpu")

@@ -27,9 +27,9 @@ from benchmark.data.decode import (
 )
 from benchmark.data.erasing import NOTHING, erased, erasing_box
 from benchmark.data.generated_folder import picture
-from benchmark.engine.streams import seed_of
 from benchmark.errors import UsageError
-from benchmark.recipe import recipe
+from benchmark.machine.streams import seed_of
+from benchmark.paper.recipe import recipe
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cli import main
+from benchmark.cli.parser import main
 from benchmark.data import find_folder, inventory
 from benchmark.data.imagenet100 import CMC
 from benchmark.data.inventory import Entry
 from benchmark.data.locate import ENVIRONMENT, IMAGE_FOLDERS
 from benchmark.errors import MissingInput
-from benchmark.manifest import DATA_SETS, load_all
+from benchmark.paper.manifest import DATA_SETS, load_all
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from built import built_once
 
-from benchmark.dense.stack import import_formatter
+from benchmark.models.openmmlab import import_formatter
 
 import_formatter()  # before any module here imports MMEngine: test processes start together, on a new machine too
 

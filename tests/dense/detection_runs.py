@@ -12,10 +12,10 @@ from small import settings_in, write_suite
 
 pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 
-from benchmark.dense.training import carried_out
-from benchmark.experiment import Run, Selection, make_plan
-from benchmark.manifest import load
-from benchmark.records import Record
+from benchmark.paper.manifest import load
+from benchmark.plan.experiment import Run, Selection, make_plan
+from benchmark.records.store import Record
+from benchmark.train.dense.mmengine_loop import carried_out
 
 PROFILE = {"epochs": 2, "train": 4, "test": 2, "batch": 2, "short_side": 64}
 TEACHER = {"model": "retinanet_r50_fpn", "weights": "mmdet:retinanet_r50_fpn_2x_coco_20200131-fdb43119.pth"}

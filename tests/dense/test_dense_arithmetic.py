@@ -12,12 +12,13 @@ import torch
 from products import FP32, Watch, watched_products
 from small import settings_in
 
+from benchmark.bench import dense
 from benchmark.data.generated_cityscapes import generate
-from benchmark.dense import bench, stack
-from benchmark.dense.saliency import looked
-from benchmark.dense.server_archive import write_server_archive
-from benchmark.dense.training import DenseTraining, carried_out, own_generators
-from benchmark.tasks.segmentation import segmentor
+from benchmark.models import openmmlab
+from benchmark.probe.saliency import looked
+from benchmark.train.dense.mmengine_loop import DenseTraining, carried_out, own_generators
+from benchmark.train.dense.segmentation import segmentor
+from benchmark.train.dense.server_archive import write_server_archive
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def watch() -> Iterator[Watch]:
 @pytest.mark.slow
 def test_the_bench_of_a_step(workplace: Path, watch: Watch) -> None:
     path = segmentation_runs.suite(workplace)
-    assert bench.main([str(path), "--only", "DiffKD", "--steps", "1", "--device", "cpu", "--threads", "1"]) == 0
+    assert dense.main([str(path), "--only", "DiffKD", "--steps", "1", "--device", "cpu", "--threads", "1"]) == 0
     assert watch.found.keys() == {FP32}, watch.found
 
 
@@ -52,7 +53,7 @@ def test_a_run_and_the_measurement_of_its_teacher(workplace: Path, watch: Watch)
 def test_the_figure_of_a_run(workplace: Path, watch: Watch) -> None:
     path = detection_runs.suite(workplace, profile={"epochs": 1, "short_side": 96, "train": 2, "test": 1})
     run = detection_runs.runs_by_row(path)["DiffKD"]
-    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
         training = DenseTraining(run, settings_in(workplace))
         training.training_seconds = 1.0
         training._record("done")

@@ -1,4 +1,4 @@
-"""`python -m benchmark.dense.bench`: what a method's step costs over the plain student's."""
+"""`python -m benchmark.bench.dense`: what a method's step costs over the plain student's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import detection_runs
 import pytest
 import segmentation_runs
 
-from benchmark.dense import bench
+from benchmark.bench import dense
 from benchmark.errors import UsageError
 
 LINE = re.compile(r"^(.+): ([\d.]+) x the plain student's step \(([\d.]+) to ([\d.]+), n (\d+)\)$")
@@ -21,7 +21,7 @@ def test_the_command_prints_a_ratio_its_range_and_how_many(
 ) -> None:
     runs = {"detection": detection_runs, "segmentation": segmentation_runs}[task]
     asked = [str(runs.suite(workplace)), "--only", "DiffKD", "--steps", "2", "--device", "cpu", "--threads", "1"]
-    assert bench.main(asked) == 0
+    assert dense.main(asked) == 0
     circumstances, line = capsys.readouterr().out.splitlines()
     assert circumstances.endswith("cpu, 1 threads, profile smoke")
     found = LINE.match(line)
@@ -45,9 +45,9 @@ def test_both_take_turns_and_the_first_turn_is_not_counted(workplace: Path, monk
             self.taken += 1
             return 1.0 if self.name == "none" else [50.0, 2.0, 4.0, 3.0][self.taken - 1]
 
-    monkeypatch.setattr(bench, "Stepping", Clock)
+    monkeypatch.setattr(dense, "Stepping", Clock)
     run = detection_runs.runs_by_row(detection_runs.suite(workplace))["DiffKD"]
-    found = bench.measure(run, detection_runs.settings_in(workplace), 3)
+    found = dense.measure(run, detection_runs.settings_in(workplace), 3)
     assert turns == ["none", run.experiment.method.name] * 4
     assert found.ratios == (2.0, 4.0, 3.0)
     assert found.line.endswith(": 3.00 x the plain student's step (2.00 to 4.00, n 3)")
@@ -55,4 +55,4 @@ def test_both_take_turns_and_the_first_turn_is_not_counted(workplace: Path, monk
 
 def test_a_suite_without_dense_rows_is_refused() -> None:
     with pytest.raises(UsageError, match="no row of a dense task with a teacher"):
-        bench.main(["table9", "--device", "cpu"])
+        dense.main(["table9", "--device", "cpu"])

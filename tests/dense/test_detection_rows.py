@@ -16,16 +16,16 @@ from small import settings_in
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
-from benchmark import honoured
-from benchmark.cost import build_on_meta
-from benchmark.dense import stack
-from benchmark.dense.training import DenseTraining, carried_out, own_generators
-from benchmark.engine.training import Settings, Stopped
-from benchmark.experiment import Run, Selection, make_plan
-from benchmark.manifest import load, suite_path
-from benchmark.models.mmdet_detectors import PROPOSALS, teach, uninitialised
+from benchmark.models import openmmlab
+from benchmark.models.counting import build_on_meta
+from benchmark.models.mmdet import PROPOSALS, teach, uninitialised
 from benchmark.models.registry import model
 from benchmark.models.taps import Network, resolve_roles
+from benchmark.paper import honoured
+from benchmark.paper.manifest import load, suite_path
+from benchmark.plan.experiment import Run, Selection, make_plan
+from benchmark.train.classification.training import Settings, Stopped
+from benchmark.train.dense.mmengine_loop import DenseTraining, carried_out, own_generators
 from methods.base import Annotation, Batch, ImageSize, Method, Moment, Pair
 
 SUITES = ("table4", "table5", "table12", "section_c5", "figure2")
@@ -83,7 +83,7 @@ def of_each_kind() -> list[Run]:
 @cache
 def on_meta(name: str) -> tuple[Network, Mapping[str, tuple[int, ...]]]:
     """A detector at full size without memory, all its roles bound, and their shapes without the batch dimension."""
-    with stack.scope("detection"), torch.device("meta"), torch.no_grad():
+    with openmmlab.scope("detection"), torch.device("meta"), torch.no_grad():
         plain = uninitialised(name, CLASSES).eval()
         network = Network(plain, model(name).adapter(plain), ("*",))
         if hasattr(plain, "roi_head"):
@@ -178,7 +178,7 @@ def test_a_row_of_each_kind_takes_a_real_step(run: Run, settings: Settings, monk
     """At full network size on small images; a teacher's own row is its evaluation."""
     lines: list[str] = []
     settings = replace(settings, say=lines.append, stop=Event())
-    monkeypatch.setattr("benchmark.tasks.detection._SHORT", SIDE)
+    monkeypatch.setattr("benchmark.train.dense.detection._SHORT", SIDE)
     if not is_trained(run):
         record = carried_out(run, settings)
         assert record.status == "done", record.reason
@@ -187,7 +187,7 @@ def test_a_row_of_each_kind_takes_a_real_step(run: Run, settings: Settings, monk
         assert [line for line in lines if "RANDOM WEIGHTS" in line]
         return
     settings.stop.set()  # after the first of two steps, before an evaluation
-    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
         training = DenseTraining(of_two_steps(run), settings)
         with pytest.raises(Stopped):
             training.run()

@@ -15,13 +15,12 @@ pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 from detection_runs import suite
 from mmengine.registry import PARAM_SCHEDULERS
 
-from benchmark.dense import stack
-from benchmark.dense.training import optim_wrapper, schedulers
-from benchmark.engine import weights
 from benchmark.errors import MissingInput
-from benchmark.manifest import TeacherSpec, load, suite_path
-from benchmark.models import mmdet_detectors
-from benchmark.recipe import recipe
+from benchmark.models import mmdet, openmmlab
+from benchmark.paper.manifest import TeacherSpec, load, suite_path
+from benchmark.paper.recipe import recipe
+from benchmark.train import weights
+from benchmark.train.dense.mmengine_loop import optim_wrapper, schedulers
 
 STEPS = math.ceil(117_266 / 16)  # an epoch of train2017 without the images that show nothing
 TWICE = {
@@ -34,7 +33,7 @@ TWICE = {
 
 @pytest.mark.parametrize("model", TWICE)
 def test_the_2x_recipes_are_mmdets_own(model: str) -> None:
-    own = mmdet_detectors.configuration(model)
+    own = mmdet.configuration(model)
     settings = recipe(TWICE[model]).settings
     assert (settings.batch, settings.per_device_batch) == (16, 2)
     assert settings.epochs == own.train_cfg.max_epochs == 24
@@ -50,7 +49,7 @@ def test_the_2x_recipes_are_mmdets_own(model: str) -> None:
 
 
 def test_the_1x_recipe_is_mmdets_own() -> None:
-    own = stack.configs("mmdet") / "retinanet" / "retinanet_r50_fpn_1x_coco.py"
+    own = openmmlab.configs("mmdet") / "retinanet" / "retinanet_r50_fpn_1x_coco.py"
     from mmengine.config import Config
 
     found = schedulers({}, recipe("coco-1x-one-stage").settings, STEPS, 12 * STEPS)
@@ -66,8 +65,8 @@ def test_a_warm_up_shorter_than_a_step_ends_with_it(model: str) -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], settings.lr)
     found: list[float] = []
-    with stack.scope("detection"):
-        entries = schedulers(mmdet_detectors.configuration(model), settings, 2, 12)
+    with openmmlab.scope("detection"):
+        entries = schedulers(mmdet.configuration(model), settings, 2, 12)
         parts = [PARAM_SCHEDULERS.build({**entry, "optimizer": optimizer}) for entry in entries]
     for step in range(8):  # before the first milestone
         found.append(optimizer.param_groups[0]["lr"])
@@ -117,8 +116,8 @@ def test_without_weights_only_a_smoke_run_goes_on(workplace: Path, capsys: pytes
 def test_without_the_packages_the_error_says_what_to_install(
     workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stack, "find_spec", lambda name: None)
-    stack.prepare.cache_clear()
+    monkeypatch.setattr(openmmlab, "find_spec", lambda name: None)
+    openmmlab.prepare.cache_clear()
     assert run_suite(suite(workplace), "--only", "Student") == 3
     shown = capsys.readouterr()
     assert "detection and segmentation need mmengine, mmcv, mmdet, mmseg, not installed here" in shown.out

@@ -12,9 +12,9 @@ import pytest
 import segmentation_runs
 from small import run_suite
 
-from benchmark.cli import main
-from benchmark.dense.feeding import Augmented
-from benchmark.experiment import Run
+from benchmark.cli.parser import main
+from benchmark.plan.experiment import Run
+from benchmark.train.dense.feeding import Augmented
 
 TASKS = pytest.mark.parametrize("runs", [detection_runs, segmentation_runs], ids=["detection", "segmentation"])
 SEGMENTATION_FIRST = pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_results_are_the_same_bits_with_any_number_of_decoding_processes(
 def test_run_hands_its_workers_on(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int | None] = []
     for name in ("training_loader", "test_loader"):
-        loader = getattr(__import__("benchmark.dense.feeding", fromlist=[name]), name)
+        loader = getattr(__import__("benchmark.train.dense.feeding", fromlist=[name]), name)
 
         def noting(*given: Any, loader: Any = loader) -> Any:
             asked.append(given[-1])
             return loader(*given[:-1], 0)
 
-        monkeypatch.setattr(f"benchmark.dense.feeding.{name}", noting)
+        monkeypatch.setattr(f"benchmark.train.dense.feeding.{name}", noting)
     suite = segmentation_runs.suite(workplace)
     assert main(["run", str(suite), "--only", "DiffKD", "--workers", "3", "--device", "cpu", "--threads", "1"]) == 0
     assert asked == [3, 3, 3]  # training, evaluation, the teacher's evaluation

@@ -12,7 +12,7 @@ import torch
 from reference import mmcv_ops as reference
 from torch import Tensor
 
-from benchmark.dense import ops
+from benchmark.models import mmcv_ops
 
 
 def draws(seed: int) -> torch.Generator:
@@ -26,15 +26,15 @@ def test_nms_keeps_what_the_definition_keeps(offset: int) -> None:
     boxes = torch.cat([corners, corners + 1 + 12 * torch.rand(60, 2, generator=generator, dtype=torch.float64)], dim=1)
     scores = torch.rand(60, generator=generator, dtype=torch.float64)
     expected = reference.nms(boxes.tolist(), scores.tolist(), 0.4, offset)
-    assert ops.nms(boxes, scores, 0.4, offset).tolist() == expected
+    assert mmcv_ops.nms(boxes, scores, 0.4, offset).tolist() == expected
     assert 10 < len(expected) < 60
 
 
 def test_an_offset_decides_between_boxes_that_almost_overlap() -> None:
     boxes = torch.tensor([[0.0, 0.0, 3.0, 3.0], [0.0, 0.0, 3.0, 1.6]])
     scores = torch.tensor([0.9, 0.8])
-    assert ops.nms(boxes, scores, 0.6, 0).tolist() == [0, 1]
-    assert ops.nms(boxes, scores, 0.6, 1).tolist() == [0]
+    assert mmcv_ops.nms(boxes, scores, 0.6, 0).tolist() == [0, 1]
+    assert mmcv_ops.nms(boxes, scores, 0.6, 1).tolist() == [0]
 
 
 ROIS = torch.tensor([[0, 1.0, 2.0, 9.5, 7.0], [1, 0.0, 0.0, 15.0, 15.0], [1, 6.2, 3.1, 6.9, 12.0]], dtype=torch.float64)
@@ -54,11 +54,11 @@ def test_roi_align_and_its_gradient(samples: int, aligned: bool) -> None:
         "aligned": aligned,
     }
     unused, found = torch.empty(0), torch.zeros(3, 3, 2, 3, dtype=torch.float64)
-    ops.roi_align_forward(maps.detach(), ROIS, found, unused, unused, **settings)
+    mmcv_ops.roi_align_forward(maps.detach(), ROIS, found, unused, unused, **settings)
     torch.testing.assert_close(found, expected.detach())
     weights = torch.randn(found.shape, generator=generator, dtype=torch.float64)
     gradient = torch.zeros_like(maps)
-    ops.roi_align_backward(weights, ROIS, unused, unused, gradient.detach(), **settings)
+    mmcv_ops.roi_align_backward(weights, ROIS, unused, unused, gradient.detach(), **settings)
     torch.testing.assert_close(gradient, torch.autograd.grad((expected * weights).sum(), maps)[0])
 
 
@@ -70,16 +70,16 @@ def test_regions_that_are_no_numbers_give_none_and_harm_nothing() -> None:
     maps, unused = torch.ones(1, 1, 8, 8), torch.empty(0)
     rois = torch.tensor([[0.0, 1, 1, 5, 5], [0, torch.nan, 1, 5, 5], [0, 1, 1, torch.inf, 5]])
     found, gradient = torch.zeros(3, 1, 2, 2), torch.zeros_like(maps)
-    ops.roi_align_forward(maps, rois, found, unused, unused, **settings)
+    mmcv_ops.roi_align_forward(maps, rois, found, unused, unused, **settings)
     assert found[0].eq(1).all() and found[1:].isnan().all()
-    ops.roi_align_backward(torch.ones_like(found), rois, unused, unused, gradient, **settings)
+    mmcv_ops.roi_align_backward(torch.ones_like(found), rois, unused, unused, gradient, **settings)
     torch.testing.assert_close(gradient.sum(), torch.tensor(4.0))
 
 
 def test_roi_align_by_maxima_is_refused() -> None:
     empty = torch.empty(0)
     with pytest.raises(NotImplementedError, match="pool_mode 'max'"):
-        ops.roi_align_forward(
+        mmcv_ops.roi_align_forward(
             empty,
             empty,
             empty,
@@ -114,13 +114,13 @@ def test_deformable_convolution_and_its_gradients(
     unused = torch.empty(0)
     found = torch.empty_like(expected)
     x, o, w = maps.detach(), offset.detach(), weight.detach()
-    ops.deform_conv_forward(x, w, o, found.detach(), unused, unused, **geometry)
+    mmcv_ops.deform_conv_forward(x, w, o, found.detach(), unused, unused, **geometry)
     torch.testing.assert_close(found, expected, check_stride=False)
     cotangent = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
     wanted = torch.autograd.grad((expected * cotangent).sum(), (maps, offset, weight))
     gradients = [torch.zeros_like(tensor) for tensor in (x, o, w)]
-    ops.deform_conv_backward_input(x, o, cotangent, gradients[0], gradients[1], w, unused, **geometry)
-    ops.deform_conv_backward_parameters(x, o, cotangent, gradients[2], unused, unused, scale=0.5, **geometry)
+    mmcv_ops.deform_conv_backward_input(x, o, cotangent, gradients[0], gradients[1], w, unused, **geometry)
+    mmcv_ops.deform_conv_backward_parameters(x, o, cotangent, gradients[2], unused, unused, scale=0.5, **geometry)
     for got, want in zip(gradients, (wanted[0], wanted[1], 0.5 * wanted[2]), strict=True):
         torch.testing.assert_close(got, want)
 
@@ -132,27 +132,27 @@ def test_focal_loss_and_its_gradient(gamma: float, alpha: float) -> None:
     target = torch.tensor([0, 4, 5, 2, 5, 1, 3])  # 5 is background
     expected = reference.focal(logits.double(), target, gamma, alpha)
     unused, found, gradient = torch.empty(0), torch.empty(7, 5), torch.empty(7, 5)
-    ops.sigmoid_focal_loss_forward(logits.detach(), target, unused, found, gamma=gamma, alpha=alpha)
+    mmcv_ops.sigmoid_focal_loss_forward(logits.detach(), target, unused, found, gamma=gamma, alpha=alpha)
     torch.testing.assert_close(found, expected.detach().float())
-    ops.sigmoid_focal_loss_backward(logits.detach(), target, unused, gradient, gamma=gamma, alpha=alpha)
+    mmcv_ops.sigmoid_focal_loss_backward(logits.detach(), target, unused, gradient, gamma=gamma, alpha=alpha)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), logits)[0].float())
 
 
 def test_focal_loss_stays_finite_where_the_formula_does_not() -> None:
     logits, target = torch.tensor([[90.0, -90.0]]), torch.tensor([1])
     found, gradient = torch.empty(1, 2), torch.empty(1, 2)
-    ops.sigmoid_focal_loss_forward(logits, target, torch.empty(0), found, gamma=2.0, alpha=0.25)
-    ops.sigmoid_focal_loss_backward(logits, target, torch.empty(0), gradient, gamma=2.0, alpha=0.25)
+    mmcv_ops.sigmoid_focal_loss_forward(logits, target, torch.empty(0), found, gamma=2.0, alpha=0.25)
+    mmcv_ops.sigmoid_focal_loss_backward(logits, target, torch.empty(0), gradient, gamma=2.0, alpha=0.25)
     assert found.isfinite().all() and gradient.isfinite().all()
     torch.testing.assert_close(found, torch.tensor([[0.75 * 90.0, 0.25 * 90.0]]))
 
 
 def test_every_other_operator_can_be_imported_and_says_its_name_when_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, ops.NAME, raising=False)
-    monkeypatch.setattr(ops, "find_spec", lambda name: None)
-    assert ops.install() == "stand-in (torchvision)"
-    module = importlib.import_module(ops.NAME)
-    assert module.nms is ops.nms
+    monkeypatch.delitem(sys.modules, mmcv_ops.NAME, raising=False)
+    monkeypatch.setattr(mmcv_ops, "find_spec", lambda name: None)
+    assert mmcv_ops.install() == "stand-in (torchvision)"
+    module = importlib.import_module(mmcv_ops.NAME)
+    assert module.nms is mmcv_ops.nms
     assert hasattr(module, "furthest_point_sampling_forward")
     with pytest.raises(NotImplementedError, match=r"mmcv\._ext\.modulated_deform_conv_forward has no stand-in"):
         module.modulated_deform_conv_forward(torch.empty(0), group=1)
@@ -160,28 +160,28 @@ def test_every_other_operator_can_be_imported_and_says_its_name_when_called(monk
 
 
 def test_it_steps_aside_for_compiled_operators(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = ModuleType(ops.NAME)
+    compiled = ModuleType(mmcv_ops.NAME)
     compiled.__file__ = "/somewhere/_ext.so"
-    monkeypatch.setitem(sys.modules, ops.NAME, compiled)
-    assert ops.install() == "compiled"
-    assert sys.modules[ops.NAME] is compiled
+    monkeypatch.setitem(sys.modules, mmcv_ops.NAME, compiled)
+    assert mmcv_ops.install() == "compiled"
+    assert sys.modules[mmcv_ops.NAME] is compiled
 
 
 def test_operators_are_found_on_the_disk_before_they_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, ops.NAME, raising=False)
-    monkeypatch.setattr(ops, "find_spec", lambda name: object())
-    assert ops.install() == "compiled"
-    assert ops.NAME not in sys.modules
+    monkeypatch.delitem(sys.modules, mmcv_ops.NAME, raising=False)
+    monkeypatch.setattr(mmcv_ops, "find_spec", lambda name: object())
+    assert mmcv_ops.install() == "compiled"
+    assert mmcv_ops.NAME not in sys.modules
 
 
 def test_mmcv_calls_them_with_the_arguments_they_have() -> None:
     pytest.importorskip("mmcv")
-    from benchmark.dense import stack
+    from benchmark.models import openmmlab
 
-    stack.prepare()
+    openmmlab.prepare()
     from mmcv.ops import DeformConv2d, RoIAlign, batched_nms, sigmoid_focal_loss
 
-    if ops.in_use() == "compiled":
+    if mmcv_ops.in_use() == "compiled":
         pytest.skip("compiled operators are installed")
     maps = torch.randn(2, 4, 8, 8, generator=draws(5), requires_grad=True)
     pooled = RoIAlign((2, 2), 0.5, sampling_ratio=0)(maps, ROIS.float())

@@ -16,10 +16,11 @@ from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.runner import Runner, save_checkpoint
 
-from benchmark.dense import stack, weights
-from benchmark.dense.training import own_generators
 from benchmark.errors import MissingInput
+from benchmark.models import openmmlab
 from benchmark.models.checkpoints import WeightFile
+from benchmark.train.dense import loading
+from benchmark.train.dense.mmengine_loop import own_generators
 
 
 class Line(BaseModel):  # type: ignore[misc]
@@ -35,7 +36,7 @@ class Line(BaseModel):  # type: ignore[misc]
 
 def trained(folder: Path) -> tuple[Line, Path]:
     """By MMEngine's Runner, whose own hook saves it after four steps."""
-    stack.prepare()
+    openmmlab.prepare()
     model, loader = Line(), torch.utils.data.DataLoader([{"inputs": torch.ones(1)}] * 4, batch_size=1)  # type: ignore[arg-type]
     with own_generators("fp32", torch.device("cpu")):
         Runner(
@@ -60,7 +61,7 @@ def test_what_a_runner_saved_is_read_whole(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"HistoryBuffer|scalar|getattr"):  # what makes the file hard to read
         torch.load(path, weights_only=True)
     found = Line()
-    weights.load_whole(found, WeightFile.read(path))
+    loading.load_whole(found, WeightFile.read(path))
     assert all(torch.equal(tensor, found.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 

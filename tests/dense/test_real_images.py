@@ -17,12 +17,12 @@ pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 from mmengine.structures import InstanceData
 
 from benchmark.data import generated_coco
-from benchmark.dense import stack
-from benchmark.dense.training import evaluate
-from benchmark.experiment import Run, Selection, make_plan
-from benchmark.manifest import load
-from benchmark.records import Record
-from benchmark.tasks.detection import TASK
+from benchmark.models import openmmlab
+from benchmark.paper.manifest import load
+from benchmark.plan.experiment import Run, Selection, make_plan
+from benchmark.records.store import Record
+from benchmark.train.dense.detection import TASK
+from benchmark.train.dense.mmengine_loop import evaluate
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHARED = Path(os.environ.get("BENCHMARK_SHARED_DATA", ROOT.parent / "shared" / "data"))
@@ -142,7 +142,7 @@ def test_ap_is_what_the_boxes_deserve(workplace: Path, made: Any) -> None:
         columns=[{"column": "AP", "metric": "ap"}],
     )
     folder = made(workplace / "coco")
-    with stack.scope("detection"):
+    with openmmlab.scope("detection"):
         data = TASK.data(only_run(suite).experiment, folder, workplace / "runs")
         oracles = [Oracle(missed) for missed in (0.0, 0.2, 1.0)]
         found = [TASK.metrics(evaluate(oracle, data, torch.device("cpu"), "fp32")) for oracle in oracles]

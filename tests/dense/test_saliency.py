@@ -10,13 +10,13 @@ import torch
 from detection_runs import suite
 from small import settings_in
 
-from benchmark.cli import main
-from benchmark.dense import stack
-from benchmark.dense.saliency import LEVEL, branch_of, looked, saliency
-from benchmark.dense.training import DenseTraining, own_generators
+from benchmark.cli.parser import main
 from benchmark.errors import MissingInput
-from benchmark.experiment import Run, Selection, make_plan
-from benchmark.manifest import load
+from benchmark.models import openmmlab
+from benchmark.paper.manifest import load
+from benchmark.plan.experiment import Run, Selection, make_plan
+from benchmark.probe.saliency import LEVEL, branch_of, looked, saliency
+from benchmark.train.dense.mmengine_loop import DenseTraining, own_generators
 from methods.spec import MethodSpec
 
 
@@ -41,7 +41,7 @@ def finished(folder: Path, row: str) -> tuple[Path, Run]:
     path = suite(folder, profile={"epochs": 1, "short_side": 96, "train": 2, "test": 1})
     plan = make_plan([load(path)], Selection(absent=frozenset({"coco2017"}), all_rows=True))
     run = next(run for run in plan.runs if plan.cells[run.experiment.identity][0].row == row)
-    with stack.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
         training = DenseTraining(run, settings_in(folder))
         training.training_seconds = 1.0
         training._record("done")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.dense import stack
+from benchmark.models import openmmlab
 from benchmark.models.registry import model
 from benchmark.models.taps import Network
-from benchmark.tasks.segmentation import TASK, segmentor
+from benchmark.train.dense.segmentation import TASK, segmentor
 
 NETWORKS = ["deeplabv3_resnet18", "pspnet_resnet18", "deeplabv3_mobilenetv2"]
 MEANS = torch.tensor([104.00698793, 116.66876762, 122.67891434]).view(3, 1, 1)
@@ -58,7 +58,7 @@ def test_weights_and_scores_are_those_of_the_plain_network(name: str) -> None:
 
 
 def test_mmseg_builds_it_from_a_configuration() -> None:
-    with stack.scope("segmentation"):
+    with openmmlab.scope("segmentation"):
         from mmseg.registry import MODELS
 
         segmentor("pspnet_resnet18", 4)  # registers it

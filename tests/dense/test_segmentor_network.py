@@ -13,11 +13,12 @@ from torch import Tensor
 
 pytest.importorskip("mmseg", reason="needs pip install '.[dense]'")
 
-from benchmark.dense import stack, weights
+from benchmark.models import openmmlab
 from benchmark.models.checkpoints import WeightFile
 from benchmark.models.registry import model
 from benchmark.models.taps import Network
-from benchmark.tasks.segmentation import segmentor as built
+from benchmark.train.dense import loading
+from benchmark.train.dense.segmentation import segmentor as built
 
 NAMES = ("deeplabv3_resnet18", "pspnet_resnet18", "deeplabv3_mobilenetv2")
 CLASSES = 19
@@ -25,7 +26,7 @@ CLASSES = 19
 
 @pytest.fixture(autouse=True)
 def scope() -> Iterator[None]:
-    with stack.scope("segmentation"), warnings.catch_warnings():
+    with openmmlab.scope("segmentation"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
@@ -80,6 +81,6 @@ def test_a_classifiers_weights_load_into_the_backbone(name: str, tmp_path: Path)
     inner = donor.pretrained if "resnet" in name else donor.pretrained.net
     state = {key: value + 1 for key, value in inner.state_dict().items()} | {"fc.weight": torch.zeros(1000, 512)}
     torch.save(state, tmp_path / "imagenet.pth")
-    weights.load_backbone(found, WeightFile.read(tmp_path / "imagenet.pth"))
+    loading.load_backbone(found, WeightFile.read(tmp_path / "imagenet.pth"))
     loaded = (found.pretrained if "resnet" in name else found.pretrained.net).state_dict()
     assert all(torch.equal(loaded[key], state[key]) for key in loaded)

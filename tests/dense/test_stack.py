@@ -12,7 +12,7 @@ import pytest
 
 
 def test_one_process_at_a_time_imports_the_formatter(tmp_path: Path) -> None:
-    code = "from benchmark.dense import stack; stack.import_formatter(); print('imported')"
+    code = "from benchmark.models import openmmlab; openmmlab.import_formatter(); print('imported')"
     with (tmp_path / f"benchmark-yapf-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         waiting = subprocess.Popen(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from small import store_in
 
-from benchmark.engine.weights import weights_file
 from benchmark.errors import MissingInput
+from benchmark.train.weights import weights_file
 
 
 def test_a_file_is_found_where_it_is_named_or_among_downloaded_weights(workplace: Path) -> None:

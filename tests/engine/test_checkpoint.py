@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.discovery import ROOT
-from benchmark.engine import checkpoint
 from benchmark.errors import BenchmarkError, StorageError
-from benchmark.experiment import Data, Experiment, Run, Selection, make_plan, plain
-from benchmark.manifest import load, suite_path
-from benchmark.recipe import Recipe
+from benchmark.machine.plugins import ROOT
+from benchmark.paper.manifest import load, suite_path
+from benchmark.paper.recipe import Recipe
+from benchmark.plan.experiment import Data, Experiment, Run, Selection, make_plan, plain
+from benchmark.train import checkpoint
 
 
 def run_of(student: str = "resnet8", repetition: int = 0) -> Run:

@@ -12,11 +12,11 @@ import torch
 from small import settings_in
 from torch._inductor.codecache import PyCodeCache
 
-from benchmark.engine.compiled import worth_it
-from benchmark.engine.training import Settings, Stopped, Training
-from benchmark.experiment import Run
 from benchmark.models.registry import model
-from benchmark.verify.exports import experiment, noise
+from benchmark.plan.experiment import Run
+from benchmark.train.classification.training import Settings, Stopped, Training
+from benchmark.train.engine.compiled import worth_it
+from benchmark.verify.exported_students import experiment, noise
 
 BATCH, IMAGES = 8, 20  # two full batches an epoch, and a short one
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 from small import raw_record, record_of, run_suite, runs_of, store_in, write_suite
 
-from benchmark.cli import main
-from benchmark.commands.distill import asked
-from benchmark.engine import checkpoint
-from benchmark.engine.weights import weights_file
+from benchmark.cli.distill import asked
+from benchmark.cli.parser import main
 from benchmark.errors import MissingInput
-from benchmark.experiment import Run
 from benchmark.models.registry import model
+from benchmark.plan.experiment import Run
+from benchmark.train import checkpoint
+from benchmark.train.weights import weights_file
 
 
 def saved(path: Path, seed: int, name: str = "resnet14", classes: int = 100) -> str:

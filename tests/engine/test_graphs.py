@@ -12,13 +12,13 @@ import torch
 from small import settings_in
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmark.engine.graphs import Graphs, why_not
-from benchmark.engine.meter import Meter
-from benchmark.engine.training import Settings, Stopped, Training
 from benchmark.errors import CannotServe
-from benchmark.experiment import Run
 from benchmark.models.registry import model
-from benchmark.verify.exports import experiment, noise
+from benchmark.plan.experiment import Run
+from benchmark.train.classification.training import Settings, Stopped, Training
+from benchmark.train.engine.graphs import Graphs, why_not
+from benchmark.train.meter import Meter
+from benchmark.verify.exported_students import experiment, noise
 from methods.kd import KD
 from methods.registry import methods
 from methods.sum import SumOfMethods

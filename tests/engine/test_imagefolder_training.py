@@ -10,14 +10,14 @@ import pytest
 import torch
 from imagenet import RECIPE, experiment, settings_in, training
 
-from benchmark import honoured
 from benchmark.data.locate import OFFLINE
-from benchmark.engine.ranks import Ranks
-from benchmark.engine.shards import draws, shards_of
-from benchmark.engine.training import Stopped
 from benchmark.errors import MissingInput, UsageError
-from benchmark.recipe import Recipe, recipe
-from benchmark.records import Record
+from benchmark.machine.ranks import Ranks
+from benchmark.paper import honoured
+from benchmark.paper.recipe import Recipe, recipe
+from benchmark.records.store import Record
+from benchmark.train.classification.training import Stopped
+from benchmark.train.engine.shards import draws, shards_of
 
 # B2 and B3 in small: everything they ask for at once that can go together.
 STRONG: dict[str, Any] = {

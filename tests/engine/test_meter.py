@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.engine.meter import HISTOGRAM_BINS, Meter
+from benchmark.train.meter import HISTOGRAM_BINS, Meter
 
 CPU = torch.device("cpu")
 

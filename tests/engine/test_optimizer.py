@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
-from benchmark.recipe import Recipe
+from benchmark.paper.recipe import Recipe
+from benchmark.train.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
 
 
 def recipe(**settings: Any) -> Recipe:

@@ -13,11 +13,11 @@ import torch
 from small import data_of, settings_in, store_in
 from torch import nn
 
-from benchmark.engine.streams import initialising
-from benchmark.engine.training import Settings, Training
-from benchmark.experiment import Data, Experiment, Run, Selection, make_plan
-from benchmark.manifest import Suite, TeacherSpec, load, suite_path
+from benchmark.machine.streams import initialising
 from benchmark.models.registry import model
+from benchmark.paper.manifest import Suite, TeacherSpec, load, suite_path
+from benchmark.plan.experiment import Data, Experiment, Run, Selection, make_plan
+from benchmark.train.classification.training import Settings, Training
 
 CORE = {"none", "kd", "dkd", "dist", "reviewkd", "fitnet", "mse", "diffkd"}
 IMAGES = Data("generated", train=8, test=10)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark.engine import precision
 from benchmark.errors import UsageError
+from benchmark.train import precision
 
 CPU = torch.device("cpu")
 

@@ -17,13 +17,13 @@ import torch
 from small import ROOT, command, environment
 from two_ranks import METHOD, NETWORK
 
-from benchmark.cli import main
+from benchmark.cli.parser import main
 from benchmark.data.generated_folder import generate
 from benchmark.data.locate import GENERATED_FOLDER
-from benchmark.engine import ranks
-from benchmark.engine.ranks import Ranks, asked_for, joined
 from benchmark.errors import UsageError
-from benchmark.tasks.classification import STAND_IN
+from benchmark.machine import ranks
+from benchmark.machine.ranks import Ranks, asked_for, joined
+from benchmark.train.classification.task import STAND_IN
 from methods.base import Moment
 
 TOGETHER = ("shards", "shards-resumed", "noise", "memory", "memory-resumed", "device")
@@ -256,7 +256,7 @@ def _wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:
-    from benchmark.records import Record
+    from benchmark.records.store import Record
 
     paths = sorted((folder / "runs" / "records").rglob("r0.json"))
     return [Record.model_validate_json(path.read_text()).outcome() for path in paths]

@@ -9,10 +9,10 @@ import torch
 from reference.eager_step import EagerStep, loader
 from small import settings_in
 
-from benchmark.engine.training import Training
-from benchmark.experiment import Run
 from benchmark.models.registry import model
-from benchmark.verify.exports import experiment, noise
+from benchmark.plan.experiment import Run
+from benchmark.train.classification.training import Training
+from benchmark.verify.exported_students import experiment, noise
 
 BATCH, STEPS = 8, 3
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmark.engine.schedule import learning_rate
-from benchmark.recipe import Recipe, recipe
+from benchmark.paper.recipe import Recipe, recipe
+from benchmark.train.engine.schedule import learning_rate
 
 
 def schedule(**settings: Any) -> Recipe:

@@ -11,9 +11,9 @@ import torch
 from small import data_of, plan_of, run_suite, settings_in, write_suite
 from torch import Tensor
 
-from benchmark.engine.streams import generator, initialising, seed_of
-from benchmark.engine.training import Training
-from benchmark.experiment import Run
+from benchmark.machine.streams import generator, initialising, seed_of
+from benchmark.plan.experiment import Run
+from benchmark.train.classification.training import Training
 
 
 def test_seeds_are_fixed_for_ever() -> None:

@@ -16,17 +16,17 @@ from small import settings_in
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmark.engine.distiller import Distiller
-from benchmark.engine.ranks import Ranks
-from benchmark.engine.shards import synchronise, with_norms_for
-from benchmark.engine.training import Training
 from benchmark.errors import CannotServe, UsageError
-from benchmark.experiment import Run
+from benchmark.machine.ranks import Ranks
 from benchmark.models.fold import fold_batch_norms
 from benchmark.models.registry import model, models
 from benchmark.models.taps import Adapter, Network, Tap
-from benchmark.recipe import recipe
-from benchmark.verify.exports import experiment, noise
+from benchmark.paper.recipe import recipe
+from benchmark.plan.experiment import Run
+from benchmark.train.classification.training import Training
+from benchmark.train.engine.distiller import Distiller
+from benchmark.train.engine.shards import synchronise, with_norms_for
+from benchmark.verify.exported_students import experiment, noise
 from methods.base import Batch
 from methods.kd import KD
 from methods.registry import methods

@@ -11,10 +11,10 @@ import pytest
 import torch
 from small import data_of, plan_of, run_suite, settings_in, store_in, write_suite
 
-from benchmark.engine.training import Settings, Stopped, Training
 from benchmark.errors import MissingInput, UsageError
-from benchmark.experiment import Experiment, Run
-from benchmark.records import Record
+from benchmark.plan.experiment import Experiment, Run
+from benchmark.records.store import Record
+from benchmark.train.classification.training import Settings, Stopped, Training
 
 OWN = """
 from methods.base import LOGITS, Losses, Method

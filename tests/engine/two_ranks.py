@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # alone, it is 
 from imagenet import FOLDER, experiment, settings_in, training
 
 from benchmark.data.locate import GENERATED_FOLDER
-from benchmark.engine.ranks import Ranks, joined
-from benchmark.engine.training import Stopped, Training
 from benchmark.errors import BenchmarkError, MissingInput
-from benchmark.experiment import Data, Experiment
+from benchmark.machine.ranks import Ranks, joined
+from benchmark.plan.experiment import Data, Experiment
+from benchmark.train.classification.training import Stopped, Training
 
 NETWORK = """
 from torch import nn

@@ -9,13 +9,13 @@ import pytest
 from small import ROWS, call, plan_of, run_suite, runs_of, store_in, write_suite
 from submitit.helpers import TorchDistributedEnvironment
 
-from benchmark.cli import main
+from benchmark.cli.parser import main
 from benchmark.errors import UsageError
-from benchmark.experiment import Experiment, Run, Selection, make_plan
 from benchmark.launch.jobs import Array, Wishes, arrays_of, ranks_of, shared_out, to_do, wall_minutes
 from benchmark.launch.submissions import run_key
 from benchmark.launch.work import Work
-from benchmark.manifest import load, suite_path
+from benchmark.paper.manifest import load, suite_path
+from benchmark.plan.experiment import Experiment, Run, Selection, make_plan
 
 REPEATED = {"repetitions": 4}
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from small import ROWS, call, record_of, run_suite, runs_of, store_in, write_suite
 
-from benchmark.cli import main
-from benchmark.launch.queue import Queue
+from benchmark.cli.parser import main
+from benchmark.launch.squeue import Queue
 from benchmark.launch.states import States
 from benchmark.launch.submissions import Place, Submission, SubmittedJob, jobs_folder, run_key, submissions
 

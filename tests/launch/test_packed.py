@@ -16,11 +16,11 @@ import torch
 from forked import Forked
 from small import record_of, run_suite, runs_of, store_in, write_suite
 
-from benchmark.cli import main
-from benchmark.experiment import Run
+from benchmark.cli.parser import main
 from benchmark.launch import packed
 from benchmark.launch.packed import Turns, Work
 from benchmark.models.registry import model
+from benchmark.plan.experiment import Run
 
 CPU = torch.device("cpu")
 METHODS = ("none", "kd", "diffkd", "crd")
@@ -134,7 +134,7 @@ def test_what_becomes_of_one_run_leaves_the_others_alone(
 def test_too_little_memory_beside_others_waits_for_them(
     alone: Alone, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmark.engine.training import Training
+    from benchmark.train.classification.training import Training
 
     original, failed = Training.one_step, []
 
@@ -153,7 +153,7 @@ def test_too_little_memory_beside_others_waits_for_them(
 def test_a_polite_stop_reaches_every_run_at_work(
     alone: Alone, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmark.engine.training import Training
+    from benchmark.train.classification.training import Training
 
     original, steps = Training.one_step, []
 

@@ -13,8 +13,8 @@ import cloudpickle
 import pytest
 from small import plan_of, write_suite
 
-from benchmark import provenance
 from benchmark.launch.snapshot import take
+from benchmark.machine import provenance
 
 SAY = """
 import json

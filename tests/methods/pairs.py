@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.engine.distiller import trained_student
 from benchmark.models.taps import Adapter, Network, Tap
+from benchmark.train.engine.distiller import trained_student
 from methods.base import Batch, Method, Outputs, Pair
 
 CLASSES, DATASET_SIZE, BATCH_SIZE, SIDE = 10, 50, 8, 16

@@ -14,9 +14,9 @@ from torch import Tensor, distributed
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmark.engine.distiller import Distiller
 from benchmark.errors import CannotServe
 from benchmark.models.taps import resolve_roles
+from benchmark.train.engine.distiller import Distiller
 from methods.base import LOGITS, Batch, Method, Moment, Outputs
 from methods.registry import methods
 

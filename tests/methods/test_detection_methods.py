@@ -16,8 +16,8 @@ from test_plain_losses import check, normal, reference
 from torch.nn import functional as F
 
 from benchmark.errors import CannotServe
-from benchmark.manifest import load, method_of, suite_path
 from benchmark.models.taps import resolve_roles
+from benchmark.paper.manifest import load, method_of, suite_path
 from methods.base import Method, Moment, Pair
 from methods.diffkd.diffkd import Branch
 from methods.fitnet import FitNet

@@ -10,12 +10,12 @@ from pairs import Setup, setup, tiny_network
 from small import data_of, plan_of, settings_in, write_suite
 from torch import Tensor, nn
 
-from benchmark import cost
-from benchmark.engine.distiller import trained_student
-from benchmark.engine.training import Stopped, Training
 from benchmark.errors import CannotServe
+from benchmark.models import counting
 from benchmark.models.registry import model
 from benchmark.models.taps import Adapter, Network, Tap
+from benchmark.train.classification.training import Stopped, Training
+from benchmark.train.engine.distiller import trained_student
 from methods.base import Pair
 from methods.kdiffusion.kdiffusion import KDiffusion
 from methods.spec import MethodSpec
@@ -212,8 +212,8 @@ def test_a_merged_student_costs_what_the_plain_one_does_and_computes_what_the_br
     disturb(wrapped)
     merged, plain = method.merge(wrapped.network), model(name).build(10)
     shape = (1, 3, 32, 32)
-    assert cost.parameters(merged) == cost.parameters(plain) < cost.parameters(wrapped.network)
-    assert cost.macs(merged, shape) == cost.macs(plain, shape) < cost.macs(wrapped.network, shape)
+    assert counting.parameters(merged) == counting.parameters(plain) < counting.parameters(wrapped.network)
+    assert counting.macs(merged, shape) == counting.macs(plain, shape) < counting.macs(wrapped.network, shape)
     plain.load_state_dict(merged.state_dict())
     with torch.no_grad():
         expected = wrapped.eval()(images)["logits"]
@@ -233,19 +233,19 @@ def test_merging_in_double_precision_is_exact() -> None:
 
 @pytest.mark.parametrize("name", ["ShuffleV1", "ShuffleV2", "MobileNetV2"])
 def test_the_multiplied_convolution_is_the_one_that_closes_the_stage(name: str) -> None:
-    pair = cost.pair_on_meta(name, "resnet8", "cifar100")
+    pair = counting.pair_on_meta(name, "resnet8", "cifar100")
     method = KDiffusion(KDiffusion.Options(**SINGLE))
-    cost.build_on_meta(method, pair)
+    counting.build_on_meta(method, pair)
     closing = {"ShuffleV1": "layer3.3.conv3", "ShuffleV2": "layer3.3.conv3", "MobileNetV2": "blocks.6.0.conv.6"}
     [added] = method.added_roles().values()
     assert added.tap.module == closing[name]
 
 
 def test_networks_of_unequal_depth_meet_at_the_deepest_stage() -> None:
-    pair = cost.pair_on_meta("MobileNetV2", "resnet8", "cifar100")  # four stages and three
+    pair = counting.pair_on_meta("MobileNetV2", "resnet8", "cifar100")  # four stages and three
     multiple, single = KDiffusion(), KDiffusion(KDiffusion.Options(**SINGLE))
     for method in (multiple, single):
-        cost.build_on_meta(method, pair)
+        counting.build_on_meta(method, pair)
     met = {role: level.teacher_role for role, level in multiple.levels.items()}
     assert met == {"stage4": "stage3", "stage3": "stage2", "stage2": "stage1"}
     assert {role: level.teacher_role for role, level in single.levels.items()} == {"stage4": "stage3"}
@@ -253,11 +253,11 @@ def test_networks_of_unequal_depth_meet_at_the_deepest_stage() -> None:
 
 
 def test_branches_are_counted_in_the_methods_cost() -> None:
-    pair = cost.pair_on_meta("ShuffleV2", "resnet8", "cifar100")
+    pair = counting.pair_on_meta("ShuffleV2", "resnet8", "cifar100")
     found = []
     for branches in (2, 4):
         method = KDiffusion(KDiffusion.Options(branches=branches, **SINGLE))
-        found.append(cost.method_cost(cost.build_on_meta(method, pair), pair, batch=4).forward)
+        found.append(counting.method_cost(counting.build_on_meta(method, pair), pair, batch=4).forward)
     assert found[1] == 2 * found[0] == 4 * 232 * 64 * 4 * 4  # the bridge, once a branch
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.models.cifar_resnet import convert, fold_first_bias
+from benchmark.models.cifar.resnet import convert, fold_first_bias
 from benchmark.models.registry import model
 
 SHARED = Path(os.environ.get("BENCHMARK_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.cost import cirkd_macs, macs, on_meta, parameters
+from benchmark.models.counting import cirkd_macs, macs, on_meta, parameters
 from benchmark.models.registry import model
 from benchmark.models.taps import Network
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.cost import macs, on_meta, parameters
+from benchmark.models.counting import macs, on_meta, parameters
 from benchmark.models.registry import model
 from benchmark.models.taps import Network
 

@@ -12,9 +12,9 @@ import torch
 
 pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 
-from benchmark.cli import main
-from benchmark.engine.streams import initialising
-from benchmark.models.mmdet_detectors import needed, teach
+from benchmark.cli.parser import main
+from benchmark.machine.streams import initialising
+from benchmark.models.mmdet import needed, teach
 from benchmark.models.registry import model
 from benchmark.models.taps import Network
 

@@ -17,8 +17,8 @@ from torchvision.transforms import functional as transforms
 
 from benchmark.data.augment import MEAN, PADDING, STD, EpochPlan
 from benchmark.data.cifar import Split
-from benchmark.engine.training import Training
 from benchmark.models.taps import untap
+from benchmark.train.classification.training import Training
 from methods.diffkd.networks import Pointwise
 
 

@@ -1,4 +1,4 @@
-"""Plain re-implementations of the operators that `benchmark.dense.ops` stands in for: one number at a time."""
+"""Plain re-implementations of the operators that `benchmark.models.mmcv_ops` stands in for: one number at a time."""
 
 from __future__ import annotations
 

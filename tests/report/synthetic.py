@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmark import verdicts
-from benchmark.comparison import (
+from benchmark.judge import verdicts
+from benchmark.judge.stats import FalseFlags, Interval
+from benchmark.judge.verdicts import Judgement, Published, Verdict, judge, judge_epochs, judge_static
+from benchmark.judge.views import (
     Achieved,
     CellView,
     ClaimAnswer,
@@ -27,9 +29,7 @@ from benchmark.comparison import (
     RunView,
     TableView,
 )
-from benchmark.rules import load_rules
-from benchmark.statistics import FalseFlags, Interval
-from benchmark.verdicts import Judgement, Published, Verdict, judge, judge_epochs, judge_static
+from benchmark.paper.rules import load_rules
 
 EPOCHS = 240
 # By turns over the cells: shift of the mean, spread, repetitions, diverged, a verdict reached before any statistic.

@@ -9,8 +9,8 @@ import pytest
 import synthetic
 from chromium import Browser, Page, chromium
 
-from benchmark.compare import Sources, compare
-from benchmark.report.html import write_html
+from benchmark.judge.compare import Sources, compare
+from benchmark.report.rendering import write_html
 
 pytestmark = [
     pytest.mark.browser,

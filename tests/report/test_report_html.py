@@ -10,21 +10,13 @@ import pytest
 import synthetic
 from synthetic import cell, claim, comparison, curves, judged, judgement, run, table
 
-from benchmark.compare import Sources, compare
-from benchmark.comparison import (
-    ClaimAnswer,
-    Comparison,
-    Gain,
-    Problem,
-    ProblemKind,
-    Reference,
-    RuleView,
-)
-from benchmark.orderings import Order, Ordering, judge_orderings
-from benchmark.report.html import TEMPLATES, render, write_html
+from benchmark.judge.compare import Sources, compare
+from benchmark.judge.orderings import Order, Ordering, judge_orderings
+from benchmark.judge.verdicts import Achieved, Verdict
+from benchmark.judge.views import ClaimAnswer, Comparison, Gain, Problem, ProblemKind, Reference, RuleView
+from benchmark.paper.rules import load_rules
+from benchmark.report.rendering import TEMPLATES, render, write_html
 from benchmark.report.wording import OUTCOMES, SYMBOLS, tone
-from benchmark.rules import load_rules
-from benchmark.verdicts import Achieved, Verdict
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;</style>"
 VOID = {"meta", "link", "input", "img", "br", "hr"}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.report.saliency import COLOURS, WIDTH, Looked, coloured, overlaid, picture, scale_of
+from benchmark.report.saliency_figure import COLOURS, WIDTH, Looked, coloured, overlaid, picture, scale_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 

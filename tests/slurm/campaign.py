@@ -15,9 +15,9 @@ from cluster import Cluster
 from forked import call
 from small import command, environment, store_in
 
-from benchmark.experiment import Run
+from benchmark.launch.lease import holder_of
 from benchmark.launch.submissions import Submission, run_key, submissions
-from benchmark.lease import holder_of
+from benchmark.plan.experiment import Run
 
 SECONDS = 480.0  # what anything here may take
 

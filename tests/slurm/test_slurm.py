@@ -11,8 +11,8 @@ from campaign import SECONDS, Laboratory, half_written, lost, until
 from forked import Forked
 from small import ROOT, plan_of, record_of, runs_of, store_in, write_suite
 
-from benchmark import provenance
 from benchmark.launch.submissions import run_key
+from benchmark.machine import provenance
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 

@@ -12,9 +12,9 @@ import torch
 
 from benchmark.data import cityscapes
 from benchmark.errors import UsageError
-from benchmark.experiment import Data, Experiment
-from benchmark.recipe import recipe
-from benchmark.tasks.segmentation import SCALES, TASK, to_train_ids
+from benchmark.paper.recipe import recipe
+from benchmark.plan.experiment import Data, Experiment
+from benchmark.train.dense.segmentation import SCALES, TASK, to_train_ids
 from methods.spec import MethodSpec
 
 
@@ -66,9 +66,9 @@ def test_label_ids_become_train_ids() -> None:
 
 def prepared(tmp_path: Path, data: Data | None = None) -> Any:
     pytest.importorskip("mmseg", reason="needs pip install '.[dense]'")
-    from benchmark.dense import stack
+    from benchmark.models import openmmlab
 
-    with stack.scope("segmentation"):
+    with openmmlab.scope("segmentation"):
         return TASK.data(replace(experiment(), data=data or Data(cityscapes.STAND_IN)), None, tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_a_subset_of_test_images_is_no_copy_through_mmengines_shared_memo(
 
 
 def test_methods_see_label_maps_and_positions(tmp_path: Path) -> None:
-    from benchmark.dense.feeding import Augmented
+    from benchmark.train.dense.feeding import Augmented
 
     data = prepared(tmp_path)
     augmented = Augmented(data.train, repetition=0)

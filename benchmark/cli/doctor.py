@@ -1,0 +1,97 @@
+"""`doctor`: what is installed, found and missing, and the command that fixes it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import sys
+from importlib import metadata
+from typing import Any
+
+from benchmark.cli.output import print_rows
+from benchmark.cli.planning import store_of
+from benchmark.data.inventory import inventory
+from benchmark.errors import BenchmarkError
+from benchmark.machine import provenance
+from benchmark.models import openmmlab
+
+REQUIRED = ("torch", "torchvision", "timm", "pydantic", "PyYAML", "numpy", "pandas", "scipy", "rich")
+OPTIONAL = {"pytest": "make test", "ruff": "make test", "mypy": "make test"}
+LOW_DISK_GB = 5.0
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print every check. Return 1 if something is missing that a run needs, else 0."""
+    rows = [*_python(), *_packages(), *_devices(), *_dense(), *_data(arguments), *_folders(arguments), *_code()]
+    print_rows(rows, arguments.json)
+    return 0 if all(row["state"] != "MISSING" for row in rows) else 1
+
+
+def _row(what: str, state: str, found: object, mend: str = "") -> dict[str, Any]:
+    return {"what": what, "state": state, "found": found, "mend": mend}
+
+
+def _python() -> list[dict[str, Any]]:
+    right = (3, 11) <= sys.version_info[:2] < (3, 14)
+    return [
+        _row("python", "ok" if right else "MISSING", provenance.packages()["python"], "" if right else "3.11 to 3.13")
+    ]
+
+
+def _packages() -> list[dict[str, Any]]:
+    rows = []
+    for name in (*REQUIRED, *OPTIONAL):
+        try:
+            rows.append(_row(name, "ok", metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            needed = name in REQUIRED
+            rows.append(_row(name, "MISSING" if needed else "absent", "-", "make setup"))
+    return rows
+
+
+def _devices() -> list[dict[str, Any]]:
+    rows = [_row("cpu", "ok", f"{provenance.hardware()['cpu']}, {os.cpu_count()} cores")]
+    if importlib.util.find_spec("torch") is None:
+        return rows
+    import torch
+
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    mend = "" if names else "everything runs on the CPU; a GPU needs its driver and a CUDA build of torch"
+    return [*rows, _row("cuda", "ok" if names else "absent", ", ".join(names) or "-", mend)]
+
+
+def _dense() -> list[dict[str, Any]]:
+    """Return rows on the packages of detection and segmentation, and on the operators that mmcv would use."""
+    if absent := openmmlab.missing():
+        return [_row("dense tasks", "absent", f"{', '.join(absent)} not installed", openmmlab.FIX)]
+    from benchmark.models import mmcv_ops
+
+    found = ", ".join(f"{name} {version}" for name, version in openmmlab.versions().items())
+    return [_row("dense tasks", "ok", found), _row("mmcv operators", "ok", mmcv_ops.in_use())]
+
+
+def _data(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    return [_row(entry.title, entry.state, entry.line, entry.mend) for entry in inventory(arguments.data_dir)]
+
+
+def _folders(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    store = store_of(arguments)
+    try:
+        store.prepare()
+    except BenchmarkError as error:
+        return [_row("folders", "MISSING", error.message, error.fix)]
+    free = shutil.disk_usage(store.runs).free / 1e9
+    low = free < LOW_DISK_GB
+    return [
+        _row("disk", "LOW" if low else "ok", f"{free:.0f} GB free in {store.runs}", "free some space" if low else "")
+    ]
+
+
+def _code() -> list[dict[str, Any]]:
+    revision = provenance.revision()
+    if revision["commit"] is None:
+        return [_row("revision", "absent", "no git here: records will name a source hash only")]
+    note = ", with changes that records will show as dirty" if revision["dirty"] else ""
+    return [_row("revision", "ok", f"{str(revision['commit'])[:12]}{note}")]

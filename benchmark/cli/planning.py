@@ -1,0 +1,136 @@
+"""Parsing of the arguments shared by `run`, `plan` and `status`: suites, selection, data folder, results folder."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark.data import cityscapes, coco, find_folder
+from benchmark.data.locate import DENSE_STAND_INS, GENERATED, DataSource, resolve
+from benchmark.errors import MissingInput, UsageError
+from benchmark.paper.manifest import Suite, companions, load, load_all, suite_path
+from benchmark.plan.experiment import Plan, Selection, make_plan
+from benchmark.records.store import Store
+
+# Of data sets that lie in folders of their own
+FINDERS: Mapping[str, Callable[[Path | None], object]] = {coco.NAME: coco.find, cityscapes.NAME: cityscapes.find}
+
+
+def suites_of(arguments: argparse.Namespace) -> list[Suite]:
+    """Load the named suites, or all. Companion files of `suites/*.yaml`, such as recipes, are left out."""
+    names = list(dict.fromkeys(arguments.suites))
+    if len(names) > 1:
+        names = [name for name in names if Path(name).resolve() not in companions()]
+    return [load(suite_path(name)) for name in names] if names else load_all()
+
+
+def store_of(arguments: argparse.Namespace) -> Store:
+    """Return the store with the folders of records and working states that the command line names."""
+    return Store(arguments.results_dir.resolve(), arguments.runs_dir.resolve())
+
+
+USUAL = (Path("results"), Path("runs"))  # need not be there before the first run
+
+
+def store_to_read(arguments: argparse.Namespace) -> Store:
+    """Return the same store for a command that only reads.
+
+    Raises:
+        UsageError: a folder that the command line names does not exist.
+    """
+    for flag, folder in (("--results-dir", arguments.results_dir), ("--runs-dir", arguments.runs_dir)):
+        if folder not in USUAL:
+            require_folder(folder, flag)
+    return store_of(arguments)
+
+
+def require_folder(folder: Path, flag: str = "--results-dir") -> None:
+    """Raise where records would be read from a folder that does not exist: it would look like one without records."""
+    if not folder.is_dir():
+        raise UsageError(
+            f"{flag} {folder}: there is no such folder", "name one that holds records, or run a suite first"
+        )
+
+
+def absent_sets(data_dir: Path | None) -> frozenset[str]:
+    """Return the data sets of dense tasks that no usual place has. In smoke runs, generated sets replace them."""
+    return frozenset(name for name in DENSE_STAND_INS if name not in FINDERS or FINDERS[name](data_dir) is None)
+
+
+@contextlib.contextmanager
+def without_output(quiet: bool) -> Iterator[None]:
+    """Suppress standard output if `quiet`: of several processes that train together, only one prints."""
+    if not quiet:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selection:
+    """Return the selection of suite parts that the command line asks for."""
+    return Selection(
+        only=tuple(arguments.only),
+        seeds=arguments.seeds,
+        profile=arguments.profile,
+        all_rows=arguments.all_rows,
+        stand_in=stand_in,
+        absent=find_folder.absent(arguments.data_dir) | absent_sets(arguments.data_dir),
+    )
+
+
+def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning: bool) -> DataSource | None:
+    """Return the available images, or None if no suite needs any. Generated ones are used for smoke runs only.
+
+    Planning downloads nothing, and does without the data.
+
+    Raises:
+        MissingInput: no data, and the profile is to be compared with something.
+    """
+    needed = {str(cell.setting.data) for s in suites for cell in s.cells if not cell.setting.pending}
+    smoke_only = all((arguments.profile or suite.file.profile) == "smoke" for suite in suites)
+    found: DataSource | None = None
+    try:
+        if "cifar100" in needed:
+            found = resolve("cifar100", arguments.data_dir, not only_planning, allow_generated=smoke_only)
+        folders = _folders(needed, arguments, smoke_only)
+    except MissingInput as error:
+        if not only_planning:
+            without = "or prove the path alone, on generated images: --profile smoke"
+            raise MissingInput(error.message, f"{error.fix}\n  {without}") from error
+        print(f"NOTE: {error.message}", file=sys.stderr)
+        return None
+    if found is None or folders is None:
+        return found or folders
+    notes = [source.note for source in (found, folders) if source.note]
+    return replace(found, data_dir=folders.data_dir, note="; ".join(notes))
+
+
+def _folders(needed: set[str], arguments: argparse.Namespace, smoke_only: bool) -> DataSource | None:
+    """Return the available image folders, or None if none is needed."""
+    wanted = sorted(needed.intersection(find_folder.NAMES))
+    absent = sorted(find_folder.absent(arguments.data_dir).intersection(wanted))
+    if absent and not smoke_only:
+        find_folder.find(absent[0], arguments.data_dir)
+    for name in set(wanted).difference(absent):
+        place = find_folder.find(name, arguments.data_dir)
+        if (place / find_folder.MARKER).is_file() and not smoke_only:
+            raise MissingInput(f"{place} holds generated images, not {name}", "name the real one with --data-dir")
+    if not wanted:
+        return None
+    note = (
+        f"{' and '.join(absent)} not found: generated images stand in, teachers are randomly initialised, "
+        "figures say nothing about ImageNet"
+    )
+    return DataSource("folder", note=note if absent else "", data_dir=arguments.data_dir)
+
+
+def planned(suites: list[Suite], arguments: argparse.Namespace, source: DataSource | None) -> Plan:
+    """Return the deduplicated plan of the suites."""
+    stand_in = source is not None and source.kind == GENERATED
+    return make_plan(suites, selection_of(arguments, stand_in))

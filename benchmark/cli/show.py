@@ -1,0 +1,160 @@
+"""`show`: print one entry in full."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from benchmark.cli.planning import store_to_read
+from benchmark.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print an entry as YAML or JSON. Return the exit code."""
+    found = _KINDS[arguments.what](arguments)
+    if arguments.json or arguments.what == "schema":
+        print(json.dumps(found, indent=1, ensure_ascii=False, default=str))
+        return 0
+    import yaml
+
+    print(yaml.safe_dump(json.loads(json.dumps(found, default=str)), sort_keys=False, allow_unicode=True), end="")
+    return 0
+
+
+def _method(arguments: argparse.Namespace) -> dict[str, Any]:
+    import ast
+
+    from benchmark.machine.plugins import syntax
+    from methods.registry import method
+
+    entry = method(arguments.name)
+    nodes = (n for n in syntax(entry.path).body if isinstance(n, ast.ClassDef) and n.name == entry.class_name)
+    options = {}
+    for name, field in entry.options.model_fields.items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        options[name] = {"default": field.default, "what": field.description, "source": extra.get("source")}
+    return {
+        "method": entry.name,
+        "revision": entry.revision,
+        "file": str(entry.path),
+        "what": next((ast.get_docstring(node) for node in nodes), ""),
+        "needs a teacher": entry.needs_teacher,
+        "serves as a distance": entry.is_distance,
+        "options": options,
+    }
+
+
+def _model(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmark.models.counting import parameters
+    from benchmark.models.registry import model
+
+    entry = model(arguments.name)
+    network = entry.on_meta(100)
+    adapter = entry.adapter(network)
+    return {
+        "model": entry.name,
+        "family": entry.family,
+        "file": str(entry.path),
+        "parameters, 100 classes": parameters(network),
+        **_multiply_adds(entry.name, network),
+        "taps": {role: f"{tap.at} of {tap.module}" for role, tap in adapter.taps.items()},
+    }
+
+
+def _multiply_adds(name: str, network: nn.Module) -> dict[str, int]:
+    """Return the multiply-adds of one image of the network's own size, or of a small one if it takes any size."""
+    from benchmark.models import mmdet
+    from benchmark.models.counting import macs
+    from benchmark.models.library import SIDE, side_of_images
+
+    if name in mmdet.MODELS:
+        from benchmark.verify.detectors import PROPOSALS, SIDES, stage_macs
+
+        dense, second = stage_macs(network)
+        more = {f"multiply-adds of the second stage, {PROPOSALS} proposals": second} if second else {}
+        return {f"multiply-adds, {SIDES[0]} x {SIDES[1]}": dense, **more}
+    side = side_of_images(network, SIDE if ":" in name else 32)
+    return {f"multiply-adds, {side} x {side}": macs(network, (1, 3, side, side))}
+
+
+def _recipe(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmark.paper.recipe import recipe
+
+    return {"recipe": arguments.name, **recipe(arguments.name).model_dump(mode="json")}
+
+
+def _suite(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmark.paper.manifest import load, suite_path
+
+    return load(suite_path(arguments.name)).file.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+
+
+def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Find an experiment in the suites, or else in their smoke runs, where generated images may be used."""
+    from benchmark.data.locate import STAND_INS
+    from benchmark.judge.cases import why_not_comparable
+    from benchmark.paper.manifest import load_all
+    from benchmark.plan.experiment import Selection, make_plan
+
+    hint = "python -m benchmark list cells prints the identities"
+    if not arguments.name:
+        return _only({}, "", hint)
+    as_they_are = Selection(all_rows=True)
+    smoke = Selection(all_rows=True, profile="smoke")
+    on_generated = Selection(all_rows=True, profile="smoke", stand_in=True, absent=frozenset(STAND_INS))
+    suites = load_all()
+    matches: dict[str, dict[str, Any]] = {}
+    for selections in ((as_they_are,), (smoke, on_generated)):
+        for plan in (make_plan([suite], selection) for selection in selections for suite in suites):
+            for identity, experiment in plan.experiments.items():
+                if identity.startswith(arguments.name):
+                    described = experiment.describe()
+                    note = {"note": why} if (why := why_not_comparable(described)) else {}
+                    known = matches.setdefault(identity, {"identity": identity, **described, **note, "serves": []})
+                    known["serves"] += [cell.id for cell in plan.cells.get(identity, ())]
+        if matches:
+            break
+    return _only(matches, arguments.name, hint)
+
+
+def _run(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmark.records.store import Record
+
+    matches = {
+        f"{record.identity} #{record.repetition}": record.model_dump(mode="json")
+        for record in store_to_read(arguments).all()
+        if isinstance(record, Record) and arguments.name and record.identity.startswith(arguments.name)
+    }
+    return (
+        matches if len(matches) > 1 else _only(matches, arguments.name, "python -m benchmark status SUITE prints them")
+    )
+
+
+def _only(matches: dict[str, dict[str, Any]], name: str, hint: str) -> dict[str, Any]:
+    if not name:
+        raise UsageError("which one?", hint)
+    if len(matches) != 1:
+        found = f"{len(matches)} match: {', '.join(list(matches)[:5])}" if matches else "none does"
+        raise UsageError(f"{name!r} should be the beginning of one identity; {found}", hint)
+    return next(iter(matches.values()))
+
+
+def _schema(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmark.paper.manifest import SuiteFile
+
+    return SuiteFile.model_json_schema()
+
+
+_KINDS = {
+    "method": _method,
+    "model": _model,
+    "recipe": _recipe,
+    "suite": _suite,
+    "experiment": _experiment,
+    "run": _run,
+    "schema": _schema,
+}

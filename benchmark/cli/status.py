@@ -1,0 +1,45 @@
+"""`status`: what is done, running, queued, failed and missing. Never imports torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+
+from benchmark.cli.output import print_rows
+from benchmark.cli.planning import selection_of, store_to_read, suites_of
+from benchmark.data.locate import present
+from benchmark.launch.states import NAMES, States
+from benchmark.paper.manifest import Suite
+from benchmark.plan.experiment import Plan, make_plan
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print one line for each suite and, if suites are named, one for each run. Return the exit code."""
+    store = store_to_read(arguments)
+    suites = suites_of(arguments)
+    known = States(store)
+    rows, runs = [], []
+    for suite in suites:
+        plan = _plan(suite, arguments)
+        states = {run.label + run.experiment.identity: known.of(run) for run in plan.runs}
+        counts = Counter(state.name for state in states.values())
+        rows.append({"suite": suite.name, "runs": len(plan.runs), **{name: counts[name] for name in NAMES}})
+        for run in plan.runs:
+            state = states[run.label + run.experiment.identity]
+            runs.append(
+                {"run": run.label, "experiment": run.experiment.identity, "state": state.name, "why": state.why}
+            )
+    if arguments.json:
+        print_rows([*rows, *runs] if arguments.suites else rows, as_json=True)
+        return 0
+    shown = [name for name in NAMES if any(row[name] for row in rows)]
+    print_rows(rows, False, ("suite", "runs", *shown))
+    if arguments.suites:
+        print()
+        print_rows(runs, False)
+    return 0
+
+
+def _plan(suite: Suite, arguments: argparse.Namespace) -> Plan:
+    smoke = (arguments.profile or suite.file.profile) == "smoke"
+    return make_plan([suite], selection_of(arguments, stand_in=smoke and not present(arguments.data_dir)))

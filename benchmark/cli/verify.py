@@ -1,0 +1,79 @@
+"""`verify`: everything that can be proved without training; `verify claims`: the paper's prose against its tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+GATE = 5  # the exit code of a failed check
+PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Check, print, and refresh the committed results. Return the exit code."""
+    return _claims(arguments) if arguments.what == "claims" else _everything(arguments)
+
+
+def _everything(arguments: argparse.Namespace) -> int:
+    from benchmark.verify.findings import static_text
+    from benchmark.verify.run import cached
+    from benchmark.verify.text import text
+
+    findings = cached(arguments.runs_dir, arguments.full, arguments.fresh, _progress())
+    print(json.dumps(findings.as_json(), indent=1, ensure_ascii=False) if arguments.json else text(findings))
+    if findings.problems:
+        print(f"{len(findings.problems)} problems", file=sys.stderr)
+        return GATE
+    return _refresh(arguments.results_dir / "static.json", static_text(findings), arguments.check)
+
+
+def _refresh(path: Path, content: str, check: bool) -> int:
+    """Write the committed results if they have changed; with `--check`, only report it. Return the exit code."""
+    from benchmark.machine.files import write_text
+
+    if path.is_file() and path.read_text(encoding="utf-8") == content:
+        return 0
+    if check:
+        print(f"{path} is out of date: python -m benchmark verify writes it", file=sys.stderr)
+        return GATE
+    write_text(path, content)
+    print(f"written to {path}", file=sys.stderr)
+    return 0
+
+
+def _claims(arguments: argparse.Namespace) -> int:
+    from benchmark.paper.claims import check_claims, load_claims, tally
+
+    results = check_claims(load_claims())
+    if arguments.json:
+        print(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False, default=str))
+        return 0
+    for result in results:
+        print(f"{result.outcome:17}  {result.claim.id} ({result.claim.text}, {result.claim.where}): {result.sentence}")
+        if result.outcome != "holds":
+            print(f'{"":19}"{result.claim.quote}"')
+            for exception in result.exceptions:
+                print(f"{'':19}{exception}")
+    print(", ".join(f"{count} {outcome}" for outcome, count in tally(results).items()))
+    return 0
+
+
+def _progress() -> Callable[[str], None]:
+    """Return a function that prints progress on standard error, so that standard output contains only results."""
+    last = 0.0
+
+    def on_terminal(line: str) -> None:
+        print(f"\r\033[K{line[:100]}", end="", file=sys.stderr, flush=True)
+
+    def plainly(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > PLAIN_SECONDS:
+            last = time.monotonic()
+            print(line, file=sys.stderr, flush=True)
+
+    return on_terminal if sys.stderr.isatty() else plainly

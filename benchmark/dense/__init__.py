@@ -1,1 +1,0 @@
-"""Detection and segmentation by MMEngine's Runner: the parts that both tasks share."""

@@ -1,0 +1,361 @@
+"""The runs that belong to a cell, and the reasons that prevent a judgement: rule 2 of the comparison.
+
+The runs of a cell are those of its own experiment, only the declared repetitions. If it has none, runs of the same
+networks by the same method count as near: under another protocol they make a `protocol mismatch`, under a reduced
+profile the cell is `not comparable`. A near run that another cell asks for is only that cell's run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark.data.locate import STAND_INS
+from benchmark.judge.verdicts import Achieved, Blocked, Verdict
+from benchmark.judge.views import Problem, ProblemKind
+from benchmark.paper.manifest import Cell, Suite, TeacherSpec
+from benchmark.paper.rules import Rules
+from benchmark.plan.experiment import Experiment, experiment_of, why_left_out
+from benchmark.records.evidence import Evidence, Settled, key_of
+from benchmark.records.store import Record
+
+# What a teacher is held to, by task; the other metrics of a table follow from it.
+MAIN_METRIC = {"classification": "top1", "detection": "ap", "segmentation": "miou"}
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The facts that all cells of a comparison share."""
+
+    rules: Rules
+    evidence: Evidence
+    experiments: Mapping[str, Experiment | None]  # by cell
+    declared: Mapping[str, int]  # repetitions by identity, the most that any suite declares
+    teachers: Mapping[tuple[str, str, str], float]  # published accuracy by suite (or none), data set and model
+    source: str  # hash of this program's source
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cell with its runs."""
+
+    cell: Cell
+    experiment: Experiment | None
+    declared: int
+    runs: tuple[Settled, ...] = ()  # that are looked at: its own, or near ones of one other experiment
+    extra: tuple[Settled, ...] = ()
+    near: tuple[Settled, ...] = ()
+    blocked: Blocked | None = None
+    notes: tuple[str, ...] = ()
+    smoke: bool = False  # a smoke run proved the path
+
+    own: bool = False  # whether a declared repetition of the cell's own experiment is recorded
+
+    def achieved(self, selection: str) -> Achieved:
+        """Return the declared repetitions in the cell's metric.
+
+        Values that cannot be used are left out; `problems` lists them.
+        """
+        usable = {run.record.repetition: value for run, value, problem in self._values(selection) if not problem}
+        diverged = sum(run.record.status == "diverged" for run in self.runs)
+        return Achieved(tuple(usable.values()), diverged, tuple(usable), self.declared)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Return the problems of records that finished but whose metric cannot be used."""
+        found = [
+            _unusable(run, problem) for kind in ("last", "best") for run, _, problem in self._values(kind) if problem
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def _values(self, selection: str) -> Iterator[tuple[Settled, float, str]]:
+        """Yield each finished run, its value, and the reason why the value cannot be used, or an empty string."""
+        metric = self.cell.metric
+        for run in self.runs:
+            metrics = run.record.last if selection == "last" else run.record.best
+            if run.record.status != "done":
+                continue
+            if metric not in metrics:
+                yield run, 0.0, f"no {metric} of the {selection} epoch"
+            elif not 0 <= metrics[metric] <= 100:
+                yield run, 0.0, f"{metric} is {metrics[metric]:g}, not a percentage"
+            else:
+                yield run, metrics[metric], ""
+
+
+def _unusable(run: Settled, problem: str) -> Problem:
+    message = f"repetition {run.record.repetition}: {problem}; it is left out"
+    return Problem(ProblemKind.METRIC, str(run.kept.path), message)
+
+
+def experiments_of(suites: Iterable[Suite], evidence: Evidence) -> dict[str, Experiment | None]:
+    """Return the experiment of every cell under its suite's own profile.
+
+    If a smoke suite was run on generated images, that is its experiment.
+    """
+    found: dict[str, Experiment | None] = {}
+    for suite in suites:
+        name = suite.file.profile
+        profile = suite.profile(name)
+        for cell in suite.cells:
+            experiment = experiment_of(cell, name, profile)
+            if name == "smoke" and experiment is not None and experiment.identity not in evidence.by_identity:
+                stand_in = experiment_of(cell, name, profile, stand_in=True, absent=STAND_INS)
+                if stand_in is not None and stand_in.identity in evidence.by_identity:
+                    experiment = stand_in
+            found[cell.id] = experiment
+    return found
+
+
+def declared_repetitions(suites: Iterable[Suite], experiments: Mapping[str, Experiment | None]) -> dict[str, int]:
+    """Return the number of declared repetitions of each experiment: the most that any suite asks for."""
+    found: dict[str, int] = {}
+    for suite in suites:
+        asked = suite.profile(suite.file.profile).repetitions or suite.file.repetitions
+        for cell in suite.cells:
+            experiment = experiments[cell.id]
+            if experiment is not None:
+                own = 1 if cell.setting.subject == "teacher" else asked
+                found[experiment.identity] = max(own, found.get(experiment.identity, 0))
+                if isinstance(experiment.teacher, Experiment):
+                    found.setdefault(experiment.teacher.identity, 1)
+    return found
+
+
+def published_teachers(cells: Iterable[Cell]) -> dict[tuple[str, str, str], float]:
+    """Return the printed accuracy of each teacher by suite, and by an empty suite name the first one found."""
+    found: dict[tuple[str, str, str], float] = {}
+    for cell in cells:
+        setting = cell.setting
+        main = MAIN_METRIC[setting.task or "classification"]
+        if setting.subject == "teacher" and cell.metric == main and cell.value is not None:
+            model = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else str(setting.teacher)
+            for suite in (cell.suite, ""):
+                found.setdefault((suite, str(setting.data), model), cell.value)
+    return found
+
+
+def case_of(cell: Cell, basis: Basis) -> Case:
+    """Return the runs of a cell that is measured by training, with the first reason that prevents judging it."""
+    experiment = basis.experiments[cell.id]
+    if experiment is None:
+        reason = cell.setting.not_verifiable
+        verdict = Verdict.NOT_VERIFIABLE if reason else Verdict.NOT_RUN
+        return Case(cell, None, 0, blocked=(verdict, reason or why_left_out(cell)))
+    declared = basis.declared[experiment.identity]
+    recorded = basis.evidence.by_identity.get(experiment.identity, ())
+    own = [run for run in recorded if run.record.repetition < declared]
+    extra = tuple(run for run in recorded if run.record.repetition >= declared)
+    near = _near(experiment, cell, basis)
+    runs, blocked = _blocked(cell, experiment, own, near, basis)
+    return Case(
+        cell=cell,
+        experiment=experiment,
+        declared=declared,
+        runs=tuple(run for run in runs if run.record.repetition < declared),
+        extra=extra,
+        near=tuple(near),
+        blocked=blocked,
+        notes=tuple(_notes(experiment, own, extra, declared, basis)),
+        own=bool(own),
+        smoke=any(run.record.profile == "smoke" and run.record.status == "done" for run in (*near, *own)),
+    )
+
+
+def _near(experiment: Experiment, cell: Cell, basis: Basis) -> list[Settled]:
+    """Return runs of the same networks by the same method that no cell asks for, or that only prove the path."""
+    names = {cell.setting.data, *STAND_INS.get(str(cell.setting.data), ())}
+    found: list[Settled] = []
+    for identity in basis.evidence.by_key.get(key_of(experiment.describe()), ()):
+        runs = basis.evidence.by_identity[identity]
+        described = runs[0].record.experiment
+        same = identity == experiment.identity
+        wanted = identity in basis.declared and runs[0].record.profile == "paper"
+        if not same and not wanted and (described.get("data") or {}).get("name") in names:
+            found += runs
+    return found
+
+
+def _blocked(
+    cell: Cell, experiment: Experiment, own: Sequence[Settled], near: Sequence[Settled], basis: Basis
+) -> tuple[Sequence[Settled], Blocked | None]:
+    """Return the runs to judge, and the verdict and reason of rule 2, or None."""
+    if cell.setting.not_verifiable:
+        return own, (Verdict.NOT_VERIFIABLE, cell.setting.not_verifiable)
+    skipped = [run.record.reason for run in own if run.record.status == "skipped"]
+    if skipped and len(skipped) == len(own):
+        return own, (Verdict.NOT_RUN, f"the method cannot serve this pair: {skipped[0]}")
+    if not own:
+        return _without_own(experiment, near)
+    for run in own:
+        if odd := _oddities(experiment, run):
+            return own, (Verdict.PROTOCOL_MISMATCH, f"repetition {run.record.repetition}: {'; '.join(odd)}")
+    if exchanged := _exchanged(experiment, own):
+        return own, (Verdict.PROTOCOL_MISMATCH, exchanged)
+    return own, teacher_gate(cell, experiment, own, basis)
+
+
+def _without_own(experiment: Experiment, near: Sequence[Settled]) -> tuple[Sequence[Settled], Blocked]:
+    ours = experiment.describe()
+    other: dict[str, list[str]] = {}
+    for run in near:
+        theirs = run.record.experiment
+        if run.record.profile == experiment.profile and run.record.identity not in other:
+            other[run.record.identity] = differences(ours, theirs)
+    mismatched = {identity: found for identity, found in other.items() if found}
+    if mismatched:
+        counts = {identity: sum(run.record.identity == identity for run in near) for identity in mismatched}
+        chosen = max(sorted(mismatched), key=counts.__getitem__)
+        more = f"; {len(mismatched) - 1} more experiments differ too" if len(mismatched) > 1 else ""
+        runs = [run for run in near if run.record.identity == chosen]
+        return runs, (Verdict.PROTOCOL_MISMATCH, f"{'; '.join(mismatched[chosen])}{more}")
+    if other:
+        found = sum(run.record.identity in other for run in near)
+        return (), (Verdict.NOT_RUN, f"{found} runs are recorded, but of another revision of the method")
+    reduced = sorted({run.record.profile for run in near} - {experiment.profile})
+    if reduced:
+        on = dict.fromkeys(found for run in near for found in _images_of(run.record))
+        only = f"only {' and '.join(reduced)} runs are recorded: {len(near)}{', on ' if on else ''}{', '.join(on)}"
+        return (), (Verdict.NOT_COMPARABLE, only)
+    return (), (Verdict.NOT_RUN, "no run of this experiment is recorded")
+
+
+def why_not_comparable(described: Mapping[str, Any]) -> str:
+    """Return the reason why an experiment's runs cannot be compared with the paper, or an empty string."""
+    profile = described.get("profile")
+    found = [] if profile == "paper" else [f"profile {profile}"]
+    found += other_images(described)
+    return f"not comparable with published numbers: {', '.join(found)}" if found else ""
+
+
+def other_images(described: Mapping[str, Any]) -> list[str]:
+    """List the differences between an experiment's images and the whole of a published data set."""
+    data = described.get("data") or {}
+    generated = any(data.get("name") in names for names in STAND_INS.values())
+    found = [f"generated images ({data['name']})"] if generated else []
+    splits = {"train": "training", "test": "test"}
+    found += [f"{data[key]} {split} images" for key, split in splits.items() if data.get(key)]
+    found += [f"{data['holdout']} training images as test images"] if data.get("holdout") else []
+    return found + ([f"images of {data['image_size']} pixels"] if data.get("image_size") else [])
+
+
+def _images_of(record: Record) -> list[str]:
+    """List the same differences for a run, whose record names the data that were really found."""
+    asked = record.experiment.get("data") or {}
+    return other_images({"data": {**asked, "name": record.data.get("name", asked.get("name"))}})
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """List the differences between a record's protocol and its cell's, for example "recipe B1 in place of A1"."""
+    found: list[str] = []
+    for name in ("data", "recipe", "teacher"):
+        mine, other = ours.get(name) or {}, theirs.get(name) or {}
+        changed = [key for key in (*mine, *other) if key != "name" and mine.get(key) != other.get(key)]
+        if name != "recipe" and mine.get("name") != other.get("name"):
+            changed.insert(0, "name")
+        for key in dict.fromkeys(changed):
+            what = f"{name} {key}" if key != "name" else name
+            found.append(_in_place(what, other.get(key), mine.get(key)))
+    for name in ("precision", "student_weights", "student_weights_sha256"):
+        if ours.get(name) != theirs.get(name):
+            found.append(_in_place(name.replace("_", " "), theirs.get(name), ours.get(name)))
+    return found
+
+
+def _in_place(what: str, theirs: Any, ours: Any) -> str:
+    unset = "the default" if what.startswith(("recipe", "data")) else "none"
+    return f"{what} {unset if theirs is None else theirs} in place of {unset if ours is None else ours}"
+
+
+def _oddities(experiment: Experiment, run: Settled) -> list[str]:
+    """List what a record of this same experiment says was done differently."""
+    record, found = run.record, []
+    data = record.data.get("name")
+    if data is not None and data != experiment.data.name:
+        found.append(f"trained on {data} data in place of {experiment.data.name}")
+    for split, asked in (("train", experiment.data.train), ("test", experiment.data.test)):
+        size = record.data.get(f"subset_{split}")
+        if size is not None and size != asked:
+            found.append(f"a subset of {size} {split} images")
+    precision = record.effective.get("precision")
+    if precision is not None and precision != experiment.precision:
+        found.append(f"precision {precision} in place of {experiment.precision}")
+    return found
+
+
+def _exchanged(experiment: Experiment, runs: Sequence[Settled]) -> str:
+    """Name the given weights that were not the same file in all repetitions. Return an empty string if all were."""
+    seen: dict[str, dict[str, list[int]]] = {}
+    for run in runs:
+        found = {whose: file["sha256"] for whose, file in run.record.weight_files.items()}
+        tensors = (run.record.teacher or {}).get("weights_sha256")
+        if tensors and isinstance(experiment.teacher, TeacherSpec):
+            found["teacher"] = tensors  # which records of earlier versions tell too
+        for whose, sha in found.items():
+            seen.setdefault(whose, {}).setdefault(sha, []).append(run.record.repetition)
+    for whose, files in seen.items():
+        if len(files) > 1:
+            each = "; ".join(f"{sha[:12]} in {', '.join(map(str, numbers))}" for sha, numbers in files.items())
+            return f"the repetitions were given different weights of the {whose}: sha256 {each}"
+    return ""
+
+
+def teacher_gate(cell: Cell, experiment: Experiment, runs: Sequence[Settled], basis: Basis) -> Blocked | None:
+    """Return a blocking verdict if the runs' teacher is not as accurate as the published one, else None."""
+    numbers = _teacher_numbers(cell, experiment, runs, basis)
+    if numbers is None:
+        return None
+    name, published, measured, tolerance = numbers
+    gap = max((value - published for value in measured), key=abs)
+    if abs(gap) <= tolerance + 1e-9:  # 72.84 - 72.34 is 0.5000000000000071
+        return None
+    found = f"the teacher {name} has {published + gap:.2f} where {published:g} is published"
+    return Verdict.TEACHER_MISMATCH, f"{found}: {gap:+.2f}, the tolerance is {tolerance:g}"
+
+
+def _teacher_numbers(
+    cell: Cell, experiment: Experiment, runs: Sequence[Settled], basis: Basis
+) -> tuple[str, float, list[float], float] | None:
+    teacher, metric = experiment.teacher, MAIN_METRIC[experiment.task]
+    if teacher is None or cell.setting.subject == "teacher":
+        return None
+    pinned = isinstance(teacher, TeacherSpec)
+    published = teacher.published if isinstance(teacher, TeacherSpec) else None
+    for suite in (cell.suite, ""):
+        if published is None:
+            published = basis.teachers.get((suite, str(cell.setting.data), experiment.teacher_name))
+    facts = [run.record.teacher or {} for run in runs]
+    measured = [float(each[metric]) for each in facts if metric in each]
+    if published is None or not measured:
+        return None
+    return experiment.teacher_name, published, measured, basis.rules.teacher_gate.tolerance(metric, pinned=pinned)
+
+
+def _notes(
+    experiment: Experiment, own: Sequence[Settled], extra: Sequence[Settled], declared: int, basis: Basis
+) -> Iterable[str]:
+    total = len(own)
+    for number in range(declared):
+        if reason := basis.evidence.lost.get((experiment.identity, number)):
+            yield f"the record of repetition {number} cannot be read: {reason}"
+    for run in own:
+        if run.others:
+            yield f"conflicting records: repetition {run.record.repetition} has {1 + len(run.others)} outcomes"
+    if extra:
+        beyond = f"{len(extra)} repetition{'s' if len(extra) > 1 else ''} beyond the declared {declared}"
+        yield f"{beyond}: shown, but no verdict changes"
+    sources = [str(run.record.code.get("source_sha256", "")) for run in own]
+    known = {source for source in sources if source}
+    if len(known) > 1:
+        yield f"code changed: the runs are of {len(known)} different sources, under one revision of the method"
+    if changed := sum(source not in ("", basis.source) for source in sources):
+        yield f"code changed: {_of(changed, total)} of another source than this program's"
+    if dirty := sum(run.record.code.get("dirty") is True for run in own):
+        yield f"{_of(dirty, total)} of a source that was not committed"
+    if own and experiment.teacher is not None and not any(run.record.teacher for run in own):
+        yield "the teacher's accuracy is not in the records, so it was not checked"
+
+
+def _of(some: int, total: int) -> str:
+    return "its runs are" if some == total else f"{some} of its {total} runs are"

@@ -1,0 +1,180 @@
+"""The comparison of records with published numbers: cells, gains, orderings, claims.
+
+The result is a `benchmark.judge.views.Comparison`. Nothing is trained, and no statistic is computed here:
+`benchmark.judge.verdicts` judges, `benchmark.records.evidence` reads records, `benchmark.judge.cases` decides which
+runs belong to a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import UsageError, nearest
+from benchmark.judge.cases import Basis, Case, case_of, declared_repetitions, experiments_of, published_teachers
+from benchmark.judge.cell import JUDGED, coverage_of, is_static, static_cell, trained_cell
+from benchmark.judge.claim_verdicts import audit, manifest_problems, read_claims
+from benchmark.judge.contrasts import Contender, expected_orderings, gains, orderings
+from benchmark.judge.costs import StaticResults, load_static
+from benchmark.judge.stats import expected_false_flags
+from benchmark.judge.summary import head_notes, inputs_of, provenance_of, rule_views, unknown_problems, unknown_runs
+from benchmark.judge.views import (
+    CellView,
+    Comparison,
+    Coverage,
+    FigureView,
+    Line,
+    Mode,
+    Problem,
+    ProblemKind,
+    TableView,
+)
+from benchmark.machine import provenance
+from benchmark.paper.claims import CLAIMS
+from benchmark.paper.manifest import SUITES, Suite, load, suite_files
+from benchmark.paper.rules import load_rules
+from benchmark.records.evidence import collect
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The inputs of a comparison: the records, the suites and the claims."""
+
+    folders: tuple[Path, ...]  # of records, from any number of machines
+    mode: Mode = "paper"
+    only: tuple[str, ...] = ()  # suites by name or file; all of the folder unless given
+    suites: Path = SUITES
+    claims: Path = CLAIMS
+
+
+def compare(sources: Sources) -> Comparison:
+    """Compare everything. Problems with an input are noted in the result, and the rest is compared.
+
+    Raises:
+        UsageError: a suite that is asked for does not exist, or the rules themselves cannot be read.
+    """
+    rules = load_rules()
+    suites, problems = load_suites(sources.suites, sources.only)
+    shown = _chosen(suites, sources, problems)
+    evidence = collect(sources.folders)
+    static = load_static(sources.folders)
+    experiments = experiments_of(suites, evidence)
+    cells = [cell for suite in suites for cell in suite.cells]
+    basis = Basis(
+        rules=rules,
+        evidence=evidence,
+        experiments=experiments,
+        declared=declared_repetitions(suites, experiments),
+        teachers=published_teachers(cells),
+        source=provenance.source_hash(),
+    )
+    cases = {cell.id: case_of(cell, basis) for cell in cells if not is_static(cell)}
+    tables = [_table(suite, cases, basis, static, sources.mode, problems) for suite in shown]
+    if sources.mode == "reruns":
+        tables = [table for table in tables if any(cell.references for cell in table.cells)]
+    claims, wrong = read_claims(cells, sources.claims)
+    problems += [*wrong, *static.problems, *evidence.problems]
+    teachers, unknown = unknown_runs(list(cases.values()), evidence)
+    problems += unknown_problems(unknown)
+    runs = {view.id: view for run in evidence.runs.values() for view in run.views()}
+    return Comparison(
+        mode=sources.mode,
+        tables=tuple(tables),
+        claims=audit(claims, (cell for table in tables for cell in table.cells), static.claims, rules)
+        if claims
+        else (),
+        runs=runs,
+        inputs=inputs_of(evidence, teachers, unknown, problems),
+        provenance=provenance_of([view for view in runs.values() if not view.set_aside]),
+        rules=tuple(rule_views(rules)),
+        notes=tuple(head_notes(tables, rules)),
+    )
+
+
+def load_suites(folder: Path = SUITES, also: Iterable[str] = ()) -> tuple[list[Suite], list[Problem]]:
+    """Load every manifest, and files in `also` that lie elsewhere. Return the suites and the problems."""
+    suites: list[Suite] = []
+    problems: list[Problem] = []
+    own = {path.resolve(): path for path in suite_files(folder)}
+    others = {path.resolve(): path for path in map(Path, also) if path.is_file()}
+    for path in (own | others).values():
+        try:
+            suites.append(load(path))
+        except UsageError as error:
+            problems += manifest_problems(path, error)
+    names = {suite.name for suite in suites}
+    for suite in suites:
+        copied = suite.file.repeats
+        if copied is not None and copied not in names:
+            message = f"repeats {copied!r}, which is not there; {nearest(copied, names)}"
+            problems.append(Problem(ProblemKind.MANIFEST, str(suite.path), message))
+    return suites, problems
+
+
+def _chosen(suites: Sequence[Suite], sources: Sources, problems: Sequence[Problem]) -> list[Suite]:
+    broken = {Path(problem.where).stem for problem in problems}
+    known = {suite.name for suite in suites}
+    asked = [Path(name).stem if Path(name).is_file() else name for name in sources.only]
+    for name in asked:
+        if name not in known | broken:
+            raise UsageError(f"no suite {name!r}", nearest(name, known))
+    return [suite for suite in suites if not asked or suite.name in asked]
+
+
+def _table(
+    suite: Suite, cases: dict[str, Case], basis: Basis, static: StaticResults, mode: Mode, problems: list[Problem]
+) -> TableView:
+    views: dict[str, CellView] = {}
+    contenders: list[Contender] = []
+    coverage = Coverage()
+    for cell in suite.cells:
+        if is_static(cell):
+            views[cell.id] = static_cell(cell, static, mode)
+        else:
+            views[cell.id], contender = trained_cell(cell, cases[cell.id], basis.rules, mode)
+            contenders += [contender] if contender is not None else []
+            problems += _new(problems, cases[cell.id])
+        coverage += coverage_of(views[cell.id], cases.get(cell.id))
+    judged = sum(view.verdict in JUDGED for view in views.values())
+    against = contenders if mode != "reruns" else []
+    report, left_out = orderings(against, basis.rules)
+    if suite.file.expected:
+        achieved = {cell.id: cases[cell.id].achieved("last") for cell in suite.cells if not is_static(cell)}
+        report, left_out = expected_orderings(suite, achieved, basis.rules)
+    return TableView(
+        suite=suite.name,
+        title=suite.file.title,
+        table=suite.file.table or suite.name,
+        source=suite.file.source,
+        paper=suite.file.paper,
+        note=suite.file.note,
+        repeats=suite.file.repeats or "",
+        profile=suite.file.profile,
+        repetitions=suite.profile(suite.file.profile).repetitions or suite.file.repetitions,
+        columns=tuple(column.column for column in suite.file.columns),
+        rows=tuple(_lines(suite, views)),
+        gains=tuple(gains(against, basis.rules)),
+        expected=bool(suite.file.expected),
+        orderings=report,
+        left_out=left_out,
+        flags=expected_false_flags(judged, basis.rules.levels.prediction.value),
+        figures=tuple(FigureView(figure.quantity, figure.number, figure.note) for figure in suite.file.figures),
+        coverage=coverage,
+    )
+
+
+def _new(problems: Sequence[Problem], case: Case) -> list[Problem]:
+    """Return a case's problems that are not listed yet: a record may serve several cells."""
+    return [problem for problem in dict.fromkeys(case.problems) if problem not in problems]
+
+
+def _lines(suite: Suite, views: dict[str, CellView]) -> Iterator[Line]:
+    columns = [column.column for column in suite.file.columns]
+    rows: dict[tuple[str, str], dict[str, CellView]] = {}
+    for cell in suite.cells:
+        rows.setdefault((cell.group, cell.row), {})[cell.column] = views[cell.id]
+    for (group, row), found in rows.items():
+        standings = {cell.standing for cell in found.values()}
+        standing = standings.pop() if len(standings) == 1 else "mixed"
+        yield Line(group, row, standing, tuple(found.get(column) for column in columns))

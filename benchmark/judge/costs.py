@@ -1,0 +1,61 @@
+"""The results of `python -m benchmark verify`, found without training: rule 1, and claims about cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import BenchmarkError
+from benchmark.judge.verdicts import Judgement, Verdict, judge_static
+from benchmark.judge.views import ClaimAnswer, Problem, ProblemKind
+from benchmark.paper.manifest import Cell
+from benchmark.verify.findings import CostClaim, StaticCell, read_static
+
+FILE = "static.json"
+COMMAND = "python -m benchmark verify"
+
+
+@dataclass(frozen=True)
+class StaticResults:
+    """The verified costs by cell id, and the answers by claim id."""
+
+    cells: Mapping[str, StaticCell] = field(default_factory=dict)
+    claims: Mapping[str, ClaimAnswer] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    def judge(self, cell: Cell) -> tuple[Judgement, float | None, str]:
+        """Return the verdict on a printed cost, our cost under the deciding convention (or None), and a note."""
+        found = self.cells.get(cell.id)
+        if found is None:
+            return Judgement(Verdict.NOT_RUN, COMMAND, 0), None, ""
+        if found.printed != cell.printed:
+            changed = f"{found.printed} was verified, the manifest has {cell.printed}: {COMMAND}"
+            return Judgement(Verdict.NOT_RUN, changed, 0), None, ""
+        if found.value is None:
+            return Judgement(Verdict.parse(found.verdict), found.reason, 0), None, ""
+        # The file says which convention decides, and why; the verdict follows from the two numbers.
+        judgement = judge_static(found.printed, {found.convention: found.value})
+        note = "" if found.true is None else f"counted in full: {found.true:g} ({found.true_counts})"
+        return replace(judgement, reason=found.reason), found.value, note
+
+
+def load_static(folders: Sequence[Path]) -> StaticResults:
+    """Load the first static.json in these folders. If there is none, costs count as not run."""
+    problems: list[Problem] = []
+    for path in (folder / FILE for folder in folders):
+        if path.is_file():
+            try:
+                return _parsed(read_static(path), tuple(problems))
+            except (BenchmarkError, KeyError, TypeError, AttributeError) as error:
+                message = error.message if isinstance(error, BenchmarkError) else f"cannot be used: {error}"
+                problems.append(Problem(ProblemKind.STATIC, str(path), f"{message}; {COMMAND} writes it again"))
+    return StaticResults(problems=tuple(problems))
+
+
+def _parsed(found: Mapping[str, Any], problems: tuple[Problem, ...]) -> StaticResults:
+    cells = {name: StaticCell(cell=name, **entry) for name, entry in found["cells"].items()}
+    claims = [CostClaim(id=name, **entry) for name, entry in found.get("claims", {}).items()]
+    answers = {claim.id: ClaimAnswer(claim.outcome, "", "", claim.sentence, (), False, ()) for claim in claims}
+    return StaticResults(cells, answers, problems)

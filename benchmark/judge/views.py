@@ -1,0 +1,395 @@
+"""The data model of a comparison: everything that a report shows, ready to print, with no arithmetic left to do.
+
+`benchmark.judge.compare.compare` makes one; the report's HTML, Markdown, LaTeX, CSV and JSON read nothing else. All is
+frozen and plain, so `to_json` is complete. Gaps are ours minus the reference's. Text is plain, never escaped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from benchmark.judge.orderings import OrderReport
+from benchmark.judge.stats import FalseFlags
+from benchmark.judge.verdicts import Judgement, Verdict
+
+FORMAT = 1  # of comparison.json; raised when a field changes meaning
+
+Mode = Literal["paper", "reruns", "all"]
+Standing = Literal["counted", "extra", "set aside"]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run as its record describes it. The cells refer to it by `id`."""
+
+    id: str  # `identity-r0`; of a record that was set aside `identity-r0~1`
+    identity: str
+    repetition: int
+    label: str  # cifar100/resnet56-resnet20/kd #0
+    profile: str
+    status: str  # done, diverged, skipped
+    reason: str  # why it was skipped, or where it diverged
+    last: Mapping[str, float]  # metrics after the last epoch, in percent
+    best: Mapping[str, float]  # metrics of the best epoch
+    best_epoch: int | None
+    tracked: Mapping[str, float]
+    teacher: Mapping[str, Any] | None  # its weights' sha256 and measured accuracy
+    experiment: Mapping[str, Any]  # every setting with its effective value
+    data: Mapping[str, Any]
+    effective: Mapping[str, Any]  # device, threads, precision, batch
+    code: Mapping[str, Any]  # commit, dirty, source_sha256
+    packages: Mapping[str, str]
+    hardware: Mapping[str, Any]
+    weights_sha256: str | None
+    seconds: float
+    images_per_second: float | None
+    peak_memory_mb: float | None
+    interruptions: int
+    finished: str  # UTC, ISO 8601
+    path: str  # of the record, as the results folder was given
+    curves: str | None  # of the curves file beside it (CSV, one row an epoch), None where there is none
+    copies: int  # further records of the same run with the same outcome
+    set_aside: str  # why it counts nowhere, where another record of the same run was preferred; else empty
+
+
+@dataclass(frozen=True)
+class Achieved:
+    """The results of the declared repetitions in the cell's metric, under one epoch selection."""
+
+    selection: str  # last, best
+    values: tuple[float, ...]
+    repetitions: tuple[int, ...]  # of the values
+    declared: int
+    diverged: int
+    mean: float | None  # None without values
+    std: float | None  # sample standard deviation, None below two values
+
+    @property
+    def n(self) -> int:
+        """Return the number of repetitions that finished."""
+        return len(self.values)
+
+    @property
+    def text(self) -> str:
+        """Return the mean as text: `71.92±0.14`, `71.92`, or a dash."""
+        if self.mean is None:
+            return "-"
+        return f"{self.mean:.2f}" + (f"±{self.std:.2f}" if self.std is not None else "")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A number that ours is compared with, and the judgement."""
+
+    kind: Literal["paper", "rerun"]
+    printed: str  # as published: 71.92±0.14
+    value: float
+    std: float | None
+    digits: int
+    runs: int | None  # published runs behind it, None where not said
+    source: str
+    judgement: Judgement
+
+    @property
+    def achieved(self) -> float | None:
+        """Return our number, the reference plus the gap, or None if the verdict has no gap."""
+        return None if self.judgement.gap is None else self.value + self.judgement.gap
+
+
+@dataclass(frozen=True)
+class CellView:
+    """One place of a table: the published number, the achieved one, and the verdict."""
+
+    id: str  # suite/group/row/column, unique
+    suite: str
+    group: str
+    row: str
+    column: str
+    metric: str
+    data: str
+    standing: str  # ours, cited
+    static: bool  # known without training: parameters, multiply-adds
+    printed: str | None  # by the paper, whatever is compared with; None where it prints nothing
+    method: str  # name of the method, `teacher` for a teacher's row, empty where it is not available
+    recipe: str
+    epoch: str  # which epoch the source reports: last, best, unknown
+    source: str
+    note: str
+    unstated: str  # what of the protocol the source leaves open
+    experiment: str | None  # identity; None where it is pending or static
+    label: str  # of the experiment: cifar100/resnet56-resnet20/kd
+    achieved: Achieved | None  # under the epoch selection that is shown; None of static cells without a value
+    best: Achieved | None  # by the best epoch, where the source does not say which it reports
+    measured: float | None  # of a static cell: the cost under the convention of its judgement
+    references: tuple[Reference, ...]  # those asked for by --compare; empty where there is none
+    runs: tuple[str, ...]  # ids of the declared repetitions that are recorded
+    extra: tuple[str, ...]  # ids of repetitions beyond the declared number: shown, change nothing
+    set_aside: tuple[str, ...]  # ids of records of the same runs with another outcome
+    near: tuple[str, ...]  # ids of runs of the same rows under another protocol or profile
+    notes: tuple[str, ...]  # what a reader should know: code changed, conflicting records, protocol partly unstated
+    problem: str = ""  # why the cell could not be judged at all: no rule for its metric
+    contest: str = ""  # cells that share it differ in the method alone; empty of teachers and costs
+
+    @property
+    def judgement(self) -> Judgement | None:
+        """Return the judgement against the first reference, or None if there is no reference."""
+        return self.references[0].judgement if self.references else None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Return the verdict of the first reference's judgement, or None if there is no reference."""
+        return self.judgement.verdict if self.judgement else None
+
+    @property
+    def ours(self) -> float | None:
+        """Return our number, measured or trained, or None if there is none."""
+        if self.static:
+            return self.measured
+        return self.achieved.mean if self.achieved else None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The difference between a cell and a base row of the same column, published and ours."""
+
+    over: Literal["student", "MSE"]
+    cell: str  # ids
+    base: str
+    row: str  # `group: row` of the cell
+    column: str
+    published: float
+    achieved: float | None
+    judgement: Judgement  # its gap is achieved minus published
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A suite in the shape of the paper's table."""
+
+    suite: str
+    title: str
+    table: str  # the table's number as the paper has it, or the suite's name
+    source: str
+    paper: str  # diffkd, kdiffusion, none
+    note: str
+    repeats: str  # the suite of which this table is a copy, or empty
+    profile: str
+    repetitions: int  # declared
+    columns: tuple[str, ...]
+    rows: tuple[Line, ...]
+    gains: tuple[Gain, ...]
+    expected: bool  # whether the orderings are a study's own, declared before it was run, and not published ones
+    orderings: OrderReport | None  # None where no pair of rows could be compared
+    left_out: int  # published (or expected) orderings of which one side has no usable runs
+    flags: FalseFlags  # cells to expect below or above by chance, if all held
+    figures: tuple[FigureView, ...]
+    coverage: Coverage
+
+    @property
+    def cells(self) -> Iterator[CellView]:
+        """Yield the cells row by row."""
+        return (cell for row in self.rows for cell in row.cells if cell is not None)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table. `cells` are in the order of the table's columns, None if there is no such cell."""
+
+    group: str
+    row: str
+    standing: str
+    cells: tuple[CellView | None, ...]
+
+    @property
+    def name(self) -> str:
+        """Return the row's name with its group: `group: row`."""
+        return f"{self.group}: {self.row}" if self.group else self.row
+
+
+@dataclass(frozen=True)
+class FigureView:
+    """The quantity that a figure of the paper draws."""
+
+    quantity: str
+    number: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The progress of cells. Each count is of cells with a published number."""
+
+    encoded: int = 0  # written down in a manifest
+    static: int = 0  # of them known without training
+    runnable: int = 0  # of the others, all that their experiment needs is available
+    verified: int = 0  # static, and equal to the printed digits
+    smoke_run: int = 0  # the path of the experiment was proven by a smoke run
+    run: int = 0  # at least one declared repetition is recorded under the paper's profile
+    judged: int = 0  # got a verdict by statistics: rules 5 to 8
+    reproduced: int = 0
+
+    def __add__(self, other: Coverage) -> Coverage:
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Coverage(*(a + b for a, b in pairs))
+
+
+@dataclass(frozen=True)
+class ClaimAnswer:
+    """The answer of one set of numbers to a claim."""
+
+    outcome: str  # holds, does not follow, cannot be checked
+    claimed: str  # its two numbers as text; of a claim about many cells, how many should agree and how many do
+    computed: str
+    sentence: str
+    exceptions: tuple[str, ...]
+    close: bool  # rounding or spread alone could account for a failure
+    readings: tuple[tuple[str, str, str], ...]  # name, outcome and sentence of other readings
+
+
+@dataclass(frozen=True)
+class ClaimView:
+    """A sentence of the paper, with the answers of the paper's own numbers and of ours."""
+
+    id: str
+    text: str  # paper, poster, page, review, slides
+    where: str
+    quote: str
+    kind: str
+    reading: str
+    note: str
+    cells: tuple[str, ...]  # ids of the cells that the answer rests on
+    published: ClaimAnswer
+    achieved: ClaimAnswer | None  # None where a number that it needs was not achieved
+
+
+class ProblemKind(StrEnum):
+    """The kind of a problem with an input."""
+
+    FOLDER = "folder"  # there is none, or it holds no record
+    MANIFEST = "manifest"  # a suite, the claims or the rules cannot be read
+    UNREADABLE = "unreadable record"
+    UNKNOWN = "unknown experiment"  # no cell of any suite means it
+    CONFLICT = "conflicting records"
+    METRIC = "metric"  # missing in the record, or out of range
+    STATIC = "static results"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem with an input; the rest of the report is unaffected."""
+
+    kind: ProblemKind
+    where: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The counts of what was read."""
+
+    folders: tuple[str, ...]
+    records: int  # readable
+    used: int  # runs that serve a cell, under any profile
+    duplicates: int  # copies of a run with the same outcome
+    conflicts: int  # runs with records of different outcome
+    unreadable: int
+    unknown: int  # readable records of experiments that no suite has
+    teachers: int  # readable records of teachers that no cell shows, but that cells depend on
+    older_schema: int
+    newest: str  # when the last of them finished; empty without any
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The origins of the numbers, each with its number of runs."""
+
+    commits: Mapping[str, int]  # `+` marks a commit with uncommitted changes
+    sources: Mapping[str, int]  # hashes of the harness's source
+    packages: Mapping[str, int]  # `torch 2.11.0`
+    hardware: Mapping[str, int]
+    devices: Mapping[str, int]
+    seconds: float  # of computing, all runs
+    program: Mapping[str, Any]  # revision of the program that compared
+
+
+@dataclass(frozen=True)
+class RuleView:
+    """One number of the rules."""
+
+    name: str  # `margin, cifar100 top1`
+    value: float
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The comparison of records with published numbers."""
+
+    mode: Mode
+    tables: tuple[TableView, ...]
+    claims: tuple[ClaimView, ...]
+    runs: Mapping[str, RunView]
+    inputs: Inputs
+    provenance: Provenance
+    rules: tuple[RuleView, ...]
+    notes: tuple[str, ...]  # for the head of the report: what no interval contains, what to expect by chance
+    meanings: Mapping[str, str] = field(default_factory=lambda: {str(v.value): v.meaning for v in Verdict})
+
+    @property
+    def cells(self) -> Iterator[CellView]:
+        """Yield the cells of all tables."""
+        return (cell for table in self.tables for cell in table.cells)
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """Return the number of references for each verdict that occurs, in the rules' order."""
+        cells = (cell for table in self._counted for cell in table.cells)
+        found = Counter(reference.judgement.verdict for cell in cells for reference in cell.references)
+        return {verdict: found[verdict] for verdict in Verdict if found[verdict]}
+
+    @property
+    def coverage(self) -> Coverage:
+        """Return the coverage of all tables; copies of another table are left out."""
+        return sum((table.coverage for table in self._counted), Coverage())
+
+    @property
+    def _counted(self) -> list[TableView]:
+        shown = {table.suite for table in self.tables}
+        return [table for table in self.tables if table.repeats not in shown]
+
+    def hit(self, gate: Iterable[Verdict]) -> tuple[tuple[CellView, Reference], ...]:
+        """Return the cells and references whose verdict is among these."""
+        wanted = frozenset(gate)
+        return tuple((c, r) for c in self.cells for r in c.references if r.judgement.verdict in wanted)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as data for `json.dumps`. Numbers that are not finite become None."""
+        counts = {verdict.value: count for verdict, count in self.counts.items()}
+        return {"format": FORMAT, "counts": counts, "coverage": plain(self.coverage), **plain(self)}
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON data: dataclasses as objects, tuples as lists, infinities as null."""
+    kind = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(kind):
+        return {name: plain(getattr(value, name)) for name in kind.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return value.value if isinstance(value, StrEnum) else value
+
+
+_AS_THEY_ARE = frozenset({str, int, bool, type(None)})

@@ -1,0 +1,90 @@
+"""The origin of a record: revision, source, packages, hardware."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from benchmark.machine.plugins import EXTRA, ROOT, own_files
+
+# What can change a result. Edits elsewhere (docs, reports, results) do not make a revision dirty.
+SOURCES = ("benchmark", "methods", "suites", "pyproject.toml")
+TRAINED_BY = (
+    *("methods", "benchmark/data", "benchmark/models", "benchmark/train", "benchmark/machine/streams.py"),
+    "benchmark/machine/ranks.py",
+    *("benchmark/plan/experiment.py", "benchmark/paper/recipe.py", "benchmark/launch/local.py"),
+)
+PACKAGES = ("torch", "torchvision", "timm", "numpy")
+FROZEN = ROOT / "revision.json"  # in a snapshot, which has no history: the revision that it was taken from
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def revision() -> dict[str, str | bool | None]:
+    """Return the commit, `dirty` (True if files that change results differ from it), and hashes of the sources."""
+    return dict(_revision(os.environ.get(EXTRA, "")))
+
+
+@cache
+def _revision(extra: str) -> dict[str, str | bool | None]:
+    if FROZEN.is_file():
+        return {**json.loads(FROZEN.read_text()), "source_sha256": source_hash()}
+    commit = _git("rev-parse", "HEAD")
+    changed = _git("status", "--porcelain", "--", *SOURCES)
+    found = {"commit": commit, "dirty": None if changed is None else bool(changed), "source_sha256": source_hash()}
+    return found | ({"extra_sha256": _hash_of(own_files(extra))} if extra else {})
+
+
+@cache
+def source_hash() -> str:
+    """Return the hash of the python files that a training uses. An edit of the report does not change it."""
+    return _hash_of(path for place in TRAINED_BY for path in _python_files(ROOT / place))
+
+
+def _python_files(place: Path) -> list[Path]:
+    return [place] if place.is_file() else sorted(place.rglob("*.py"))
+
+
+def _hash_of(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide numbers."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+@cache
+def hardware() -> dict[str, str | int]:
+    """Return the processor's name and its number of cores."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        name = models[0] if models else name
+    return {"cpu": name, "cores": os.cpu_count() or 1, "host_os": platform.system()}

@@ -1,0 +1,1 @@
+"""Networks for CIFAR, one family a file."""

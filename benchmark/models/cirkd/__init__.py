@@ -1,0 +1,1 @@
+"""CIRKD's segmentation networks, one family a file."""

@@ -1,0 +1,1 @@
+"""Networks for ImageNet, one family a file."""

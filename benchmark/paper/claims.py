@@ -1,0 +1,222 @@
+"""The prose of the paper, its poster, a review and the KDiffusion slides as checks over cells (suites/claims.yaml).
+
+A claim is a sentence, quoted, with an expression over cells in the language of `benchmark.paper.expression`. It is
+checked against the published numbers, which says whether the text follows from its own tables, and by another lookup
+against achieved ones, which says whether it holds in our runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.errors import nearest
+from benchmark.paper.expression import Board, Evaluator, ExpressionError, Lookup, Quantity, Truth, as_printed, published
+from benchmark.paper.manifest import SUITES, Cell, load_all
+from benchmark.paper.yamlfile import Place, YamlFile
+
+CLAIMS = SUITES / "claims.yaml"
+
+Text = Literal["paper", "poster", "page", "review", "slides"]
+Kind = Literal[
+    "difference",  # a stated difference of two numbers
+    "ordering",  # this is better than that, everywhere or mostly
+    "comparison",  # a difference or an ordering whose two sides differ in more than the sentence says
+    "size",  # a stated factor, "much larger", "comparable"
+    "consistency",  # one fact that is stated twice
+    "copied",  # a number said to be another source's
+    "reference",  # what a sentence points at must be there
+    "observation",  # what only a measurement can show
+]
+Outcome = Literal["holds", "does not follow", "cannot be checked"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stated(_Strict):
+    """A number that is in no table: in the prose, or in another publication."""
+
+    value: str = Field(pattern=r"^[+-]?\d+(\.\d+)?$", description="as printed, in quotes, so that it keeps its digits")
+    source: str = Field(description="where it is stated")
+    text: Text | None = Field(None, description="which of the texts states it; another publication unless given")
+    quote: str | None = Field(None, description="the words it is taken from, verbatim")
+
+
+class Claim(_Strict):
+    """One checkable sentence."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    text: Text
+    where: str = Field(description="section, caption or heading")
+    quote: str = Field(description="verbatim, but for line breaks")
+    kind: Kind
+    check: str | None = Field(None, description="what the sentence says, as an expression over cells")
+    reading: str = Field("", description="how the sentence is taken, where it can be taken in several ways")
+    otherwise: dict[str, str] = Field({}, description="other readings, tried beside the first; they decide nothing")
+    why: str = Field("", description="why it cannot be checked, where there is no expression")
+    note: str = Field("", description="what a reader should know of the answer")
+
+
+class ClaimsFile(_Strict):
+    """The content of suites/claims.yaml as written."""
+
+    names: dict[str, tuple[str, ...]] = Field({}, description="lists of names that checks may loop over")
+    numbers: dict[str, Stated] = {}
+    claims: list[Claim] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The checked claims with the cells that they are about."""
+
+    file: ClaimsFile
+    path: Path
+    board: Board
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Another reading of a claim, with its outcome."""
+
+    name: str
+    outcome: Outcome
+    text: str
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """The result of checking a claim.
+
+    `claimed` and `computed` are its two numbers; for a claim about many cells, how many should agree and how many do.
+    `close` says that the rounding of printed numbers, or the spread of measured ones, could explain a failure.
+    """
+
+    claim: Claim
+    outcome: Outcome
+    claimed: Quantity | None
+    computed: Quantity | None
+    sentence: str
+    exceptions: tuple[str, ...] = ()
+    close: bool = False
+    readings: tuple[Reading, ...] = ()
+    cells: tuple[str, ...] = ()  # ids of all cells that the answer rests on
+
+
+def load_claims(path: Path = CLAIMS, cells: Iterable[Cell] | None = None) -> Claims:
+    """Read the claims, and check every name that they use.
+
+    Raises:
+        UsageError: every problem at once, with its line and the nearest name that exists.
+    """
+    board = Board(cells if cells is not None else (cell for suite in load_all() for cell in suite.cells))
+    file = YamlFile(path)
+    try:
+        parsed = ClaimsFile.model_validate(file.data)
+    except ValidationError as error:
+        for problem in error.errors():
+            file.complain(
+                file.written(problem["loc"]), _schema_message(problem["loc"], problem["type"], problem["msg"])
+            )
+        file.check("see the other claims of the file")
+        raise
+    claims = Claims(parsed, path, board)
+    seen: set[str] = set()
+    for index, claim in enumerate(parsed.claims):
+        place: Place = ("claims", index)
+        if claim.id in seen:
+            file.complain((*place, "id"), f"the claim {claim.id!r} is there twice")
+        seen.add(claim.id)
+        if (claim.check is None) == (not claim.why):
+            file.complain(place, f"{claim.id}: give either a check or the reason why there is none")
+        _try_expressions(claims, claim, file, place)
+    file.check("a check names cells as cell(table, row, column, group=); python -m benchmark list cells prints them")
+    return claims
+
+
+_PARTS: dict[str, type[BaseModel]] = {"claims": Claim, "numbers": Stated}
+
+
+def _schema_message(place: tuple[int | str, ...], kind: str, message: str) -> str:
+    key = str(place[-1]) if place else "the file"
+    if kind == "extra_forbidden":
+        return f"unknown key {key!r}; {nearest(key, _PARTS.get(str(place[0]), ClaimsFile).model_fields)}"
+    return f"{'.'.join(map(str, place)) or key}: {message.lower()}"
+
+
+def _try_expressions(claims: Claims, claim: Claim, file: YamlFile, place: Place) -> None:
+    sources = [((*place, "check"), claim.check)] if claim.check else []
+    sources += [((*place, "otherwise", name), source) for name, source in claim.otherwise.items()]
+    for where, source in sources:
+        try:
+            _evaluator(claims, published).truth(source)
+        except ExpressionError as error:
+            file.complain(where, f"{claim.id}: {error}")
+
+
+def _evaluator(claims: Claims, lookup: Lookup) -> Evaluator:
+    numbers = {name: as_printed(stated.value) for name, stated in claims.file.numbers.items()}
+    return Evaluator(claims.board, lookup, numbers, claims.file.names)
+
+
+def check_claims(claims: Claims, lookup: Lookup = published) -> list[ClaimResult]:
+    """Check every claim against the numbers that the lookup gives. A claim that lacks a number cannot be checked."""
+    return [_check(claims, claim, lookup) for claim in claims.file.claims]
+
+
+def tally(results: Sequence[ClaimResult]) -> dict[Outcome, int]:
+    """Count the claims that hold, do not follow, and cannot be checked."""
+    found = Counter(result.outcome for result in results)
+    return {outcome: found[outcome] for outcome in ("holds", "does not follow", "cannot be checked")}
+
+
+def _check(claims: Claims, claim: Claim, lookup: Lookup) -> ClaimResult:
+    if claim.check is None:
+        return ClaimResult(claim, "cannot be checked", None, None, claim.why)
+    evaluator = _evaluator(claims, lookup)
+    truth = _answer(evaluator, claim.check)
+    cells = tuple(evaluator.read)
+    readings = []
+    for name, source in claim.otherwise.items():
+        other = _answer(evaluator, source)
+        readings.append(Reading(name, _outcome(other), _sentence(other)))
+    return ClaimResult(
+        claim=claim,
+        outcome=_outcome(truth),
+        claimed=truth.claimed,
+        computed=None if truth.holds is None else truth.computed,
+        sentence=_sentence(truth),
+        exceptions=truth.exceptions,
+        close=truth.close,
+        readings=tuple(readings),
+        cells=cells,
+    )
+
+
+def _answer(evaluator: Evaluator, source: str) -> Truth:
+    try:
+        return evaluator.truth(source)
+    except ExpressionError as error:
+        # Names were checked when the file was read: what is left comes from the numbers, a division by zero.
+        return Truth(None, text=str(error))
+
+
+def _outcome(truth: Truth) -> Outcome:
+    return "cannot be checked" if truth.holds is None else "holds" if truth.holds else "does not follow"
+
+
+def _sentence(truth: Truth) -> str:
+    if truth.holds is None:
+        if not truth.missing:
+            return truth.text
+        named = sorted(truth.missing)
+        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+        return f"no number for {', '.join(named[:3])}{more}"
+    excuse = "; rounding or spread alone could account for it" if truth.close else ""
+    return f"{truth.text}{excuse}"

@@ -1,0 +1,545 @@
+"""Suite manifests: one YAML file a table or figure, typed, checked, with every published number as a cell."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.errors import UsageError, nearest
+from benchmark.machine.plugins import ROOT
+from benchmark.models.registry import ModelEntry, models
+from benchmark.paper.honoured import carried_in_part, fitting
+from benchmark.paper.recipe import recipes
+from benchmark.paper.yamlfile import Place, YamlFile, yaml_files
+from methods.registry import MethodEntry, methods
+from methods.spec import MethodSpec, WrongMethod, named
+
+SUITES = ROOT / "suites"
+DATA_SETS = ("cifar100", "imagenet", "imagenet100", "coco2017", "cityscapes")
+# Files of suites/ that are no tables.
+NOT_SUITES = frozenset({"recipes", "profiles", "rules", "claims"})
+
+Task = Literal["classification", "detection", "segmentation"]
+ProfileName = Literal["paper", "mini", "smoke"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TeacherSpec(_Strict):
+    """A teacher whose weights are given. A teacher that is only named is trained by the plan."""
+
+    model: str
+    weights: str = Field(
+        description="a path (from here or from the project's folder), a URL, or torchvision:NAME, timm:NAME, mmdet:FILE"
+    )
+    sha256: str | None = Field(
+        None, min_length=8, description="of the file; pinned wherever it is known; its first eight digits at least"
+    )
+    published: float | None = Field(None, description="the accuracy that the weights' own source states")
+    source: str = ""
+
+
+class Setting(_Strict):
+    """The settings of an experiment and a cell. A row's settings win over its column's, both over the suite's."""
+
+    task: Task | None = None
+    data: str | None = Field(None, description=f"one of {', '.join(DATA_SETS)}")
+    holdout: int | None = Field(None, gt=0, description="training images that take the place of the test images")
+    student: str | None = None
+    student_weights: str | None = Field(None, description="what the student starts from; fresh weights unless given")
+    student_weights_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="of that file; it is the file's identity, else its name is"
+    )
+    teacher: str | TeacherSpec | None = Field(None, description="a model trained by the plan, or given weights")
+    inherit: bool | None = Field(None, description="whether a detector's neck and heads start as its teacher's (FGD)")
+    subject: Literal["student", "teacher"] | None = Field(None, description="whose number the cell is")
+    method: str | list[Any] | dict[str, Any] | None = None
+    options: dict[str, dict[str, Any]] | None = Field(None, description="by method, for all rows that use it")
+    recipe: str | None = None
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
+    metric: str | None = None
+    standing: Literal["ours", "cited"] | None = None
+    runs: int | None = Field(None, gt=0, description="published runs behind the number, where known")
+    epoch: Literal["last", "best", "unknown"] | None = Field(None, description="which epoch the source reports")
+    source: str | None = Field(None, description="where a cited number comes from")
+    group: str | None = None
+    note: str | None = None
+    unstated: str | None = Field(None, description="what of the protocol the source leaves open")
+    pending: list[str] | None = Field(None, description="what is not available yet: `method maskd`, `task detection`")
+    not_verifiable: str | None = Field(None, description="why nobody outside can verify the number")
+
+
+class Column(Setting):
+    """One column of a table."""
+
+    column: str
+
+
+class Row(Setting):
+    """One row of a table, with its numbers as printed, in the order of the columns; `-` where none is printed."""
+
+    row: str
+    cells: str | None = None
+
+
+class Rerun(_Strict):
+    """An independent re-run of a cell: a further reference."""
+
+    row: str
+    column: str
+    group: str | None = None
+    value: float
+    std: float | None = None
+    runs: int | None = None
+    source: str
+
+
+class Profile(_Strict):
+    """The changes that a profile makes to every experiment of a suite."""
+
+    doc: str = ""
+    epochs: int | None = Field(None, gt=0)
+    batch: int | None = Field(None, gt=0)
+    lr: float | None = Field(None, gt=0, description="in place of the recipe's")
+    train: int | None = Field(None, gt=0, description="balanced subset of the training images")
+    test: int | None = Field(None, gt=0, description="balanced subset of the test images")
+    subset_seed: int | None = None
+    image_size: int | None = Field(None, gt=0, description="of images from files, in place of 224")
+    short_side: int | None = Field(None, gt=0, description="of images in detection, in place of the recipe's")
+    crop: tuple[int, int] | None = Field(None, description="of images in segmentation, in place of the recipe's")
+    repetitions: int | None = Field(None, gt=0)
+
+
+class Figure(_Strict):
+    """The quantity that a figure draws from the suite's runs."""
+
+    quantity: Literal["accuracy", "gamma-histogram", "gamma-curve", "feature-saliency", "class-scores"]
+    number: str
+    note: str = ""
+
+
+class SuiteFile(_Strict):
+    """A manifest as written."""
+
+    suite: str = Field(description="the file's own name, without .yaml")
+    title: str
+    source: str
+    paper: Literal["diffkd", "kdiffusion", "none"] = "none"
+    table: str | None = Field(None, description="the table's number as `list cells` prints it")
+    note: str = ""
+    repeats: str | None = Field(None, description="the suite of which this table is a copy")
+    profile: ProfileName = "paper"
+    repetitions: int = Field(1, gt=0, description="declared before any is run")
+    setting: Setting = Setting()
+    columns: list[Column] = Field(min_length=1)
+    rows: list[Row] = Field(min_length=1)
+    reruns: list[Rerun] = []
+    expected: list[str] = Field(
+        [], description="orderings that the study tests, in every column: `DiffKD > KD`; for rows that print no number"
+    )
+    profiles: dict[ProfileName, Profile] = {}
+    figures: list[Figure] = []
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One published number, or one place in a table that a run can fill."""
+
+    suite: str
+    table: str
+    group: str
+    row: str
+    column: str
+    setting: Setting
+    printed: str | None  # exactly as the paper has it; None where nothing is printed
+    value: float | None
+    std: float | None
+    digits: int
+    reruns: tuple[Rerun, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Return the cell's name, which is unique over all suites."""
+        return "/".join(part for part in (self.suite, self.group, self.row, self.column) if part)
+
+    @property
+    def metric(self) -> str:
+        """Return the metric's name in records."""
+        return self.setting.metric or "top1"
+
+    @property
+    def standing(self) -> str:
+        """Return `ours` or `cited`."""
+        return self.setting.standing or "ours"
+
+    def method(self) -> MethodSpec | None:
+        """Return the cell's method with all options; None if it is pending or the cell is about a teacher."""
+        if self.setting.pending or self.setting.subject == "teacher" or self.setting.method is None:
+            return None
+        return method_of(self.setting)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A checked manifest."""
+
+    file: SuiteFile
+    path: Path
+    cells: tuple[Cell, ...] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Return the file's name without .yaml."""
+        return self.file.suite
+
+    def profile(self, name: ProfileName) -> Profile:
+        """Return the profile's defaults with this suite's own changes applied."""
+        own = self.file.profiles.get(name)
+        changes = own.model_dump(exclude_none=True, exclude_defaults=True) if own else {}
+        return profiles()[name].model_copy(update=changes)
+
+
+def merge(*settings: Setting) -> Setting:
+    """Merge settings into one.
+
+    Later ones win, but `options` are merged for each method and `pending` markers are joined.
+    """
+    found: dict[str, Any] = {}
+    options: dict[str, dict[str, Any]] = {}
+    pending: dict[str, None] = {}
+    for setting in settings:
+        own = {name: getattr(setting, name) for name in Setting.model_fields}
+        for name, values in (own.pop("options") or {}).items():
+            options[name] = options.get(name, {}) | values
+        pending |= dict.fromkeys(own.pop("pending") or ())
+        found |= {name: value for name, value in own.items() if value is not None}
+    return Setting(**found, options=options or None, pending=list(pending) or None)
+
+
+def method_of(setting: Setting) -> MethodSpec:
+    """Return a setting's method. Its own options win over those in `options`."""
+    shared = setting.options or {}
+    return MethodSpec.parse([{name: _joined(shared.get(name), own)} for name, own in named(setting.method)])
+
+
+def _joined(shared: dict[str, Any] | None, own: Any) -> Any:
+    return (shared or {}) | own if isinstance(own, dict) else own
+
+
+@cache
+def profiles() -> dict[str, Profile]:
+    """Load the profiles and their default changes."""
+    file = YamlFile(SUITES / "profiles.yaml")
+    typed = {name: file.typed(Profile, entry, (name,)) for name, entry in file.data.items()}
+    file.check()
+    return {name: profile for name, profile in typed.items() if profile is not None}
+
+
+NUMBER = re.compile(r"^(?P<value>[+-]?\d+(?:\.(?P<decimals>\d+))?)(?:±(?P<std>\d+(?:\.\d+)?))?$")
+
+
+def load(path: Path) -> Suite:
+    """Read and check one manifest.
+
+    Raises:
+        UsageError: every problem of the file at once, each with its line and the nearest valid name.
+    """
+    file = YamlFile(path)
+    parsed = _parse(file)
+    cells = tuple(_cells(parsed, file))
+    _check_options(parsed, file)
+    _check_profiles(parsed, cells, file)
+    for message in _lint(parsed, path):
+        file.complain(("suite",), message)
+    file.check("python -m benchmark list models|methods|recipes names what exists")
+    return Suite(parsed, path, cells)
+
+
+MENDINGS = 5  # rounds of leaving out what is wrong and filling in what is then missing
+SCHEMA_HINT = "python -m benchmark show schema prints what a manifest may hold"
+
+
+def _parse(file: YamlFile) -> SuiteFile:
+    """Return the typed manifest. Errors are recorded and fixed, so that the rest is checked in the same pass."""
+    data = copy.deepcopy(file.data)
+    if not isinstance(data, dict):
+        file.complain((), f"a suite is a mapping of keys to values, not {type(data).__name__}")
+        file.check(SCHEMA_HINT)
+    for attempt in range(MENDINGS):
+        try:
+            return _typed(data)
+        except ValidationError as error:
+            for place, problem in _one_a_place(error, file).items():
+                if attempt == 0:
+                    file.complain(place, _schema_message(problem))
+                _mend(data, place, problem["type"] == "missing", file.path.stem)
+    file.check(SCHEMA_HINT)  # a part went with its mistake that nothing can stand in for: what is noted must do
+    raise AssertionError("unreachable")
+
+
+def _typed(data: Any) -> SuiteFile:
+    """Parse strictly: "3" and true are not accepted as numbers."""
+    return SuiteFile.model_validate_json(json.dumps(data, default=str), strict=True)
+
+
+def _one_a_place(error: ValidationError, file: YamlFile) -> dict[Place, Any]:
+    """Return one problem for each place. If several types are possible, keep the problem of the nearest type."""
+    found: dict[Place, Any] = {}
+    for problem in error.errors():
+        loc = problem["loc"]
+        place = (*file.written(loc[:-1]), loc[-1]) if problem["type"] == "missing" else file.written(loc)
+        found.setdefault(place, problem)
+    inner = [place for place, problem in found.items() if not problem["type"].endswith("_type")]
+    return {
+        place: problem
+        for place, problem in found.items()
+        if place in inner or not any(other[: len(place)] == place for other in inner)
+    }
+
+
+def _mend(data: Any, place: Place, missing: bool, suite: str) -> None:
+    """Remove a wrong value, or insert text for a missing required one."""
+    for part in place[:-1]:
+        data = data.get(part, {}) if isinstance(data, dict) else data[part]
+    if missing:
+        data[place[-1]] = suite if place == ("suite",) else "/".join(map(str, place))
+    elif isinstance(data, dict):
+        data.pop(place[-1], None)
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "setting": Setting,
+    "rows": Row,
+    "columns": Column,
+    "reruns": Rerun,
+    "profiles": Profile,
+    "figures": Figure,
+}
+
+
+# Names that pydantic puts into a place for the members of `str | TeacherSpec | list | dict`.
+_MEMBERS = frozenset({"str", "TeacherSpec", "list[any]", "dict[str,any]"})
+
+
+def _schema_message(problem: Any) -> str:
+    key = str(problem["loc"][-1])
+    if problem["type"] == "extra_forbidden":
+        model = _PARTS.get(str(problem["loc"][0]), Setting) if len(problem["loc"]) > 1 else SuiteFile
+        return f"unknown key {key!r}; {nearest(key, model.model_fields)}"
+    if problem["type"] == "missing":
+        return f"the key {key!r} is missing"
+    where = ".".join(str(part) for part in problem["loc"] if part not in _MEMBERS)
+    return f"{where}: {problem['msg'].lower()} (got {problem['input']!r})"
+
+
+def _lint(parsed: SuiteFile, path: Path) -> Iterator[str]:
+    if parsed.suite != path.stem:
+        yield f"suite is {parsed.suite!r}, but the file is {path.name}"
+    if parsed.paper != "none" and parsed.table is None and not parsed.figures:
+        yield "a suite of a paper needs `table`"
+    rows = {row.row for row in parsed.rows}
+    for text in parsed.expected:
+        names = ordering_of(text)
+        if names is None:
+            yield f"expected {text!r} is no ordering of two rows: write DiffKD > KD"
+        for name in names or ():
+            if name not in rows:
+                yield f"expected {text!r}: no row {name!r}; {nearest(name, rows)}"
+
+
+def ordering_of(text: str) -> tuple[str, str] | None:
+    """Return the two rows of `DiffKD > KD`, or None if the text is no ordering of two rows."""
+    better, sign, worse = (part.strip() for part in text.partition(">"))
+    return (better, worse) if sign and better and worse and better != worse else None
+
+
+def _cells(parsed: SuiteFile, file: YamlFile) -> Iterator[Cell]:
+    seen: set[str] = set()
+    for index, row in enumerate(parsed.rows):
+        place: Place = ("rows", index)
+        printed = (row.cells or "").split()
+        if row.cells is not None and len(printed) != len(parsed.columns):
+            file.complain((*place, "cells"), f"{len(printed)} cells for {len(parsed.columns)} columns in {row.row!r}")
+            continue
+        for number, column in enumerate(parsed.columns):
+            text = printed[number] if printed else "-"
+            setting = merge(parsed.setting, column, row)
+            _check_setting(setting, file, (place, ("columns", number), ("setting",)))
+            cell = _cell(parsed, row, column, setting, text)
+            if cell is None:
+                file.complain((*place, "cells"), f"{text!r} is no number: write 71.98, 72.24±0.24 or -")
+            elif cell.id in seen:
+                file.complain(place, f"the cell {cell.id} is there twice")
+            else:
+                seen.add(cell.id)
+                yield cell
+    names = {(row.row, row.group or parsed.setting.group) for row in parsed.rows}
+    for index, rerun in enumerate(parsed.reruns):
+        known = {row.row for row in parsed.rows}
+        if rerun.row not in known:
+            file.complain(("reruns", index, "row"), f"no row {rerun.row!r}; {nearest(rerun.row, known)}")
+        elif rerun.group is not None and (rerun.row, rerun.group) not in names:
+            file.complain(("reruns", index, "group"), f"no row {rerun.row!r} in a group {rerun.group!r}")
+        columns = {column.column for column in parsed.columns}
+        if rerun.column not in columns:
+            file.complain(("reruns", index, "column"), f"no column {rerun.column!r}; {nearest(rerun.column, columns)}")
+
+
+def _cell(parsed: SuiteFile, row: Row, column: Column, setting: Setting, text: str) -> Cell | None:
+    match = NUMBER.match(text)
+    if match is None and text != "-":
+        return None
+    group = setting.group or ""
+    return Cell(
+        suite=parsed.suite,
+        table=parsed.table or parsed.suite,
+        group=group,
+        row=row.row,
+        column=column.column,
+        setting=setting,
+        printed=text if match else None,
+        value=float(match["value"]) if match else None,
+        std=float(match["std"]) if match and match["std"] else None,
+        digits=len(match["decimals"] or "") if match else 0,
+        reruns=tuple(
+            r
+            for r in parsed.reruns
+            if (r.row, r.column) == (row.row, column.column) and r.group in (None, group or None)
+        ),
+    )
+
+
+def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) -> None:
+    def complain(key: str, message: str) -> None:
+        # The layer that wrote the key: the row's setting wins over the column's, and both over the suite's.
+        written = [(*layer, key) for layer in layers if file.has((*layer, key))]
+        file.complain(written[0] if written else layers[0], message)
+
+    pending = set(setting.pending or ())
+    for marker in sorted(pending):
+        if problem := _pending_problem(marker):
+            complain("pending", problem)
+    if setting.recipe is not None and setting.recipe not in recipes() and f"recipe {setting.recipe}" not in pending:
+        complain("recipe", f"unknown recipe {setting.recipe!r}; {nearest(setting.recipe, recipes())}")
+    elif setting.recipe in recipes():
+        own = recipes()[setting.recipe].teacher_recipe if isinstance(setting.teacher, str) else None
+        for trained_by in dict.fromkeys((setting.recipe, own or setting.recipe)):
+            if message := _carried_in_part(trained_by, setting):
+                complain("recipe", message)
+    if setting.data is not None and setting.data not in DATA_SETS:
+        complain("data", f"unknown data set {setting.data!r}; {nearest(setting.data, DATA_SETS)}")
+    teacher = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else setting.teacher
+    for key, name in (("student", setting.student), ("teacher", teacher)):
+        if name is not None and name not in models() and f"model {name}" not in pending:
+            complain(key, f"unknown model {name!r}; {nearest(name, models())}")
+    if setting.method is not None and not any(marker.startswith("method ") for marker in pending):
+        try:
+            method_of(setting)
+        except WrongMethod as error:
+            for place, message in error.problems:
+                written = [
+                    (*layer, key, *place)
+                    for key in ("method", "options")
+                    for layer in layers
+                    if file.has((*layer, key, *place))
+                ]
+                if written:
+                    file.complain(written[0], message)
+                else:
+                    complain("method", message)
+
+
+def _carried_in_part(name: str, setting: Setting) -> str:
+    """Return the problem of a recipe with a setting's task and data; an empty string if all of it is supported."""
+    named, task = recipes()[name], setting.task or "classification"
+    problem = carried_in_part(named.settings, named.ignored, task, setting.data)
+    return problem and f"recipe {name!r} has {problem}; take one of {fitting(task, setting.data)}"
+
+
+def _check_options(parsed: SuiteFile, file: YamlFile) -> None:
+    """Check options of methods that no row names, too. A misspelt method would otherwise have no effect unnoticed."""
+    layers: list[tuple[Place, Setting]] = [(("setting",), parsed.setting)]
+    layers += [(("columns", index), column) for index, column in enumerate(parsed.columns)]
+    layers += [(("rows", index), row) for index, row in enumerate(parsed.rows)]
+    pending = {marker for _, setting in layers for marker in setting.pending or ()}
+    for layer, setting in layers:
+        for name, options in (setting.options or {}).items():
+            if f"method {name}" in pending:
+                continue
+            try:
+                MethodSpec.parse({name: options})
+            except WrongMethod as error:
+                for place, message in error.problems:
+                    file.complain((*layer, "options", *place), message)
+
+
+_SIZES = {"classification": "image_size", "detection": "short_side", "segmentation": "crop"}  # of a task's images
+
+
+def _check_profiles(parsed: SuiteFile, cells: Iterable[Cell], file: YamlFile) -> None:
+    """Check for image sizes of a task that no row has. They would otherwise have no effect unnoticed."""
+    tasks = sorted({cell.setting.task or "classification" for cell in cells})
+    for name, profile in parsed.profiles.items():
+        for task, key in _SIZES.items():
+            if getattr(profile, key) and tasks and task not in tasks:
+                right = " or ".join(_SIZES[own] for own in tasks)
+                message = f"{key} is the size of images in {task}, and no row is of that task: write {right}"
+                file.complain(("profiles", name, key), message)
+
+
+def _own(entries: Mapping[str, MethodEntry] | Mapping[str, ModelEntry]) -> set[str]:
+    """Return the names of this project. A name that a user adds must not break a suite that marks it as pending."""
+    return {name for name, entry in entries.items() if entry.path.is_relative_to(ROOT)}
+
+
+def _pending_problem(marker: str) -> str | None:
+    kind, _, name = marker.partition(" ")
+    existing = {"method": _own(methods()), "model": _own(models()), "recipe": set(recipes())}
+    if name in existing.get(kind, ()):
+        return f"{marker!r} is marked pending, but it exists: remove the marker"
+    kinds = (*existing, "task", "data", "option", "measurement")
+    return None if kind in kinds else f"{marker!r} is no marker: begin with {', '.join(kinds)}"
+
+
+def suite_path(name: str) -> Path:
+    """Return the path of a manifest, given by path or by name."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = {p.stem: p for p in suite_files()}
+    if name in known:
+        return known[name]
+    raise UsageError(f"no suite {name!r}", nearest(path.stem, known))
+
+
+def suite_files(folder: Path = SUITES) -> list[Path]:
+    """Return every manifest of a folder."""
+    return [path for path in yaml_files(folder) if path.stem not in NOT_SUITES]
+
+
+def companions(folder: Path = SUITES) -> set[Path]:
+    """Return the paths of recipes, profiles, rules and claims, which lie beside the manifests."""
+    return {path.resolve() for path in yaml_files(folder) if path.stem in NOT_SUITES}
+
+
+def load_all(folder: Path = SUITES) -> list[Suite]:
+    """Load every suite of a folder. All problems of all files are raised in one error."""
+    found, problems = [], []
+    for path in suite_files(folder):
+        try:
+            found.append(load(path))
+        except UsageError as error:
+            problems.append(error.message)
+    if problems:
+        raise UsageError("\n".join(problems), "python -m benchmark list models|methods|recipes names what exists")
+    return found

@@ -1,0 +1,138 @@
+"""Training recipes: Table 1's strategies and those of the sources it cites, as data in suites/recipes.yaml."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchmark.errors import UsageError, nearest
+from benchmark.machine.plugins import ROOT
+from benchmark.paper.yamlfile import YamlFile
+
+RECIPES = ROOT / "suites" / "recipes.yaml"
+
+
+class Recipe(BaseModel):
+    """The settings that train a network. Settings at their default stay out of the identity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(gt=0, description="passes over the training set")
+    batch: int = Field(gt=0, description="images a step, over all devices")
+    per_device_batch: int | None = Field(None, gt=0, description="what batch norm sees; None: the whole batch")
+    optimizer: Literal["sgd", "adamw", "rmsproptf"] = "sgd"
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(0.0, ge=0)
+    decay_vectors: bool = Field(True, description="whether biases and norms are decayed too")
+    optimizer_eps: float | None = None
+    schedule: Literal["step", "cosine", "exponential", "poly", "constant"] = "step"
+    milestones: tuple[int, ...] = Field((), description="epochs after which a step schedule multiplies by `decay`")
+    decay: float = Field(0.1, gt=0, description="factor of step and exponential schedules")
+    decay_epochs: float | None = Field(None, gt=0, description="period of an exponential schedule")
+    power: float = Field(0.9, gt=0, description="exponent of a poly schedule")
+    min_lr: float = Field(0.0, ge=0)
+    warmup_epochs: float = Field(0.0, ge=0)
+    warmup_lr: float = Field(0.0, ge=0)
+    iterations: int | None = Field(None, gt=0, description="length in steps, where a source counts steps")
+    clip_grad: float | None = Field(None, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    ema: float | None = Field(None, gt=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    augmentation: Literal["crop-flip", "inception", "detection", "segmentation"] = "crop-flip"
+    short_sides: tuple[int, ...] = Field((), description="of training images, one drawn each; the task's own if none")
+    crop: tuple[int, int] | None = Field(None, description="height and width of training crops in segmentation")
+    evaluate_steps: int | None = Field(None, gt=0, description="between two evaluations; None: the task's own habit")
+    randaugment: str | None = Field(None, description="timm's configuration string")
+    random_erasing: float = Field(0.0, ge=0, le=1)
+    color_jitter: float | None = Field(None, ge=0)
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+
+    def scaled_to(self, epochs: int) -> Recipe:
+        """Return the recipe over another number of epochs, with milestones and warm-up scaled in proportion.
+
+        Length and evaluations in steps are given up: they belong to the whole training set.
+        """
+        ratio = epochs / self.epochs
+        milestones = tuple(dict.fromkeys(round(milestone * ratio) for milestone in self.milestones))
+        return self.model_copy(
+            update={
+                "epochs": epochs,
+                "iterations": None,
+                "evaluate_steps": None,
+                "milestones": tuple(m for m in milestones if 0 < m < epochs),
+                "warmup_epochs": self.warmup_epochs * ratio,
+                "decay_epochs": self.decay_epochs * ratio if self.decay_epochs else None,
+            }
+        )
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the settings that differ from the defaults, for the identity."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def effective(self) -> dict[str, Any]:
+        """Return every setting in force, defaults included. Settings that are switched off are left out."""
+        return {key: value for key, value in self.model_dump(mode="json").items() if value or value is False}
+
+
+class _Description(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    note: str = ""
+    teacher_recipe: str | None = Field(None, description="how a teacher trained for it is trained; None: the same way")
+    ignored: dict[str, str] = Field({}, description="settings that the source states and nothing carries out, and why")
+
+
+class NamedRecipe(_Description):
+    """A recipe with its source and its open questions."""
+
+    settings: Recipe
+
+
+@cache
+def recipes(path: Path = RECIPES) -> dict[str, NamedRecipe]:
+    """Load every recipe by name. An entry may name another as its `base` and change some of its settings."""
+    file = YamlFile(path)
+    raw: dict[str, Any] = file.data if isinstance(file.data, dict) else {}
+    found: dict[str, NamedRecipe] = {}
+    for name, entry in raw.items():
+        settings = entry.get("settings", {}) if isinstance(entry, dict) else None
+        if not isinstance(settings, dict):
+            file.complain((name, "settings"), f"{name} needs `settings`, a mapping of keys to values")
+            continue
+        rest = {key: value for key, value in entry.items() if key not in ("base", "settings")}
+        inherited: dict[str, Any] = {}
+        ignored: dict[str, str] = {}
+        if "base" in entry:
+            if entry["base"] not in found:
+                file.complain(
+                    (name, "base"), f"no recipe {entry['base']!r} above; {nearest(str(entry['base']), found)}"
+                )
+                continue
+            inherited = found[entry["base"]].settings.model_dump(mode="json")
+            ignored = found[entry["base"]].ignored
+        settled = file.typed(Recipe, inherited | settings, (name, "settings"))
+        described = file.typed(_Description, rest, (name,))
+        if settled is None or described is None:
+            continue
+        for unset in described.ignored.keys() - settled.canonical().keys():
+            file.complain((name, "ignored", unset), f"{name} ignores {unset!r}, which it does not set")
+        told = described.model_dump() | {"ignored": ignored | described.ignored}
+        found[name] = NamedRecipe(settings=settled, **told)
+    file.check()
+    return found
+
+
+def recipe(name: str) -> NamedRecipe:
+    """Return the recipe of a name. A wrong name raises an error that names the nearest."""
+    known = recipes()
+    if name not in known:
+        raise UsageError(f"unknown recipe {name!r}", nearest(name, known))
+    return known[name]

@@ -1,0 +1,140 @@
+"""The rules of judging, read from suites/rules.yaml: margins, spreads, levels, teacher gate, each with its source."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmark.errors import UsageError, nearest
+from benchmark.machine.plugins import ROOT
+from benchmark.paper.yamlfile import YamlFile
+
+RULES = ROOT / "suites" / "rules.yaml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Number(_Strict):
+    """A number of the rules, its source, and the reason for its size."""
+
+    value: float = Field(gt=0, allow_inf_nan=False)
+    source: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+
+
+class Level(Number):
+    """A probability: 0.90 is 90 %."""
+
+    value: float = Field(gt=0.5, lt=1)
+
+
+class Levels(_Strict):
+    """The confidence of each kind of statement."""
+
+    equivalence: Level
+    prediction: Level
+    ordering: Level
+    power: Level
+
+
+class Scale(_Strict):
+    """The sizes that count as small for some metrics of a data set, in the metrics' own points."""
+
+    data: str
+    metrics: tuple[str, ...] = Field(min_length=1)
+    margin: Number
+    spread_floor: Number
+    typical_spread: Number
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Scale:
+        if self.spread_floor.value > self.typical_spread.value:
+            raise ValueError("spread_floor exceeds typical_spread: the floor would replace the spread that runs have")
+        return self
+
+
+class Tolerance(_Strict):
+    """The largest accepted error of a teacher, for some metrics."""
+
+    metrics: tuple[str, ...] = Field(min_length=1)
+    tolerance: Number
+
+
+class TeacherGate(_Strict):
+    """The conditions under which a teacher counts as the published one."""
+
+    pinned: Number
+    trained: tuple[Tolerance, ...]
+
+    def tolerance(self, metric: str, *, pinned: bool) -> float:
+        """Return the largest accepted distance from the published accuracy.
+
+        That accuracy is the weights' own if they are pinned, else the paper's.
+        """
+        if pinned:
+            return self.pinned.value
+        known = {name: entry.tolerance.value for entry in self.trained for name in entry.metrics}
+        if metric not in known:
+            raise UsageError(f"the teacher gate knows no metric {metric!r}", nearest(metric, known))
+        return known[metric]
+
+
+class Rules(_Strict):
+    """The content of suites/rules.yaml."""
+
+    levels: Levels
+    minimum_repetitions: Number
+    consistent_within: Number
+    scales: tuple[Scale, ...]
+    teacher_gate: TeacherGate
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> Rules:
+        if self.minimum_repetitions.value < 2 or self.minimum_repetitions.value % 1:
+            raise ValueError("minimum_repetitions must be a whole number of at least 2: one run has no spread")
+        named = [(scale.data, metric) for scale in self.scales for metric in scale.metrics]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise ValueError(f"scales name {' '.join(twice[0])} twice")
+        return self
+
+    def scale(self, data: str, metric: str) -> Scale:
+        """Return the scale of a metric on a data set, or raise."""
+        for scale in self.scales:
+            if scale.data == data and metric in scale.metrics:
+                return scale
+        known = [f"{scale.data} {name}" for scale in self.scales for name in scale.metrics]
+        raise UsageError(f"no rule for {data} {metric}", nearest(f"{data} {metric}", known))
+
+    @property
+    def least(self) -> int:
+        """Return the number of repetitions from which a cell is judged."""
+        return int(self.minimum_repetitions.value)
+
+
+@cache
+def load_rules(path: Path = RULES) -> Rules:
+    """Read and check the rules.
+
+    Raises:
+        UsageError: every problem of the file at once, each with its line.
+    """
+    file = YamlFile(path)
+    try:
+        rules = Rules.model_validate(file.data)
+    except ValidationError as error:
+        for problem in error.errors():
+            place = ".".join(map(str, problem["loc"])) or "rules"
+            file.complain(file.written(problem["loc"]), f"{place}: {problem['msg'].lower()}{_given(problem['input'])}")
+        file.check("see the comment at the head of suites/rules.yaml")
+        raise
+    file.check("keep one of the two")
+    return rules
+
+
+def _given(value: object) -> str:
+    return "" if isinstance(value, dict | list | BaseModel) else f" (got {value!r})"

@@ -1,0 +1,1 @@
+"""What is to run: experiments, their identity, what they cost."""

@@ -1,0 +1,132 @@
+"""The cost of a plan: device-hours, duration on a number of devices, disk use. Arithmetic only, nothing is run."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from benchmark.errors import BenchmarkError
+from benchmark.launch.jobs import ranks_of, teacher_of
+from benchmark.launch.submissions import run_key
+from benchmark.models.registry import model
+from benchmark.plan.estimate import SIDE_NETWORKS, Measured, seconds
+from benchmark.plan.experiment import Experiment, Run
+
+# A finished run keeps its record and a copy of it, curves, weights, the list of its attempts, and the lease's guard.
+FILES = 6
+RECORD_BYTES = 4096
+CURVE_BYTES = 400  # a line an epoch
+DETECTOR_BYTES = 4 * 38_000_000  # a ResNet-50 RetinaNet's weights
+COPIES = 2  # of a checkpoint: the last and the one before
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The cost of a plan."""
+
+    runs: int
+    hours: float  # of one device
+    files: int
+    kept_bytes: int  # when all is done
+    working_bytes: int  # more, for each run that is being trained, at most
+    longest_hours: float  # a run and the teacher that it waits for
+
+    def table(self, lasting: dict[int, float], device: str) -> str:
+        """Format the budget for a terminal. `lasting` gives the hours by number of devices."""
+        name = "GPU" if device == "cuda" else device
+        lines = [
+            f"{self.runs:,} runs, {self.hours:,.0f} {name}-hours",
+            f"{_size(self.kept_bytes)} in {self.files:,} files stay",
+            f"{_size(self.working_bytes)} of checkpoints at most for each run that is being trained",
+            *(f"{count} {name}{'s' * (count > 1)}: {_days(hours)}" for count, hours in lasting.items()),
+            f"never less than {_days(self.longest_hours)}: the longest run after its teacher",
+        ]
+        return "\n".join(f"  {line}" for line in lines)
+
+
+def budget(runs: Sequence[Run], device: str, measured: Measured | None = None) -> Budget:
+    """Return the sums over the runs of a plan."""
+    spent = _spender(runs, device, measured)
+    chains = []
+    for run in runs:
+        links = [run.experiment, *([teacher.experiment] if (teacher := teacher_of(run)) is not None else [])]
+        chains.append(sum(spent(experiment) / ranks_of(experiment) for experiment in links))
+    return Budget(
+        runs=len(runs),
+        hours=sum(spent(run.experiment) for run in runs) / 3600,
+        files=FILES * len(runs),
+        kept_bytes=sum(_kept(run.experiment) for run in runs),
+        working_bytes=max((_working(run.experiment) for run in runs), default=0),
+        longest_hours=max(chains, default=0.0) / 3600,
+    )
+
+
+def lasts(runs: Sequence[Run], device: str, devices: int, measured: Measured | None = None) -> float:
+    """Return the hours that the runs take on so many devices: teachers first, students after their teacher.
+
+    A run takes as many devices as its recipe says, if there are so many.
+    """
+    spent = _spender(runs, device, measured)
+    free = [0.0] * devices
+    ended: dict[str, float] = {}
+    teachers = {run_key(teacher) for run in runs if (teacher := teacher_of(run)) is not None}
+    for run in sorted(runs, key=lambda run: (run_key(run) not in teachers, teacher_of(run) is not None)):
+        teacher = teacher_of(run)
+        ready = ended.get(run_key(teacher), 0.0) if teacher is not None else 0.0
+        ranks = min(ranks_of(run.experiment), devices)
+        end = max(ready, *(heapq.heappop(free) for _ in range(ranks))) + spent(run.experiment) / ranks
+        for _ in range(ranks):
+            heapq.heappush(free, end)
+        if run_key(run) in teachers:
+            ended[run_key(run)] = end
+    return max(free) / 3600
+
+
+def _spender(runs: Sequence[Run], device: str, measured: Measured | None) -> Callable[[Experiment], float]:
+    known: dict[str, float] = {}
+    scale = measured.scale([run.experiment for run in runs], device) if measured is not None else 1.0
+
+    def spent(experiment: Experiment) -> float:
+        if experiment.identity not in known:
+            known[experiment.identity] = seconds(experiment, device, measured, scale)
+        return known[experiment.identity]
+
+    return spent
+
+
+@cache
+def _weight_bytes(name: str, classes: int = 100) -> int:
+    try:
+        network = model(name).on_meta(classes)
+    except (ImportError, BenchmarkError):  # a network of a package that is not installed here
+        return DETECTOR_BYTES
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+
+
+def _kept(experiment: Experiment) -> int:
+    if experiment.recipe is None:
+        return 2 * RECORD_BYTES
+    return 2 * RECORD_BYTES + experiment.recipe.epochs * CURVE_BYTES + _weight_bytes(experiment.student)
+
+
+def _working(experiment: Experiment) -> int:
+    """Return the bytes of checkpoints: weights, side networks, and the optimizer's state for each."""
+    if experiment.recipe is None:
+        return 0
+    states = {"sgd": 1, "adamw": 2, "rmsproptf": 2}[experiment.recipe.optimizer]
+    sides = SIDE_NETWORKS if experiment.teacher is not None else 1.0
+    return int(COPIES * (1 + states) * sides * _weight_bytes(experiment.student))
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _days(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"

@@ -1,0 +1,148 @@
+"""The estimated duration of a plan: from rates that `bench` measured here, or roughly from multiply-adds."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from benchmark.data.locate import IMAGE_FOLDERS
+from benchmark.machine import provenance
+from benchmark.models.counting import macs
+from benchmark.models.registry import model
+from benchmark.paper.recipe import Recipe
+from benchmark.plan.experiment import Experiment, Plan
+from benchmark.train.dense.task import TASKS
+
+# Sustained rates of small networks, well below what the devices can do; only to tell minutes from days. A CPU's is for
+# a thread: ResNet-20 and its methods did 30e9 on AVX-512 (docs/performance.md), older machines do less.
+MACS_PER_SECOND = {"cpu": 20e9, "cuda": 2e12}
+LARGE = {"cpu": 1, "cuda": 5}  # times that rate for images of 128 and more: a ResNet-50 at 800 images a second
+SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # launching kernels is what a small network waits for on a GPU
+SIZES = {"imagenet": (1_281_167, 50_000), "imagenet100": (126_689, 5_000)}  # training and test images
+CIFAR100_SIZES = (50_000, 10_000)  # also of what stands in, where a profile names no size
+# Dense tasks, for every network and its teacher: multiply-adds of a ResNet-50 RetinaNet at 800 x 1280 and of a
+# ResNet-18 DeepLabV3 at 512 x 1024 (a frame of Cityscapes is four such crops), and the sizes of the sets.
+DENSE_MACS = {"detection": 240e9, "segmentation": 140e9}
+DENSE_IMAGES = {"detection": (117_266, 5_000), "segmentation": (2_975, 4 * 500)}
+DENSE_SHORT, DENSE_CROP = 800, 512 * 1024
+SIDE_NETWORKS = 1.5  # a method's own share of the work, as a factor, where it has side networks
+
+
+@cache
+def _macs(name: str, size: int) -> int:
+    return macs(model(name).on_meta(100, image_size=size), (1, 3, size, size))
+
+
+def hardware_of(device: str, threads: int) -> str:
+    """Return the name of the hardware. Measured rates hold only for the same name."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{provenance.hardware()['cpu']}, {threads} threads"
+
+
+def key_of(experiment: Experiment) -> str:
+    """Return the key of measured rates: pair, method and batch. Experiments with one key have one speed."""
+    batch = experiment.recipe.batch if experiment.recipe is not None else 0
+    return f"{experiment.pair}/{experiment.method.name}/{batch}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The images per second that `bench --speed` measured, as `runs/speed.json` stores them."""
+
+    hardware: str
+    rates: dict[str, float]  # by `key_of` an experiment
+
+    @classmethod
+    def read(cls, runs: Path) -> Measured | None:
+        """Return the stored rates, or None if there is no readable file."""
+        try:
+            content = json.loads((runs / "speed.json").read_text())
+            return cls(str(content["hardware"]), {str(k): float(v) for k, v in content["rates"].items() if v > 0})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    @classmethod
+    def here(cls, runs: Path, device: str, threads: int | None = None) -> Measured | None:
+        """Return the stored rates if they were measured on this hardware, otherwise None."""
+        found = cls.read(runs)
+        here = hardware_of(device, threads or torch.get_num_threads())
+        return found if found is not None and found.hardware == here else None
+
+    def rate(self, experiment: Experiment) -> float | None:
+        """Return the images per second of this pair, method and batch, or None."""
+        return self.rates.get(key_of(experiment))
+
+    def scale(self, experiments: list[Experiment], device: str) -> float:
+        """Return measured over computed seconds: the median over measured experiments, 1 without any."""
+        ratios = []
+        for experiment in experiments:
+            rate = self.rate(experiment)
+            if rate is not None and experiment.recipe is not None:
+                images = _extent(experiment)[0]
+                ratios.append(experiment.recipe.epochs * images / rate / _training_seconds(experiment, device))
+        return statistics.median(ratios) if ratios else 1.0
+
+
+def seconds(experiment: Experiment, device: str, measured: Measured | None = None, scale: float = 1.0) -> float:
+    """Estimate the seconds of one run with its evaluations. `scale` corrects what was not measured."""
+    recipe = experiment.recipe
+    if recipe is None:
+        return 0.0
+    if experiment.task in TASKS:
+        return scale * _dense_seconds(experiment, recipe, device)
+    images, tests, size = _extent(experiment)
+    testing = recipe.epochs * tests * _macs(experiment.student, size) / _rate(device, size)
+    rate = measured.rate(experiment) if measured is not None else None
+    if rate is not None:
+        return recipe.epochs * images / rate + scale * testing
+    return scale * (_training_seconds(experiment, device) + testing)
+
+
+def _extent(experiment: Experiment) -> tuple[int, int, int]:
+    """Return training images, test images, and the side of an image in pixels."""
+    data = experiment.data
+    training, test = SIZES.get(data.name, CIFAR100_SIZES)
+    side = (data.image_size or 224) if data.name in IMAGE_FOLDERS else 32
+    return data.train or training, data.test or test, side
+
+
+def _training_seconds(experiment: Experiment, device: str) -> float:
+    """Estimate the seconds of training: three forward passes' work for the student, one for the teacher."""
+    recipe = experiment.recipe
+    assert recipe is not None
+    images, _, size = _extent(experiment)
+    an_image = float(3 * _macs(experiment.student, size))
+    if experiment.teacher is not None:
+        an_image = SIDE_NETWORKS * (an_image + _macs(experiment.teacher_name, size))
+    done = recipe.epochs * images
+    return done * an_image / _rate(device, size) + done / recipe.batch * SECONDS_PER_STEP[device]
+
+
+def _dense_seconds(experiment: Experiment, recipe: Recipe, device: str) -> float:
+    training, tested = DENSE_IMAGES[experiment.task]
+    share = (max(recipe.short_sides or (DENSE_SHORT,)) / DENSE_SHORT) ** 2
+    if recipe.crop:
+        share = recipe.crop[0] * recipe.crop[1] / DENSE_CROP
+    seen = (
+        recipe.iterations * recipe.batch if recipe.iterations else recipe.epochs * (experiment.data.train or training)
+    )
+    passes = 3.0 if experiment.teacher is None else SIDE_NETWORKS * 4
+    work = (seen * passes + recipe.epochs * (experiment.data.test or tested)) * DENSE_MACS[experiment.task] * share
+    return work / _rate(device, DENSE_SHORT)
+
+
+def _rate(device: str, side: int) -> float:
+    large = LARGE[device] if side >= 128 else 1
+    return large * MACS_PER_SECOND[device] * (torch.get_num_threads() if device == "cpu" else 1)
+
+
+def plan_seconds(plan: Plan, device: str, measured: Measured | None = None) -> float:
+    """Estimate the seconds of a whole plan, one run after the other."""
+    scale = measured.scale([run.experiment for run in plan.runs], device) if measured is not None else 1.0
+    return sum(seconds(run.experiment, device, measured, scale) for run in plan.runs)

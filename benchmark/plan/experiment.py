@@ -1,0 +1,343 @@
+"""Experiments: everything that decides a training outcome except the repetition, its identity, and the plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any
+
+from benchmark.data.locate import (
+    DENSE_STAND_INS,
+    GENERATED,
+    GENERATED_FOLDER,
+    GENERATED_FOLDER_VERSION,
+    GENERATED_VERSION,
+    IMAGE_FOLDERS,
+)
+from benchmark.errors import UsageError
+from benchmark.paper.manifest import Cell, Profile, ProfileName, Suite, TeacherSpec
+from benchmark.paper.recipe import Recipe, recipe
+from methods.spec import MethodSpec
+
+# Raised when the canonical form itself changes meaning; every identity changes with it.
+CANONICAL_VERSION = 1
+# Known from networks alone, without a run. `side_` counts a method's side networks, not the student.
+STATIC_METRICS = frozenset({"params_m", "macs_g", "side_params_m", "side_macs_m", "side_macs_g"})
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set and the part of it that is used. `holdout` training images replace the test set.
+
+    `image_size` is that of images from files, 224 unless given; a profile may shrink them. `files` tells a folder of
+    the user's own from any other.
+    """
+
+    name: str
+    train: int | None = None
+    test: int | None = None
+    subset_seed: int = 0
+    holdout: int | None = None
+    image_size: int | None = None
+    files: str | None = None
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the settings that differ from the whole data set."""
+        whole = Data(self.name)
+        changed = {key: value for key, value in vars(self).items() if value != getattr(whole, key)}
+        versions = {GENERATED: GENERATED_VERSION, GENERATED_FOLDER: GENERATED_FOLDER_VERSION}
+        return changed | {"name": versions.get(self.name, self.name)}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A full description of a training: data, networks, method, recipe.
+
+    Without a recipe, given weights are evaluated.
+    """
+
+    task: str
+    data: Data
+    student: str
+    method: MethodSpec
+    recipe: Recipe | None
+    recipe_name: str = ""  # a label; the settings themselves are in the identity
+    teacher: Experiment | TeacherSpec | None = None
+    student_weights: str | None = None
+    student_weights_sha256: str | None = None
+    inherit: bool = False  # a dense student's neck and heads start as its teacher's, where their shapes agree
+    profile: ProfileName = "paper"
+    precision: str = "fp32"
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the form whose hash is the identity. Defaults are left out, so new settings change no identity."""
+        form: dict[str, Any] = {
+            "version": CANONICAL_VERSION,
+            "task": self.task,
+            "data": self.data.canonical(),
+            "student": self.student,
+            "method": self.method.canonical(),
+            "recipe": self.recipe.canonical() if self.recipe else None,
+            "profile": self.profile,
+        }
+        if self.precision != "fp32":
+            form["precision"] = self.precision
+        if self.student_weights:
+            form["student_weights"] = self.student_weights_sha256 or self.student_weights
+        if self.inherit:
+            form["inherit"] = True
+        if isinstance(self.teacher, Experiment):
+            form["teacher"] = {"experiment": self.teacher.identity}
+        elif self.teacher is not None:
+            pinned = self.teacher.sha256 or self.teacher.weights
+            form["teacher"] = {"model": self.teacher.model, "weights": pinned}
+        return form
+
+    @cached_property
+    def identity(self) -> str:
+        """Return the identity: sixteen hexadecimal digits."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def teacher_name(self) -> str:
+        """Return the teacher's model, or an empty string without a teacher."""
+        if self.teacher is None:
+            return ""
+        return self.teacher.student if isinstance(self.teacher, Experiment) else self.teacher.model
+
+    @property
+    def pair(self) -> str:
+        """Return `teacher-student`, or the student alone."""
+        return f"{self.teacher_name}-{self.student}" if self.teacher is not None else self.student
+
+    @property
+    def label(self) -> str:
+        """Format the experiment for a terminal: `cifar100/resnet56-resnet20/diffkd`."""
+        return f"{self.data.name}/{self.pair}/{self.method.name}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return every setting with its effective value, for records and `show`."""
+        teacher: dict[str, Any] | None = None
+        if isinstance(self.teacher, Experiment):
+            teacher = {"model": self.teacher.student, "experiment": self.teacher.identity}
+        elif self.teacher is not None:
+            teacher = self.teacher.model_dump(exclude_defaults=True)
+        return {
+            "task": self.task,
+            "data": self.data.canonical(),
+            "student": self.student,
+            "student_weights": self.student_weights,
+            **({"student_weights_sha256": self.student_weights_sha256} if self.student_weights_sha256 else {}),
+            **({"inherit": True} if self.inherit else {}),
+            "teacher": teacher,
+            "method": self.method.resolved(),
+            "recipe": {"name": self.recipe_name, **self.recipe.effective()} if self.recipe else None,
+            "profile": self.profile,
+            "precision": self.precision,
+        }
+
+
+def experiment_of(
+    cell: Cell, profile_name: ProfileName, profile: Profile, stand_in: bool = False, absent: Collection[str] = ()
+) -> Experiment | None:
+    """Build a cell's experiment; return None if something it needs is pending or not stated.
+
+    `stand_in` takes the generated data set in place of a CIFAR-100 that is not available. In profile smoke, generated
+    sets of files are taken in place of the data sets that are `absent`.
+    """
+    setting = cell.setting
+    if setting.pending or setting.student is None or setting.recipe is None or setting.data is None:
+        return None
+    data = _data(setting.data, setting.holdout, profile, stand_in, absent if profile_name == "smoke" else ())
+    named = recipe(setting.recipe)
+
+    def trained(model: str, recipe_name: str, method: MethodSpec, **more: Any) -> Experiment:
+        return Experiment(
+            task=setting.task or "classification",
+            data=data,
+            student=model,
+            method=method,
+            recipe=profiled(recipe(recipe_name).settings, profile),
+            recipe_name=recipe_name,
+            profile=profile_name,
+            precision=setting.precision or "fp32",
+            **more,
+        )
+
+    teacher: Experiment | TeacherSpec | None = None
+    if isinstance(setting.teacher, str):
+        teacher = trained(setting.teacher, named.teacher_recipe or setting.recipe, plain())
+    elif setting.teacher is not None:
+        teacher = setting.teacher
+    if setting.subject == "teacher":
+        task = setting.task or "classification"
+        return evaluation(teacher, data, profile_name, task) if isinstance(teacher, TeacherSpec) else teacher
+    if setting.method is None:
+        return None
+    method = cell.method()
+    assert method is not None
+    return trained(
+        setting.student,
+        setting.recipe,
+        method,
+        teacher=teacher if method.needs_teacher else None,
+        student_weights=setting.student_weights,
+        student_weights_sha256=setting.student_weights_sha256,
+        inherit=bool(setting.inherit) and method.needs_teacher,
+    )
+
+
+def _data(name: str, holdout: int | None, profile: Profile, stand_in: bool, absent: Collection[str]) -> Data:
+    in_folder = name in IMAGE_FOLDERS
+    if name in DENSE_STAND_INS:
+        name = DENSE_STAND_INS[name] if name in absent else name
+    elif in_folder and name in absent:
+        name = GENERATED_FOLDER
+    elif not in_folder and stand_in:
+        name = GENERATED
+    size = profile.image_size if in_folder else None
+    return Data(name, profile.train, profile.test, profile.subset_seed or 0, holdout, image_size=size)
+
+
+def plain() -> MethodSpec:
+    """Return the method of the plain student."""
+    return MethodSpec.parse("none")
+
+
+def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName, task: str = "classification") -> Experiment:
+    """Return the experiment that evaluates given weights on a data set, without training."""
+    return Experiment(
+        task=task,
+        data=data,
+        student=teacher.model,
+        method=plain(),
+        recipe=None,
+        teacher=teacher,
+        profile=profile,
+    )
+
+
+def profiled(settings: Recipe, profile: Profile) -> Recipe:
+    """Return a recipe with a profile's epochs and batch. Batch norm sees the same share of the batch."""
+    changed = settings.scaled_to(profile.epochs) if profile.epochs else settings
+    if profile.lr:
+        changed = changed.model_copy(update={"lr": profile.lr})
+    if profile.short_side and settings.augmentation == "detection":
+        changed = changed.model_copy(update={"short_sides": (profile.short_side,)})
+    if profile.crop and settings.augmentation == "segmentation":
+        changed = changed.model_copy(update={"crop": profile.crop})
+    if not profile.batch:
+        return changed
+    whole, part = settings.batch, settings.per_device_batch
+    if part and settings.augmentation == "detection":  # a device's two images of one shape: fewer cannot be shared out
+        shrunk: int | None = min(part, profile.batch)
+    else:
+        shrunk = max(1, profile.batch * part // whole) if part else None
+    return changed.model_copy(update={"batch": profile.batch, "per_device_batch": shrunk})
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment with a repetition number."""
+
+    experiment: Experiment
+    repetition: int
+
+    @property
+    def label(self) -> str:
+        """Format the run for a terminal."""
+        return f"{self.experiment.label} #{self.repetition}"
+
+
+@dataclass
+class Plan:
+    """A plan: the runs, teachers first, each once, and the cells that each experiment serves."""
+
+    runs: list[Run] = field(default_factory=list)
+    cells: dict[str, list[Cell]] = field(default_factory=dict)  # by identity
+    declared: dict[str, int] = field(default_factory=dict)  # repetitions by identity
+    left_out: list[tuple[Cell, str]] = field(default_factory=list)
+
+    @property
+    def experiments(self) -> dict[str, Experiment]:
+        """Return the experiments by identity, in the order of the plan."""
+        return {run.experiment.identity: run.experiment for run in self.runs}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A selection of parts of the suites."""
+
+    only: Sequence[str] = ()
+    seeds: int | None = None
+    profile: ProfileName | None = None
+    all_rows: bool = False
+    stand_in: bool = False
+    absent: frozenset[str] = frozenset()  # data sets of files that are not available
+
+    def takes(self, cell: Cell) -> bool:
+        """Return True if a cell's row, column, method or pair matches a pattern, or no pattern is given."""
+        setting = cell.setting
+        teacher = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else setting.teacher
+        names = [cell.row, cell.column, cell.group, str(setting.student), f"{teacher}-{setting.student}", cell.id]
+        if isinstance(setting.method, str):
+            names.append(setting.method)
+        elif isinstance(setting.method, dict):
+            names += list(setting.method)
+        lowered = [name.lower() for name in names]
+        patterns = [pattern.lower() for pattern in self.only]
+        return not patterns or any(fnmatchcase(name, pattern) for name in lowered for pattern in patterns)
+
+    def wants(self, cell: Cell) -> bool:
+        """Return True if a row runs without `--all`: the paper's own rows and the plain student."""
+        return self.all_rows or bool(self.only) or cell.standing == "ours" or cell.setting.method == "none"
+
+
+def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
+    """Build the deduplicated plan of several suites."""
+    plan = Plan()
+    wanted: dict[str, tuple[Experiment, int]] = {}
+    for suite in suites:
+        profile_name = selection.profile or suite.file.profile
+        profile = suite.profile(profile_name)
+        repetitions = selection.seeds or profile.repetitions or suite.file.repetitions
+        for cell in suite.cells:
+            if cell.metric in STATIC_METRICS or not selection.takes(cell) or not selection.wants(cell):
+                continue
+            experiment = experiment_of(cell, profile_name, profile, selection.stand_in, selection.absent)
+            if experiment is None:
+                plan.left_out.append((cell, why_left_out(cell)))
+                continue
+            asked = 1 if cell.setting.subject == "teacher" else repetitions
+            known = wanted.get(experiment.identity, (experiment, 0))
+            wanted[experiment.identity] = (experiment, max(asked, known[1]))
+            plan.cells.setdefault(experiment.identity, []).append(cell)
+    if selection.only and not wanted and not plan.left_out:
+        raise UsageError(
+            f"no row, method or pair matches {', '.join(map(repr, selection.only))}",
+            "python -m benchmark list cells names them; patterns may hold * and ?",
+        )
+    for experiment, _ in list(wanted.values()):
+        teacher = experiment.teacher
+        if isinstance(teacher, Experiment) and teacher.identity not in wanted:
+            wanted[teacher.identity] = (teacher, 1)
+    plan.declared = {identity: repetitions for identity, (_, repetitions) in wanted.items()}
+    # Repetition by repetition, so that an interrupted study has whole tables of fewer repetitions.
+    ordered = sorted(wanted.values(), key=lambda pair: pair[0].teacher is not None)
+    most = max((repetitions for _, repetitions in ordered), default=0)
+    plan.runs = [Run(experiment, r) for r in range(most) for experiment, count in ordered if r < count]
+    return plan
+
+
+def why_left_out(cell: Cell) -> str:
+    """Return why a cell has no experiment."""
+    setting = cell.setting
+    if setting.pending:
+        return f"not available yet: {', '.join(setting.pending)}"
+    missing = [name for name in ("student", "recipe", "data", "method") if getattr(setting, name) is None]
+    return f"the manifest names no {' and no '.join(missing)}"

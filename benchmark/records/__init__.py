@@ -1,0 +1,1 @@
+"""What ran: records, and all of them as one body of evidence."""

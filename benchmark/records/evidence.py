@@ -1,0 +1,197 @@
+"""Records from any number of machines as one body of evidence: each run once, every oddity counted and reported.
+
+Two records of one run (same identity and repetition) are copies if their outcomes are equal. If not they conflict: the
+one whose source was committed counts, of several the one that finished first, so that a later run never replaces a
+number that was already there. The others are kept, shown beside it, and change nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmark.judge.views import Problem, ProblemKind, RunView
+from benchmark.records.store import SCHEMA_VERSION, Record, Unreadable, read_record
+
+RECORD_FILE = re.compile(r"^r\d+\.json$")
+# What a run's folder says of a record that cannot be read: cifar100/a-b/kd-<identity>/r2.json
+PLACE = re.compile(r"-(?P<identity>[0-9a-f]{16})$")
+
+Key = tuple[str, str, str, str]  # task, student, teacher's model, method with all its options
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record and its path."""
+
+    record: Record
+    path: Path
+
+    @property
+    def preference(self) -> tuple[bool, str, str]:
+        """Return a sort key, smallest first: a committed source, then the earliest, then the first path."""
+        return (self.record.code.get("dirty") is not False, self.record.finished or "~", str(self.path))
+
+
+@dataclass(frozen=True)
+class Settled:
+    """One run: the record that counts, and the records that were set aside."""
+
+    kept: Found
+    copies: int  # with the same outcome, each under another path
+    others: tuple[Found, ...]  # with another outcome
+
+    @property
+    def record(self) -> Record:
+        """Return the record that counts."""
+        return self.kept.record
+
+    @property
+    def id(self) -> str:
+        """Return the run's id: `identity-rN`."""
+        return f"{self.record.identity}-r{self.record.repetition}"
+
+    def views(self) -> Iterator[RunView]:
+        """Yield the run, then the records that were set aside."""
+        yield _view(self.kept, self.id, self.copies)
+        for number, other in enumerate(self.others, 1):
+            yield _view(other, f"{self.id}~{number}", 0, f"its outcome differs; {self.kept.path} counts")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All records that were found, by run."""
+
+    folders: tuple[str, ...]
+    runs: Mapping[tuple[str, int], Settled]
+    lost: Mapping[tuple[str, int], str]  # runs of which the only record cannot be read, and why
+    records: int
+    unreadable: int
+    older_schema: int
+    problems: tuple[Problem, ...] = field(repr=False)
+
+    @cached_property
+    def by_identity(self) -> Mapping[str, Sequence[Settled]]:
+        """Return the runs of each experiment, by repetition."""
+        found: dict[str, list[Settled]] = defaultdict(list)
+        for key in sorted(self.runs):
+            found[key[0]].append(self.runs[key])
+        return found
+
+    @cached_property
+    def by_key(self) -> Mapping[Key, Sequence[str]]:
+        """Return the identities of the experiments that train the same networks by the same method, in any way."""
+        found: dict[Key, list[str]] = defaultdict(list)
+        for identity, runs in self.by_identity.items():
+            found[key_of(runs[0].record.experiment)].append(identity)
+        return found
+
+    @property
+    def duplicates(self) -> int:
+        """Return the number of records that only repeat another record."""
+        return sum(run.copies for run in self.runs.values())
+
+    @property
+    def conflicts(self) -> int:
+        """Return the number of runs whose records disagree."""
+        return sum(bool(run.others) for run in self.runs.values())
+
+
+def key_of(described: Mapping[str, Any]) -> Key:
+    """Return the key that stays the same if only the protocol changes."""
+    teacher = described.get("teacher") or {}
+    method = json.dumps(described.get("method") or {}, sort_keys=True)
+    return str(described.get("task")), str(described.get("student")), str(teacher.get("model", "")), method
+
+
+def collect(folders: Iterable[Path]) -> Evidence:
+    """Read every record below some folders. A problem with one record leaves the others as they are."""
+    places = list({folder.resolve(): folder for folder in folders}.values())
+    found: dict[tuple[str, int], list[Found]] = defaultdict(list)
+    lost: dict[tuple[str, int], str] = {}
+    problems: list[Problem] = []
+    read = older = 0
+    for folder in places:
+        if not folder.is_dir():
+            problems.append(Problem(ProblemKind.FOLDER, str(folder), "there is no such folder"))
+            continue
+        for path in sorted(path for path in folder.rglob("r*.json") if RECORD_FILE.match(path.name)):
+            record = read_record(path)
+            if isinstance(record, Record):
+                read += 1
+                older += record.schema_version < SCHEMA_VERSION
+                found[record.identity, record.repetition].append(Found(record, path))
+            elif isinstance(record, Unreadable):
+                problems.append(Problem(ProblemKind.UNREADABLE, str(path), record.reason))
+                if place := PLACE.search(path.parent.name):
+                    lost[place["identity"], int(path.stem[1:])] = record.reason
+    unreadable = sum(problem.kind is ProblemKind.UNREADABLE for problem in problems)
+    runs = {key: _settle(records) for key, records in sorted(found.items())}
+    problems += [_conflict(run) for run in runs.values() if run.others]
+    if not read:
+        where = ", ".join(map(str, places)) or "no folder"
+        fix = "python -m benchmark run SUITE writes some"
+        problems.append(Problem(ProblemKind.FOLDER, where, f"no record that can be read; {fix}"))
+    return Evidence(
+        folders=tuple(map(str, places)),
+        runs=runs,
+        lost={key: reason for key, reason in lost.items() if key not in runs},
+        records=read,
+        unreadable=unreadable,
+        older_schema=older,
+        problems=tuple(problems),
+    )
+
+
+def _settle(found: Sequence[Found]) -> Settled:
+    kept, *rest = sorted(found, key=lambda each: each.preference)
+    outcome = _outcome(kept.record)
+    others = tuple(each for each in rest if _outcome(each.record) != outcome)
+    return Settled(kept, len(rest) - len(others), others)
+
+
+def _outcome(record: Record) -> dict[str, Any]:
+    # The identity already says that the settings are the same; a newer version may describe more of them.
+    return {name: value for name, value in record.outcome().items() if name != "experiment"}
+
+
+def _conflict(run: Settled) -> Problem:
+    records = [run.kept, *run.others]
+    kinds = "; ".join(f"{_said(each.record)} in {each.path}" for each in records)
+    why = "committed source first, then the earliest"
+    return Problem(ProblemKind.CONFLICT, run.id, f"{run.record.label}: {kinds}. The first counts ({why})")
+
+
+def _said(record: Record) -> str:
+    if record.status != "done":
+        return record.status
+    return ", ".join(f"{name} {value:g}" for name, value in sorted(record.last.items())) or "done"
+
+
+def _view(found: Found, ident: str, copies: int, set_aside: str = "") -> RunView:
+    record = found.record
+    curves = found.path.with_suffix(".csv")
+    same = {name: getattr(record, name) for name in _SAME}
+    return RunView(
+        id=ident,
+        label=record.label,
+        profile=record.profile,
+        path=str(found.path),
+        curves=str(curves) if curves.is_file() else None,
+        copies=copies,
+        set_aside=set_aside,
+        **same,
+    )
+
+
+_SAME = tuple(
+    name
+    for name in RunView.__dataclass_fields__
+    if name not in ("id", "label", "profile", "path", "curves", "copies", "set_aside")
+)

@@ -1,0 +1,249 @@
+"""Run records: one small JSON file a run, its curves beside it, and a pandas view of all."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.machine.files import storage, write_text
+from benchmark.machine.plugins import ROOT
+from benchmark.plan.experiment import Run
+
+if TYPE_CHECKING:
+    import pandas
+
+SCHEMA_VERSION = 1
+Status = Literal["done", "diverged", "skipped"]
+
+
+class Record(BaseModel):
+    """The result of one run.
+
+    `outcome` is equal wherever the run is repeated; the other fields describe the circumstances.
+    """
+
+    # Infinities stay what they are: as null, which is the default, a record with one could not be read again.
+    model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="constants")
+
+    schema_version: int = Field(SCHEMA_VERSION, description="raised when a field changes meaning")
+    identity: str = Field(description="of the experiment")
+    repetition: int
+    status: Status
+    reason: str = Field("", description="why a run is skipped, or where and in which term it diverged")
+    experiment: dict[str, Any] = Field(description="every setting with its effective value")
+    last: dict[str, float] = Field({}, description="metrics after the last epoch")
+    best: dict[str, float] = Field({}, description="metrics of the epoch with the best main metric")
+    best_epoch: int | None = Field(None, description="counted from 1")
+    tracked: dict[str, float] = Field({}, description="loss terms and tracked quantities, mean of the last epoch")
+    weights_sha256: str | None = Field(None, description="of the exported student's tensors")
+    data: dict[str, Any] = Field({}, description="what the images really were: md5s or the generator's version")
+    teacher: dict[str, Any] | None = Field(None, description="its weights' sha256 and its measured accuracy")
+    weight_files: dict[str, dict[str, str]] = Field(
+        {}, description="given weights, by whose they are: the file's name and the sha256 of its bytes"
+    )
+    asked: dict[str, Any] = Field({}, description="device, threads and precision as asked for")
+    effective: dict[str, Any] = Field({}, description="the same as they were")
+    seconds: float = Field(0.0, description="wall time over all attempts, up to the last checkpoint of each")
+    images_per_second: float | None = Field(None, description="training images, over the training time")
+    peak_memory_mb: float | None = Field(None, description="on a CPU: of the process so far, earlier runs included")
+    interruptions: int = Field(0, description="how often the run was started again")
+    code: dict[str, Any] = Field({}, description="commit, dirty flag and source hash")
+    packages: dict[str, str] = {}
+    hardware: dict[str, Any] = {}
+    finished: str = Field("", description="UTC, ISO 8601")
+
+    def outcome(self) -> dict[str, Any]:
+        """Return the values that must be equal, bit for bit, when the run is repeated on the same kind of machine."""
+        kept = ("identity", "repetition", "status", "reason", "experiment", "last", "best", "best_epoch", "tracked")
+        return {name: getattr(self, name) for name in (*kept, "weights_sha256", "data", "teacher")}
+
+    @property
+    def label(self) -> str:
+        """Format the run's name for a terminal."""
+        described = self.experiment
+        teacher = (described.get("teacher") or {}).get("model")
+        pair = f"{teacher}-{described.get('student')}" if teacher else str(described.get("student"))
+        data = (described.get("data") or {}).get("name", "?")
+        return f"{data}/{pair}/{'+'.join(described.get('method') or {})} #{self.repetition}"
+
+    @property
+    def profile(self) -> str:
+        """Return the experiment's profile."""
+        return str(self.experiment.get("profile", "paper"))
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A record file that cannot be used, and the reason."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The paths of all files of one run."""
+
+    record: Path
+    work: Path
+
+    @property
+    def curves(self) -> Path:
+        """Return the path of the curves: one line for each epoch."""
+        return self.record.with_suffix(".csv")
+
+    @property
+    def weights_beside(self) -> Path:
+        """Return the path of weights that are kept with their record."""
+        return self.record.with_suffix(".pt")
+
+    @property
+    def checkpoint(self) -> Path:
+        """Return the path of an unfinished run's checkpoint."""
+        return self.work / "checkpoint.pt"
+
+    @property
+    def student(self) -> Path:
+        """Return the path of a finished run's exported student."""
+        return self.work / "student.pt"
+
+    @property
+    def side_networks(self) -> Path:
+        """Return the path of the method's own state after a dense run, from which figures of features are drawn."""
+        return self.work / "side_networks.pt"
+
+    @property
+    def failure(self) -> Path:
+        """Return the path of the last attempt's traceback, which exists if that attempt failed."""
+        return self.work / "failure.txt"
+
+    @property
+    def attempts(self) -> Path:
+        """Return the path of the list of attempts: one line for each start of the run."""
+        return self.work / "attempts.txt"
+
+    @property
+    def lease(self) -> Path:
+        """Return the path of the lease, which names the process that works on the run."""
+        return self.work / "lease.json"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folders of records and working states. Smoke records stay with the working states, out of version control."""
+
+    results: Path = ROOT / "results"
+    runs: Path = ROOT / "runs"
+
+    def paths(self, run: Run) -> RunPaths:
+        """Return the paths of a run's files. The disk is not read."""
+        experiment = run.experiment
+        stem = f"{experiment.label}-{experiment.identity}"
+        root = self.runs / "records" if experiment.profile == "smoke" else self.results
+        return RunPaths(
+            record=root / experiment.profile / stem / f"r{run.repetition}.json",
+            work=self.runs / "work" / f"{experiment.identity}-r{run.repetition}",
+        )
+
+    def read(self, run: Run) -> Record | None:
+        """Return the run's record, or None if it is missing or cannot be used."""
+        found = read_record(self.paths(run).record)
+        return found if isinstance(found, Record) and found.identity == run.experiment.identity else None
+
+    def write(self, run: Run, record: Record, curves: str = "") -> None:
+        """Write curves and record. Curves come first, so that a record that exists is complete."""
+        paths = self.paths(run)
+        if curves:
+            write_text(paths.curves, curves)
+        write_text(paths.record, record.model_dump_json(indent=1, exclude_defaults=True) + "\n")
+
+    def weights(self, run: Run) -> Path | None:
+        """Return the path of the exported student, beside the record or in the working state; None if it is missing."""
+        paths = self.paths(run)
+        return next((path for path in (paths.weights_beside, paths.student) if path.is_file()), None)
+
+    def all(self) -> Iterator[Record | Unreadable]:
+        """Yield every record of both folders."""
+        for root in (self.results, self.runs / "records"):
+            if root.is_dir():
+                for path in sorted(root.rglob("r*.json")):
+                    found = read_record(path)
+                    if found is not None:
+                        yield found
+
+    def prepare(self) -> None:
+        """Raise now, not after hours, if a folder cannot be written."""
+        for folder in (self.results, self.runs):
+            with storage(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.NamedTemporaryFile(dir=folder, prefix=".write-probe-") as probe:
+                    probe.write(b"\0" * 4096)
+
+
+def read_record(path: Path) -> Record | Unreadable | None:
+    """Return a record, the reason why it cannot be used, or None if there is no file."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Unreadable(path, f"cannot be read: {error.strerror}")
+    try:
+        record = Record.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        return Unreadable(path, f"{where}: {first['msg']} (cut off or edited?)")
+    if record.schema_version > SCHEMA_VERSION:
+        return Unreadable(path, f"schema {record.schema_version} is newer than this program's {SCHEMA_VERSION}")
+    if record.status == "done" and not all(math.isfinite(v) for v in (*record.last.values(), *record.best.values())):
+        return Unreadable(path, "a metric is not a finite number")
+    return record
+
+
+def curves_csv(rows: Iterable[Mapping[str, float]]) -> str:
+    """Format curves as CSV: one row for each epoch, and a column for every quantity that any epoch has."""
+    listed = list(rows)
+    names = list(dict.fromkeys(name for row in listed for name in row))
+    lines = [",".join(names)]
+    lines += [",".join(f"{row[name]:.6g}" if name in row else "" for name in names) for row in listed]
+    return "\n".join(lines) + "\n"
+
+
+def frame(results: Path | None = None, runs: Path | None = None) -> pandas.DataFrame:
+    """Load every readable record as one row of a pandas table, with metrics as `last.top1`, `best.top1`, ..."""
+    import pandas
+
+    store = Store(results or Store.results, runs or Store.runs)
+    rows = [flat(record) for record in store.all() if isinstance(record, Record)]
+    return pandas.DataFrame(rows)
+
+
+def flat(record: Record) -> dict[str, Any]:
+    """Return a record with one level of nesting, for tables."""
+    described = record.experiment
+    row: dict[str, Any] = {
+        "identity": record.identity,
+        "repetition": record.repetition,
+        "status": record.status,
+        "profile": record.profile,
+        "data": (described.get("data") or {}).get("name"),
+        "teacher": (described.get("teacher") or {}).get("model"),
+        "student": described.get("student"),
+        "method": "+".join(described.get("method") or {}),
+        "options": json.dumps(described.get("method"), sort_keys=True),
+        "recipe": (described.get("recipe") or {}).get("name"),
+        "seconds": record.seconds,
+        "images_per_second": record.images_per_second,
+        "interruptions": record.interruptions,
+    }
+    for kind in ("last", "best", "tracked"):
+        row |= {f"{kind}.{name}": value for name, value in getattr(record, kind).items()}
+    return row

@@ -1,1 +1,0 @@
-"""The tasks: the data, loss and metrics of each."""

@@ -1,0 +1,457 @@
+"""The training of one run, from the first step or from its checkpoint to its record."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import torch
+
+from benchmark.data.batches import ClassificationData
+from benchmark.data.locate import DataSource
+from benchmark.errors import CannotServe, Diverged
+from benchmark.machine.files import sweep_partials, write_atomically
+from benchmark.machine.ranks import ALONE, Ranks
+from benchmark.paper import honoured
+from benchmark.plan.estimate import Measured
+from benchmark.plan.experiment import Run
+from benchmark.records.store import Record, RunPaths, Store, curves_csv
+from benchmark.train import checkpoint, precision
+from benchmark.train.classification import task
+from benchmark.train.classification.assembly import assembled
+from benchmark.train.classification.task import MAIN_METRIC, DeviceData
+from benchmark.train.engine.compiled import Compile, NotCompiled, worth_it
+from benchmark.train.engine.graphs import Graphs, why_not
+from benchmark.train.engine.step import Stepper
+from benchmark.train.engine.teacher import measured, teacher_of
+from benchmark.train.first_use import held
+from benchmark.train.meter import Meter
+from benchmark.train.outcome import Curves, asked_and_found, circumstances, record_of, rounded
+
+CHECK_EVERY = 20  # steps between looks for losses that are not finite
+HISTOGRAMS = 10  # epochs of a run whose histograms are kept
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and its checkpoint is written."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The progress of a run."""
+
+    run: Run
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    seconds_left: float
+    images_per_second: float
+    metrics: dict[str, float]
+
+
+@dataclass
+class Settings:
+    """The settings of where and how runs execute. Nothing here is part of an experiment."""
+
+    store: Store = field(default_factory=Store)
+    device: str = "cpu"
+    threads: int | None = None
+    compile: Compile = "auto"
+    pack: int | None = 1  # runs that take turns in this process; None: as many as are fastest together
+    asked: dict[str, Any] = field(default_factory=dict)  # the same as the user said them, `auto` for instance
+    source: DataSource | None = None
+    workers: int | None = None  # processes that decode image files; None: a share of the cores
+    ranks: Ranks = ALONE
+    data_dir: Path | None = None  # where the user says that data sets of files lie
+    checkpoint_seconds: float = 60.0
+    stop: Event = field(default_factory=Event)
+    say: Callable[[str], None] = print
+    progress: Callable[[Progress], None] = lambda progress: None
+
+
+class Training:
+    """All state of one run. `run` trains it and returns its record."""
+
+    def __init__(self, run: Run, data: ClassificationData, settings: Settings) -> None:
+        self.run_id = run
+        self.settings = settings
+        self.paths: RunPaths = settings.store.paths(run)
+        self.device = torch.device(settings.device)
+        self.data = data
+        experiment = run.experiment
+        assert experiment.recipe is not None
+        self.recipe = experiment.recipe
+        precision.check(experiment.precision, self.device)
+        self.ranks = settings.ranks
+        self.steps = data.steps(self.recipe.batch)
+        self.parts = assembled(run, data, settings.store, self.device, self.ranks)
+        self.stepper = Stepper(self.parts, self.recipe, experiment.precision, self.device)
+        self.began: str | None = None  # how its first step was made, once it is
+        self.epoch = 0
+        self.step = 0  # within the epoch
+        self.meter = Meter(self.device)
+        self.graphs: Graphs | None = None
+        # Looking makes the host wait, which a GPU cannot make up for: there, once an epoch.
+        self._check_every = CHECK_EVERY if self.device.type == "cpu" else self.steps
+        self.curves = Curves()
+        self.seconds = 0.0
+        self.training_seconds = 0.0
+        self._since = time.monotonic()
+        self._saved = time.monotonic()
+
+    def run(self) -> Record:
+        """Train to the end, or until a stop is requested. Return the record.
+
+        Raises:
+            Stopped: asked to stop, the checkpoint is written.
+        """
+        steps = self.advancing()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                record: Record = end.value
+                return record
+
+    def advancing(self) -> Generator[None, None, Record]:
+        """Train like `run`, but yield after each step, so that several runs in one process can take turns.
+
+        Raises:
+            Stopped: asked to stop, the checkpoint is written.
+        """
+        self._resume()
+        self.choose_step()
+        try:
+            while self.epoch < self.recipe.epochs:
+                yield from self._train_epoch()
+                with self.arithmetic():
+                    self._close_epoch()
+        except Diverged as error:
+            return self._record("diverged", error.message)
+        return self._record("done")
+
+    def choose_step(self) -> None:
+        """Compile and capture the step if asked for or worthwhile. A run that began compiled stays compiled."""
+        label, say = self.run_id.label, self.settings.say
+        asked, device = self.settings.compile, self.device.type
+        wanted, why = asked == "always", ""
+        if asked == "auto":
+            measured = Measured.here(self.settings.store.runs, str(self.device))
+            wanted, why = worth_it(self.run_id.experiment, device, measured)
+        if self.began is not None and asked == "auto":
+            wanted = self.began == "compiled"
+        if wanted:
+            say(f"{label}: compiling the step{f' ({why})' if why else ''}")
+            size = self.recipe.batch
+            batch = self.data.batch(self.data.epoch_plan(self.run_id.repetition, 0), 0, size)
+            try:
+                with self.arithmetic():
+                    took = self.stepper.compile(batch, (self.settings.store.runs / "compiled").resolve())
+                say(f"{label}: compiled in {took:.0f} s")
+            except NotCompiled as reason:
+                say(f"{label}: the step runs eagerly, because compiling it failed: {reason}")
+        if self.device.type == "cuda" and asked != "never":
+            obstacle = why_not(self.stepper, self.data)
+            if isinstance(self.data, DeviceData) and not obstacle:
+                self.graphs = Graphs(self.stepper, self.data, self.meter)
+            else:
+                say(f"{label}: each step is launched from the host, because {obstacle}")
+        if self.began not in (None, self.stepper.kind):
+            say(
+                f"{label}: began {self.began} and goes on {self.stepper.kind}: "
+                "its losses will differ in the last digits from those of a run never interrupted"
+            )
+        self.began = self.began or self.stepper.kind
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """Return the context in which everything of this run is computed."""
+        # Process-wide settings: held no longer than this run computes, for another may take the next turn.
+        return precision.arithmetic(self.run_id.experiment.precision, deterministic=self.device.type == "cpu")
+
+    def _train_epoch(self) -> Iterator[None]:
+        plan = self.data.epoch_plan(self.run_id.repetition, self.epoch)
+        began = time.monotonic()
+        while self.step < self.steps:
+            self.one_step(plan)
+            self.step += 1
+            if self.step % self._check_every == 0 or self.step == self.steps:
+                self._check_finite()
+                self._report(began)
+            # All ranks stop after the same step, and all write their part when the leader finds that it is time.
+            due = self.ranks.leads and time.monotonic() - self._saved > self.settings.checkpoint_seconds
+            stopping, saving = self.ranks.any(self.settings.stop.is_set(), due)
+            if stopping or saving:
+                self.training_seconds += time.monotonic() - began
+                self._save()
+                began = time.monotonic()
+            if stopping:
+                raise Stopped
+            left = time.monotonic()
+            yield
+            if self.device.type == "cpu":  # the turns of others are not this run's time; a GPU's overlap
+                began += time.monotonic() - left
+        self.training_seconds += time.monotonic() - began
+
+    def one_step(self, plan: Any) -> None:
+        """Train the next step on its batch of the epoch's plan. The caller increments the step number."""
+        done = self.epoch + self.step / self.steps
+        start, number = self.step * self.recipe.batch, self.epoch * self.steps + self.step
+        with self.arithmetic():
+            if self.graphs is not None:
+                self.graphs.step(plan[start : start + self.recipe.batch], done, number)
+            else:
+                self.stepper.step(self.data.batch(plan, start, self.recipe.batch), done, self.meter, number)
+
+    def _check_finite(self) -> None:
+        broken = [found for found in self.ranks.all(self.meter.first_broken()) if found is not None]
+        if broken:
+            step, term = min(broken)
+            raise Diverged(f"{term} is not a finite number at step {step} (epoch {step // self.steps + 1})")
+
+    def _close_epoch(self) -> None:
+        metrics = self._evaluated()
+        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if broken:
+            last = (self.epoch + 1) * self.steps - 1
+            raise Diverged(f"test {broken[0]} is not a finite number after step {last} (epoch {self.epoch + 1})")
+        self.epoch += 1
+        self.step = 0
+        meter = self.meter.over(self.ranks)
+        row = {"epoch": float(self.epoch)} | {f"train.{name}": value for name, value in meter.means().items()}
+        if self.epoch == 1 or self.epoch % max(1, self.recipe.epochs // HISTOGRAMS) == 0:
+            row |= {f"train.{name}": value for name, value in meter.histograms().items()}
+        self.curves.add(row, metrics, MAIN_METRIC)
+        self.meter.reset()
+        if self.epoch == self.recipe.epochs:
+            self._save()
+
+    def _evaluated(self) -> dict[str, float]:
+        """Return the student's metrics.
+
+        If its weights are averaged, return the average's, and the student's as `online.`.
+        """
+        student, average = self.parts.distiller.student, self.parts.average
+        asked = self.run_id.experiment.precision
+        self.ranks.share(buffer for buffer in student.buffers())
+        found = task.evaluate(student, self.data, asked, self.ranks)
+        if average is None:
+            return found
+        self.ranks.share(buffer for buffer in average.student.buffers())
+        averaged = task.evaluate(average.student, self.data, asked, self.ranks)
+        return averaged | {f"online.{name}": value for name, value in found.items()}
+
+    def _report(self, began: float) -> None:
+        trained = self.training_seconds + time.monotonic() - began
+        steps_done = self.epoch * self.steps + self.step
+        left = (self.recipe.epochs * self.steps - steps_done) * trained / max(1, steps_done)
+        self.settings.progress(
+            Progress(
+                run=self.run_id,
+                epoch=self.epoch + 1,
+                epochs=self.recipe.epochs,
+                step=self.step,
+                steps=self.steps,
+                seconds_left=left,
+                images_per_second=self._images() / trained if trained else 0.0,
+                metrics=self.curves.last("test."),
+            )
+        )
+
+    def _images(self) -> int:
+        return self.epoch * len(self.data) + min(self.step * self.recipe.batch, len(self.data))
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.seconds += now - self._since
+        self._since = now
+
+    def _save(self) -> None:
+        self._tick()
+        state = self._state()  # by all ranks: each has sums of its own
+        if self.ranks.leads:
+            checkpoint.save(self.paths.checkpoint, state, self.run_id, self.epoch * self.steps + self.step)
+        self._saved = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "identity": self.run_id.experiment.identity,
+            "repetition": self.run_id.repetition,
+            "teacher_sha256": self.parts.teacher.weights_sha256 if self.parts.teacher is not None else None,
+            "epoch": self.epoch,
+            "step": self.step,
+            "step_kind": self.began,
+            "distiller": self.parts.distiller.state_dict(),
+            "optimizer": self.parts.optimizer.state_dict(),
+            "scaler": self.parts.scaler.state_dict(),
+            "generator": self.parts.moment.generator.get_state(),
+            "meters": self.ranks.all(self.meter.state()),
+            "average": self.parts.average.state() if self.parts.average is not None else None,
+            "rows": self.curves.rows,
+            "best": self.curves.best,
+            "best_epoch": self.curves.best_row,
+            "seconds": self.seconds,
+            "training_seconds": self.training_seconds,
+        }
+
+    def _resume(self) -> None:
+        if self.ranks.leads:
+            sweep_partials(self.paths.work)
+        fresh = None
+        while (found := self._found()) is not None:
+            if fresh is None and not found.sealed:
+                fresh = copy.deepcopy(self._state())
+            if self._restored(found):
+                break
+        else:
+            if fresh is not None:  # a damaged checkpoint may have been read in part
+                self._restore(fresh)
+            return
+        if not found.sealed:
+            self.settings.say(checkpoint.renewed(found))
+            self._save()
+        if self.epoch < self.recipe.epochs:
+            where = f"epoch {self.epoch + 1}, step {self.step} of {self.steps}"
+            self.settings.say(f"{self.run_id.label}: going on from {where}")
+
+    def _found(self) -> checkpoint.Found | None:
+        """Return the checkpoint chosen by the leader, read by every rank; None if there is none."""
+        path = self.paths.checkpoint
+        found = checkpoint.load(path, self.run_id, self.settings.say) if self.ranks.leads else None
+        chosen = self.ranks.told((found.path.name, found.sha256) if found is not None else None)
+        if chosen is None or self.ranks.world == 1:
+            return found
+
+        def same() -> checkpoint.Found:
+            return found or checkpoint.load_same(path.with_name(chosen[0]), self.run_id, chosen[1])
+
+        return self.ranks.together(same)
+
+    def _restored(self, found: checkpoint.Found) -> bool:
+        """Restore a checkpoint and return True; if its content does not fit this run, set it aside and return False."""
+        try:
+            self._restore(found.state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            checkpoint.refused(found, error, self.settings.say, self.ranks.leads)
+            return False
+        return True
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        teacher = self.parts.teacher
+        sha = teacher.weights_sha256 if teacher is not None else None
+        checkpoint.check_teacher(self.run_id, state.get("teacher_sha256"), sha, self.paths.work)
+        self.parts.distiller.load_state_dict(state["distiller"])
+        self.parts.optimizer.load_state_dict(state["optimizer"])
+        self.parts.scaler.load_state_dict(state["scaler"])
+        self.parts.moment.generator.set_state(state["generator"])
+        if self.parts.average is not None:
+            self.parts.average.load(state["average"])
+        if len(state["meters"]) == self.ranks.world:
+            self.meter.load(state["meters"][self.ranks.rank])
+        else:
+            self.settings.say(
+                f"{self.run_id.label}: begun by {len(state['meters'])} processes, going on with {self.ranks.world}: "
+                "sums are added in another order, and this epoch's mean losses are those from here on"
+            )
+        self.began = state.get("step_kind", "eager")
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.curves = Curves(state["rows"], state["best"], state["best_epoch"])
+        self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
+
+    def _record(self, status: Any, reason: str = "") -> Record:
+        average = self.parts.average
+        trained = self.parts.distiller.student if average is None else average.student
+        student = self.parts.distiller.method.merge(trained.network)
+        weights = {name: tensor.detach().cpu() for name, tensor in student.state_dict().items()}
+        if status == "done" and self.ranks.leads:
+            write_atomically(self.paths.student, lambda file: torch.save(weights, file))
+        self._tick()
+        record = record_of(
+            self.run_id,
+            self.settings,
+            self.curves,
+            status=status,
+            reason=reason,
+            weights=weights,
+            attempts=self.paths.attempts,
+            data=dict(self.data.identity),
+            teacher=self._teacher_facts(),
+            weight_files=self.parts.files,
+            effective=self._effective(),
+            seconds=round(self.seconds, 2),
+            images_per_second=round(self._images() / self.training_seconds, 1) if self.training_seconds else None,
+        )
+        if self.ranks.leads:
+            self.settings.store.write(self.run_id, record, curves_csv(self.curves.rows) if self.curves.rows else "")
+            checkpoint.remove(self.paths.checkpoint)
+        return record
+
+    def _teacher_facts(self) -> dict[str, Any] | None:
+        if self.parts.teacher is None:
+            return None
+        stands_in = {"stand_in": self.parts.teacher.source} if self.parts.teacher.stands_in else {}
+        sha = self.parts.teacher.weights_sha256
+        return {"weights_sha256": sha, **stands_in, **rounded(self.parts.teacher_metrics)}
+
+    def _effective(self) -> dict[str, Any]:
+        ignored = honoured.require(self.run_id.experiment)
+        return {
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "precision": self.run_id.experiment.precision,
+            "deterministic": self.device.type == "cpu",
+            "step": self.stepper.kind,
+            "cuda_graphs": self.graphs is not None,
+            "batch": self.recipe.batch,
+            "per_device_batch": self._seen_by_norms(),
+            "processes": self.ranks.world,
+            "shards_a_step": self.parts.shards.count,
+            **({"not_in_student": list(self.parts.not_in_student)} if self.parts.not_in_student else {}),
+            **({"ignored": ignored} if ignored else {}),
+        }
+
+    def _seen_by_norms(self) -> int:
+        synchronised = any(isinstance(m, torch.nn.SyncBatchNorm) for m in self.parts.distiller.modules())
+        return self.recipe.batch if synchronised else self.recipe.batch // self.parts.shards.total
+
+
+def skipped(run: Run, reason: CannotServe, settings: Settings) -> Record:
+    """Write and return the record of a method that cannot serve a pair."""
+    record = Record(status="skipped", reason=reason.message, **circumstances(run, settings.device))
+    if settings.ranks.leads:
+        settings.store.write(run, record)
+    return record
+
+
+def evaluated(run: Run, data: ClassificationData, settings: Settings) -> Record:
+    """Evaluate given weights on the test images, without training, and return the record."""
+    given = run.experiment.teacher
+    assert given is not None
+    began = time.monotonic()
+    teacher = settings.ranks.leader_first(lambda: teacher_of(run.experiment, data, settings.store))
+    files = {"teacher": teacher.origin} if teacher.origin is not None else {}
+    held(run, files, settings.store, settings.ranks, teacher.weights_sha256)
+    frozen = teacher.frozen().to(settings.device)
+    metrics = measured(teacher, frozen, data, settings.store, precision.EVALUATED, settings.ranks)
+    record = Record(
+        status="done",
+        last=rounded(metrics),
+        best=rounded(metrics),
+        weights_sha256=teacher.weights_sha256,
+        teacher={"stand_in": teacher.source} if teacher.stands_in else None,
+        weight_files=files,
+        data=dict(data.identity),
+        effective={"device": settings.device, "threads": torch.get_num_threads(), "precision": precision.EVALUATED},
+        seconds=round(time.monotonic() - began, 2),
+        **asked_and_found(run, settings),
+    )
+    if settings.ranks.leads:
+        settings.store.write(run, record)
+    return record

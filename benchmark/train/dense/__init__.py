@@ -1,0 +1,1 @@
+"""Detection and segmentation, through OpenMMLab's packages."""

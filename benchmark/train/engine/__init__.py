@@ -1,0 +1,1 @@
+"""What every task's training step is made of."""

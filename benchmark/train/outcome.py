@@ -1,0 +1,108 @@
+"""The results of a run: its curves so far, and the record made from them at the end."""
+
+from __future__ import annotations
+
+import datetime
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from benchmark.machine import provenance
+from benchmark.models import openmmlab
+from benchmark.plan.experiment import Run
+from benchmark.records.store import Record
+from benchmark.train import checkpoint
+
+if TYPE_CHECKING:
+    from benchmark.train.classification.training import Settings
+
+
+@dataclass
+class Curves:
+    """A run's curves: one row for each evaluation, and the best evaluation."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, float] = field(default_factory=dict)
+    best_row: int | None = None  # counted from 1
+
+    def add(self, row: dict[str, float], metrics: Mapping[str, float], main: str) -> None:
+        """Add one evaluation. `main` names the metric that decides which evaluation is best."""
+        self.rows.append(row | {f"test.{name}": value for name, value in metrics.items()})
+        if not self.best or metrics[main] > self.best[main]:
+            self.best, self.best_row = dict(metrics), len(self.rows)
+
+    def last(self, prefix: str) -> dict[str, float]:
+        """Return the latest row's values whose names begin with a prefix. The prefix is removed from the names."""
+        row = self.rows[-1] if self.rows else {}
+        return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+
+
+def record_of(
+    run: Run,
+    settings: Settings,
+    curves: Curves,
+    *,
+    status: Any,
+    reason: str,
+    weights: Mapping[str, Tensor],
+    attempts: Path,
+    **facts: Any,
+) -> Record:
+    """Build the record of a training that ended, with success or not.
+
+    `facts` are fields that only the calling engine knows.
+    """
+    return Record(
+        status=status,
+        reason=reason,
+        last=rounded(curves.last("test.")),
+        best=rounded(curves.best),
+        best_epoch=curves.best_row,
+        tracked=rounded({name: value for name, value in curves.last("train.").items() if ".bin" not in name}),
+        weights_sha256=checkpoint.tensors_sha256(weights) if status == "done" else None,
+        peak_memory_mb=_peak_memory(torch.device(settings.device)),
+        interruptions=max(0, len(attempts.read_text().splitlines()) - 1) if attempts.exists() else 0,
+        **asked_and_found(run, settings),
+        **facts,
+    )
+
+
+def asked_and_found(run: Run, settings: Settings) -> dict[str, Any]:
+    """Return fields of every record with numbers: the experiment, the code, the machine, and the user's settings."""
+    asked = {"device": settings.device, "threads": settings.threads, "compile": settings.compile}
+    asked |= {"pack": settings.pack or "auto"} | settings.asked | {"precision": run.experiment.precision}
+    return {**circumstances(run, settings.device), "asked": asked}
+
+
+def circumstances(run: Run, device: str) -> dict[str, Any]:
+    """Return fields of every record: the experiment, the code and the machine."""
+    dense = openmmlab.versions() if run.experiment.task != "classification" else {}
+    cuda = torch.device(device).type == "cuda"
+    return {
+        "identity": run.experiment.identity,
+        "repetition": run.repetition,
+        "experiment": run.experiment.describe(),
+        "code": provenance.revision(),
+        "packages": provenance.packages() | dense,
+        "hardware": provenance.hardware() | ({"gpu": torch.cuda.get_device_name(device)} if cuda else {}),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _peak_memory(device: torch.device) -> float:
+    """Return the peak memory in MiB: the device's on a GPU, else this process's."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1)
+
+
+def rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Return values rounded to the digits that records keep."""
+    return {name: round(value, 6) for name, value in values.items()}

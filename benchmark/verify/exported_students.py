@@ -1,0 +1,103 @@
+"""The check that training exports the plain student, made through the engine for every method."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmark.data.augment import MEAN, STD
+from benchmark.data.cifar import Dataset, Split
+from benchmark.errors import BenchmarkError, CannotServe
+from benchmark.models import counting
+from benchmark.models.registry import model
+from benchmark.paper.manifest import TeacherSpec
+from benchmark.paper.recipe import recipe
+from benchmark.plan.experiment import Data, Experiment, Run
+from benchmark.records.store import Store
+from benchmark.train.classification.task import DeviceData
+from benchmark.train.classification.training import Settings, Training
+from benchmark.verify.findings import Export, Findings
+from methods.base import LOGITS
+from methods.registry import methods
+from methods.spec import MethodSpec
+
+TEACHER, STUDENT = "resnet14", "resnet8"
+IMAGES, BATCH, SIDE = 32, 16, 32
+
+Say = Callable[[str], None]
+
+
+def check(findings: Findings, say: Say) -> None:
+    """Train each method for two steps, export, and compare with a plain student of the same weights."""
+    data = noise()
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "teacher.pt"
+        torch.manual_seed(0)
+        torch.save(model(TEACHER).build(data.classes).state_dict(), weights)
+        for name in methods():
+            say(f"exporting after {name}")
+            try:
+                findings.exports.append(_exported(name, weights, data, Path(folder)))
+            except CannotServe as reason:
+                findings.skip(f"export after {name}", reason.message)
+            except BenchmarkError as error:
+                findings.problems.append(f"export after {name}: {error.message}")
+    findings.problems += [
+        f"the student exported after {e.method} is not the plain one" for e in findings.exports if not e.equal
+    ]
+
+
+def noise(images: int = IMAGES, device: torch.device | str = "cpu") -> DeviceData:
+    """Return random images of CIFAR-100's size, for checks where only shapes and speed matter."""
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (images, 3, SIDE, SIDE), generator=draw, dtype=torch.uint8)
+    split = Split(pixels, torch.arange(images) % 100).to(device)
+    dataset = Dataset(split, split, "noise", {"name": "noise"}, generated=True)
+    return DeviceData(dataset, split, split, torch.tensor(MEAN, device=device), torch.tensor(STD, device=device))
+
+
+def experiment(method: str, student: str, teacher: str, weights: Path, batch: int = BATCH) -> Experiment:
+    """Return an experiment of one epoch for a pair whose teacher's weights are given."""
+    spec = MethodSpec.parse(method)
+    return Experiment(
+        task="classification",
+        data=Data("noise"),
+        student=student,
+        method=spec,
+        recipe=recipe("A1").settings.model_copy(update={"epochs": 1, "batch": batch}),
+        teacher=TeacherSpec(model=teacher, weights=str(weights)) if spec.needs_teacher else None,
+        profile="smoke",
+    )
+
+
+def _exported(name: str, weights: Path, data: DeviceData, folder: Path) -> Export:
+    run = Run(experiment(name, STUDENT, TEACHER, weights), 0)
+    store = Store(folder / "results", folder / "runs")
+    training = Training(run, data, Settings(store=store, checkpoint_seconds=3600, say=lambda text: None))
+    training.run()
+    with torch.device("meta"):
+        plain = model(STUDENT).build(data.classes)
+    state = torch.load(store.paths(run).student, weights_only=True)
+    if _shapes(state) != _shapes(plain.state_dict()):
+        return Export(name, params_equal=False, macs_equal=False, output_equal=False)
+    shape = (1, 3, SIDE, SIDE)
+    trained = training.parts.distiller.student.eval()
+    exported = model(STUDENT).build(data.classes).eval()
+    exported.load_state_dict(state)
+    inputs = data.example()
+    with torch.no_grad(), training.arithmetic():
+        output_equal = torch.allclose(exported(inputs), trained(inputs)[LOGITS], rtol=1e-4, atol=1e-5)
+    return Export(
+        method=name,
+        params_equal=counting.parameters(exported) == counting.parameters(plain),
+        macs_equal=counting.macs(exported, shape) == counting.macs(plain, shape),
+        output_equal=output_equal,
+    )
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
