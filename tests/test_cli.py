@@ -212,7 +212,7 @@ def test_more_than_8_hours_need_a_yes(workplace: Path, capsys: pytest.CaptureFix
 
 
 def test_yes_goes_on(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.cli.run.ASK_ABOVE_HOURS", 0.0)
+    monkeypatch.setattr("benchmark.cli.planning.ASK_ABOVE_HOURS", 0.0)
     suite = write_suite(workplace / "yes.yaml", {"Student": {"method": "none"}})
     assert run_suite(suite) == 2
     assert run_suite(suite, "--yes") == 0

@@ -33,9 +33,10 @@ from benchmark.errors import UsageError
 from benchmark.judge.cases import why_not_comparable
 from benchmark.judge.orderings import Order
 from benchmark.judge.verdicts import Verdict
-from benchmark.judge.views import ProblemKind, plain
+from benchmark.judge.views import plain
 from benchmark.paper.manifest import Suite
 from benchmark.plan.experiment import Run
+from benchmark.records.evidence import ProblemKind
 
 
 @pytest.fixture

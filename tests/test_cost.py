@@ -5,19 +5,9 @@ import torch
 from torch import nn
 
 from benchmark.errors import UsageError
-from benchmark.models.counting import (
-    CONVENTIONS,
-    build_on_meta,
-    cirkd_macs,
-    flops,
-    fvcore_macs,
-    input_of,
-    macs,
-    method_cost,
-    pair_on_meta,
-    parameters,
-)
+from benchmark.models.counting import CONVENTIONS, cirkd_macs, flops, fvcore_macs, input_of, macs, parameters
 from benchmark.models.registry import model
+from benchmark.verify.method_cost import build_on_meta, method_cost, pair_on_meta
 from methods.spec import MethodSpec
 
 

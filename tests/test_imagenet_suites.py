@@ -24,7 +24,6 @@ from benchmark.cli.parser import main
 from benchmark.cli.planning import find_folder
 from benchmark.data.generated_folder import Request, generate
 from benchmark.data.locate import DataSource
-from benchmark.models.counting import build_on_meta, pair_on_meta
 from benchmark.models.registry import model
 from benchmark.models.taps import resolve_roles
 from benchmark.paper.manifest import Suite, TeacherSpec, load, load_all, suite_path
@@ -33,6 +32,7 @@ from benchmark.records.store import Record
 from benchmark.train.checkpoint import tensors_sha256
 from benchmark.train.classification.training import Training, evaluated
 from benchmark.train.weights import address
+from benchmark.verify.method_cost import build_on_meta, pair_on_meta
 from methods.base import Pair
 
 SUITES = (

@@ -9,8 +9,9 @@ import pytest
 from benchmark.cli.parser import main
 from benchmark.errors import StorageError
 from benchmark.paper.manifest import load, suite_path
+from benchmark.records.static import STATIC, CostClaim, StaticCell, read_static
 from benchmark.verify import claim_check, cost_check, exported_students, pairs, run
-from benchmark.verify.findings import STATIC, CostClaim, Export, Findings, StaticCell, read_static, static_text
+from benchmark.verify.findings import Export, Findings, static_text
 from benchmark.verify.text import text
 from methods.registry import methods
 

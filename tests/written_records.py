@@ -12,10 +12,11 @@ import yaml
 
 from benchmark.data.locate import STAND_INS
 from benchmark.judge.compare import Sources, compare
-from benchmark.judge.views import CellView, Comparison, Mode, ProblemKind
+from benchmark.judge.views import CellView, Comparison, Mode
 from benchmark.machine.provenance import source_hash
 from benchmark.paper.manifest import Cell, Suite, load
 from benchmark.plan.experiment import Experiment, Run, experiment_of
+from benchmark.records.evidence import ProblemKind
 from benchmark.records.store import Record, RunPaths, Store
 
 SETTING = {

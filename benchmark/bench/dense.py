@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from benchmark.cli.planning import absent_sets
-from benchmark.cli.run import pick_device
+from benchmark.data.inventory import absent_sets
 from benchmark.errors import BenchmarkError, CannotServe, UsageError
 from benchmark.machine import provenance
+from benchmark.machine.devices import pick_device
 from benchmark.models import openmmlab
 from benchmark.paper.manifest import load, suite_path
 from benchmark.plan.experiment import Run, Selection, make_plan, plain

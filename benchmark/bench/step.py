@@ -28,6 +28,7 @@ from benchmark.paper.manifest import Cell, Suite, TeacherSpec
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Store
 from benchmark.train.classification.training import Settings, Training
+from benchmark.verify import method_cost
 from benchmark.verify.exported_students import experiment, noise
 from methods.spec import MethodSpec
 
@@ -221,17 +222,17 @@ def interleaved(contestants: Sequence[Timed], rounds: int, say: Say) -> dict[str
 def counted_macs(name: str, networks: tuple[str, str], batch: int) -> int:
     """Count a step's multiply-adds per image: the student forward and twice that backward, the teacher, the method."""
     teacher, student = networks
-    pair = counting.pair_on_meta(student, teacher, "cifar100")
+    pair = method_cost.pair_on_meta(student, teacher, "cifar100")
     shape = (1, *counting.input_of("cifar100").counted)
     spec = MethodSpec.parse(name)
     method = spec.make()
     if not spec.needs_teacher:
         return 3 * counting.macs(method.wrap_student(pair.student.network), shape)
-    counting.build_on_meta(method, pair)
+    method_cost.build_on_meta(method, pair)
     with torch.device("meta"):
         wrapped = method.wrap_student(pair.student.network)
     trained, taught = counting.macs(wrapped, shape), counting.macs(pair.teacher.network, shape)
-    added = counting.method_cost(method, pair, batch)
+    added = method_cost.method_cost(method, pair, batch)
     return 3 * trained + taught + added.forward + added.backward
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from benchmark.cli.run import pick_device
+from benchmark.machine.devices import pick_device
 
 if TYPE_CHECKING:
     from benchmark.train.classification.training import Settings

@@ -13,9 +13,9 @@ from urllib.request import url2pathname
 import yaml
 
 from benchmark.cli.planning import without_output
-from benchmark.cli.run import pick_device
 from benchmark.data.locate import USER_FOLDER, DataSource
 from benchmark.errors import UsageError
+from benchmark.machine.devices import pick_device
 from benchmark.models.registry import model
 from benchmark.paper.manifest import Profile, TeacherSpec
 from benchmark.paper.recipe import recipe
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 def main(arguments: argparse.Namespace) -> int:
     """Show the taps, train the teacher if it has no weights, distil, and export. Return the exit code."""
-    from benchmark.machine.ranks import joined, local_device
+    from benchmark.machine.devices import local_device
+    from benchmark.machine.ranks import joined
 
     device = local_device(pick_device(arguments.device))
     with joined(device) as ranks, without_output(not ranks.leads):

@@ -7,8 +7,8 @@ import json
 import time
 
 from benchmark.cli.planning import store_of
-from benchmark.cli.run import pick_device
 from benchmark.errors import UsageError
+from benchmark.machine.devices import pick_device
 from benchmark.models.registry import LIBRARIES
 
 GATE = 5

@@ -31,7 +31,7 @@ def _for_server(arguments: argparse.Namespace, record: Record, weights: Path, ou
         what = f"is {record.status}" if record.status != "done" else f"is one of {task}"
         raise UsageError(f"{record.label} {what}: nothing for the Cityscapes server", "name a finished run of table6")
 
-    from benchmark.cli.run import pick_device
+    from benchmark.machine.devices import pick_device
     from benchmark.train.dense.server_archive import write_server_archive
 
     return write_server_archive(

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmark.cli.planning import absent_sets
+from benchmark.data.inventory import absent_sets
 from benchmark.errors import MissingInput
 from benchmark.machine.files import write_text
 from benchmark.paper.manifest import Suite, load, load_all, suite_path
@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
             f"no detection run of {names} is finished in {store.runs}", f"python -m benchmark run {names}{profile}"
         )
 
-    from benchmark.cli.run import pick_device
+    from benchmark.machine.devices import pick_device
     from benchmark.models import openmmlab
     from benchmark.train.classification.training import Settings
 

@@ -46,7 +46,7 @@ def launched(arguments: argparse.Namespace, plan: Plan, source: DataSource | Non
         _print_jobs(arrays)
         if arguments.dry_run:
             return 0
-        from benchmark.cli.run import ask
+        from benchmark.cli.planning import ask
 
         ask(spent / 3600, arguments)
         submission = _submit(arguments, arrays, store, source, device)
@@ -73,7 +73,7 @@ def _jobs(
     _refuse_several(arguments, runs)
     if arguments.launcher == "slurm":
         return arrays_of(runs, estimate, wishes, queued)
-    from benchmark.launch.launcher import devices_of
+    from benchmark.machine.devices import devices_of
 
     ranks = wishes.ranks or 1
     found = len(devices_of(device, arguments.max_parallel)) // ranks
@@ -109,7 +109,8 @@ def _named(job: Job) -> str:
 def _submit(
     arguments: argparse.Namespace, arrays: Sequence[Array], store: Store, source: DataSource | None, device: str
 ) -> Submission | None:
-    from benchmark.launch.launcher import Resources, Submitting, devices_of
+    from benchmark.launch.launcher import Resources, Submitting
+    from benchmark.machine.devices import devices_of
     from benchmark.train.classification.training import Settings
 
     store.prepare()

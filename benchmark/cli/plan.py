@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmark.cli.planning import planned, source_for, suites_of
-from benchmark.cli.run import pick_device, print_plan
+from benchmark.cli.planning import planned, print_plan, source_for, suites_of
+from benchmark.machine.devices import pick_device
 from benchmark.plan.experiment import Plan
 
 if TYPE_CHECKING:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmark.plan.estimate import Measured
+
 import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.data import cityscapes, coco, find_folder
-from benchmark.data.locate import DENSE_STAND_INS, GENERATED, DataSource, resolve
+from benchmark.data import find_folder
+from benchmark.data.inventory import absent_sets
+from benchmark.data.locate import GENERATED, DataSource, resolve
 from benchmark.errors import MissingInput, UsageError
 from benchmark.paper.manifest import Suite, companions, load, load_all, suite_path
 from benchmark.plan.experiment import Plan, Selection, make_plan
 from benchmark.records.store import Store
-
-# Of data sets that lie in folders of their own
-FINDERS: Mapping[str, Callable[[Path | None], object]] = {coco.NAME: coco.find, cityscapes.NAME: cityscapes.find}
 
 
 def suites_of(arguments: argparse.Namespace) -> list[Suite]:
@@ -55,11 +58,6 @@ def require_folder(folder: Path, flag: str = "--results-dir") -> None:
         raise UsageError(
             f"{flag} {folder}: there is no such folder", "name one that holds records, or run a suite first"
         )
-
-
-def absent_sets(data_dir: Path | None) -> frozenset[str]:
-    """Return the data sets of dense tasks that no usual place has. In smoke runs, generated sets replace them."""
-    return frozenset(name for name in DENSE_STAND_INS if name not in FINDERS or FINDERS[name](data_dir) is None)
 
 
 @contextlib.contextmanager
@@ -134,3 +132,37 @@ def planned(suites: list[Suite], arguments: argparse.Namespace, source: DataSour
     """Return the deduplicated plan of the suites."""
     stand_in = source is not None and source.kind == GENERATED
     return make_plan(suites, selection_of(arguments, stand_in))
+
+
+ASK_ABOVE_HOURS = 8.0
+
+
+def print_plan(plan: Plan, missing: Plan, device: str, measured: Measured | None = None) -> float:
+    """Print the pending runs and an estimate of their duration. Return the estimate in hours."""
+    from benchmark.launch.progress import duration
+    from benchmark.plan.estimate import plan_seconds
+
+    seconds = plan_seconds(missing, device.split(":")[0], measured)
+    how = " by speeds measured here" if measured is not None else ""
+    print(
+        f"{len(plan.runs)} runs of {len(plan.experiments)} experiments, {len(plan.runs) - len(missing.runs)} done, "
+        f"{len(missing.runs)} to do on {device}: roughly {duration(seconds)}{how}"
+    )
+    for run in missing.runs:
+        print(f"  {run.label}  {run.experiment.identity}")
+    reasons: dict[str, int] = {}
+    for _, reason in plan.left_out:
+        reasons[reason] = reasons.get(reason, 0) + 1
+    for reason, count in sorted(reasons.items()):
+        print(f"  left out: {count} cells, {reason}")
+    return seconds / 3600
+
+
+def ask(hours: float, arguments: argparse.Namespace) -> None:
+    """Ask the user to confirm a run of many hours. Raise if the answer is no."""
+    if hours <= ASK_ABOVE_HOURS or arguments.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"this may take {hours:.0f} hours", "say --yes, or choose less with --only and --seeds")
+    if input(f"this may take {hours:.0f} hours. Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UsageError("not started", "choose less with --only and --seeds")

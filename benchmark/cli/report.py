@@ -12,8 +12,9 @@ from benchmark.cli.output import print_rows
 from benchmark.cli.planning import require_folder
 from benchmark.judge.compare import Sources, compare
 from benchmark.judge.verdicts import Verdict
-from benchmark.judge.views import Comparison, ProblemKind
+from benchmark.judge.views import Comparison
 from benchmark.machine.files import write_text
+from benchmark.records.evidence import ProblemKind
 
 GATE_HIT = 5
 BROKEN_MANIFEST = 2

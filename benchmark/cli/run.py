@@ -9,20 +9,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli.planning import planned, selection_of, source_for, store_of, suites_of, without_output
+from benchmark.cli.planning import (
+    ask,
+    planned,
+    print_plan,
+    selection_of,
+    source_for,
+    store_of,
+    suites_of,
+    without_output,
+)
 from benchmark.data.locate import GENERATED, DataSource
-from benchmark.errors import UsageError
 from benchmark.launch.stopping import Flag
+from benchmark.machine.devices import pick_device
 from benchmark.machine.files import write_text
 from benchmark.paper.manifest import Suite
-from benchmark.plan.experiment import Plan, Run
+from benchmark.plan.experiment import Run
 from benchmark.report.table import suite_table
 
 if TYPE_CHECKING:
     from benchmark.machine.ranks import Ranks
-    from benchmark.plan.estimate import Measured
-
-ASK_ABOVE_HOURS = 8.0
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -31,7 +37,8 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.launcher is not None:
         return _launched(arguments, suites)
 
-    from benchmark.machine.ranks import joined, local_device
+    from benchmark.machine.devices import local_device
+    from benchmark.machine.ranks import joined
 
     device = local_device(pick_device(arguments.device))
     with joined(device) as ranks, without_output(not ranks.leads):
@@ -127,58 +134,3 @@ def _print_tables(arguments: argparse.Namespace, suites: list[Suite], source: Da
         path = Path("reports") / f"{suite.name}.md"
         write_text(path, table.markdown())
         print(f"{table.markdown()}\nwritten to {path}")
-
-
-def pick_device(name: str) -> str:
-    """Return a device that is available.
-
-    Raises:
-        UsageError: the device is not available, or the name is no device.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"no device {name!r}", "--device cpu, cuda or cuda:0") from error
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise UsageError(
-            f"{name} is not here: torch sees {torch.cuda.device_count()} CUDA devices",
-            "--device cpu, or python -m benchmark doctor",
-        )
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"device type {device.type!r} is not supported", "--device cpu or cuda")
-    return str(device)
-
-
-def print_plan(plan: Plan, missing: Plan, device: str, measured: Measured | None = None) -> float:
-    """Print the pending runs and an estimate of their duration. Return the estimate in hours."""
-    from benchmark.launch.progress import duration
-    from benchmark.plan.estimate import plan_seconds
-
-    seconds = plan_seconds(missing, device.split(":")[0], measured)
-    how = " by speeds measured here" if measured is not None else ""
-    print(
-        f"{len(plan.runs)} runs of {len(plan.experiments)} experiments, {len(plan.runs) - len(missing.runs)} done, "
-        f"{len(missing.runs)} to do on {device}: roughly {duration(seconds)}{how}"
-    )
-    for run in missing.runs:
-        print(f"  {run.label}  {run.experiment.identity}")
-    reasons: dict[str, int] = {}
-    for _, reason in plan.left_out:
-        reasons[reason] = reasons.get(reason, 0) + 1
-    for reason, count in sorted(reasons.items()):
-        print(f"  left out: {count} cells, {reason}")
-    return seconds / 3600
-
-
-def ask(hours: float, arguments: argparse.Namespace) -> None:
-    """Ask the user to confirm a run of many hours. Raise if the answer is no."""
-    if hours <= ASK_ABOVE_HOURS or arguments.yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(f"this may take {hours:.0f} hours", "say --yes, or choose less with --only and --seeds")
-    if input(f"this may take {hours:.0f} hours. Go on? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UsageError("not started", "choose less with --only and --seeds")

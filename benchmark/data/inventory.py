@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from benchmark.data import cityscapes, coco, find_folder
-from benchmark.data.locate import resolve
+from benchmark.data.locate import DENSE_STAND_INS, resolve
 from benchmark.errors import BenchmarkError, MissingInput
 from benchmark.paper.manifest import DATA_SETS
 
@@ -77,3 +78,12 @@ def _others(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
     if name == coco.NAME:
         return "annotations and images of both splits", coco.require(data_dir).root
     return "images and labels of both splits", cityscapes.require(data_dir).root
+
+
+# Of data sets that lie in folders of their own
+FINDERS: Mapping[str, Callable[[Path | None], object]] = {coco.NAME: coco.find, cityscapes.NAME: cityscapes.find}
+
+
+def absent_sets(data_dir: Path | None) -> frozenset[str]:
+    """Return the data sets of dense tasks that no usual place has. In smoke runs, generated sets replace them."""
+    return frozenset(name for name in DENSE_STAND_INS if name not in FINDERS or FINDERS[name](data_dir) is None)

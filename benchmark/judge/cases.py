@@ -13,11 +13,10 @@ from typing import Any
 
 from benchmark.data.locate import STAND_INS
 from benchmark.judge.verdicts import Achieved, Blocked, Verdict
-from benchmark.judge.views import Problem, ProblemKind
 from benchmark.paper.manifest import Cell, Suite, TeacherSpec
 from benchmark.paper.rules import Rules
 from benchmark.plan.experiment import Experiment, experiment_of, why_left_out
-from benchmark.records.evidence import Evidence, Settled, key_of
+from benchmark.records.evidence import Evidence, Problem, ProblemKind, Settled, key_of
 from benchmark.records.store import Record
 
 # What a teacher is held to, by task; the other metrics of a table follow from it.

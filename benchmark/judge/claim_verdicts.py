@@ -10,12 +10,13 @@ from pydantic import ValidationError
 from benchmark.errors import UsageError
 from benchmark.judge import stats
 from benchmark.judge.verdicts import BLOCKING, Verdict
-from benchmark.judge.views import CellView, ClaimAnswer, ClaimView, Problem, ProblemKind
+from benchmark.judge.views import CellView, ClaimAnswer, ClaimView
 from benchmark.paper.claims import CLAIMS, ClaimResult, Claims, ClaimsFile, check_claims, load_claims
 from benchmark.paper.expression import Board, Quantity
 from benchmark.paper.manifest import Cell
 from benchmark.paper.rules import Rules
 from benchmark.paper.yamlfile import YamlFile
+from benchmark.records.evidence import Problem, ProblemKind
 
 
 def read_claims(cells: Iterable[Cell], path: Path = CLAIMS) -> tuple[Claims | None, list[Problem]]:

@@ -19,22 +19,12 @@ from benchmark.judge.contrasts import Contender, expected_orderings, gains, orde
 from benchmark.judge.costs import StaticResults, load_static
 from benchmark.judge.stats import expected_false_flags
 from benchmark.judge.summary import head_notes, inputs_of, provenance_of, rule_views, unknown_problems, unknown_runs
-from benchmark.judge.views import (
-    CellView,
-    Comparison,
-    Coverage,
-    FigureView,
-    Line,
-    Mode,
-    Problem,
-    ProblemKind,
-    TableView,
-)
+from benchmark.judge.views import CellView, Comparison, Coverage, FigureView, Line, Mode, TableView
 from benchmark.machine import provenance
 from benchmark.paper.claims import CLAIMS
 from benchmark.paper.manifest import SUITES, Suite, load, suite_files
 from benchmark.paper.rules import load_rules
-from benchmark.records.evidence import collect
+from benchmark.records.evidence import Problem, ProblemKind, collect
 
 
 @dataclass(frozen=True)

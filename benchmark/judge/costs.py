@@ -9,9 +9,10 @@ from typing import Any
 
 from benchmark.errors import BenchmarkError
 from benchmark.judge.verdicts import Judgement, Verdict, judge_static
-from benchmark.judge.views import ClaimAnswer, Problem, ProblemKind
+from benchmark.judge.views import ClaimAnswer
 from benchmark.paper.manifest import Cell
-from benchmark.verify.findings import CostClaim, StaticCell, read_static
+from benchmark.records.evidence import Problem, ProblemKind
+from benchmark.records.static import CostClaim, StaticCell, read_static
 
 FILE = "static.json"
 COMMAND = "python -m benchmark verify"

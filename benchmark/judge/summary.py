@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from benchmark.judge.cases import Case
 from benchmark.judge.cell import JUDGED
 from benchmark.judge.stats import expected_false_flags
-from benchmark.judge.views import Inputs, Problem, ProblemKind, Provenance, RuleView, RunView, TableView
+from benchmark.judge.views import Inputs, Provenance, RuleView, TableView
 from benchmark.machine import provenance
 from benchmark.paper.rules import Number, Rules
 from benchmark.plan.experiment import Experiment
-from benchmark.records.evidence import Evidence, Settled
+from benchmark.records.evidence import Evidence, Problem, ProblemKind, RunView, Settled
 
 
 def unknown_runs(cases: Sequence[Case], evidence: Evidence) -> tuple[list[Settled], list[Settled]]:

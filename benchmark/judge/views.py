@@ -17,45 +17,12 @@ from typing import Any, Literal
 from benchmark.judge.orderings import OrderReport
 from benchmark.judge.stats import FalseFlags
 from benchmark.judge.verdicts import Judgement, Verdict
+from benchmark.records.evidence import Problem, RunView
 
 FORMAT = 1  # of comparison.json; raised when a field changes meaning
 
 Mode = Literal["paper", "reruns", "all"]
 Standing = Literal["counted", "extra", "set aside"]
-
-
-@dataclass(frozen=True)
-class RunView:
-    """One run as its record describes it. The cells refer to it by `id`."""
-
-    id: str  # `identity-r0`; of a record that was set aside `identity-r0~1`
-    identity: str
-    repetition: int
-    label: str  # cifar100/resnet56-resnet20/kd #0
-    profile: str
-    status: str  # done, diverged, skipped
-    reason: str  # why it was skipped, or where it diverged
-    last: Mapping[str, float]  # metrics after the last epoch, in percent
-    best: Mapping[str, float]  # metrics of the best epoch
-    best_epoch: int | None
-    tracked: Mapping[str, float]
-    teacher: Mapping[str, Any] | None  # its weights' sha256 and measured accuracy
-    experiment: Mapping[str, Any]  # every setting with its effective value
-    data: Mapping[str, Any]
-    effective: Mapping[str, Any]  # device, threads, precision, batch
-    code: Mapping[str, Any]  # commit, dirty, source_sha256
-    packages: Mapping[str, str]
-    hardware: Mapping[str, Any]
-    weights_sha256: str | None
-    seconds: float
-    images_per_second: float | None
-    peak_memory_mb: float | None
-    interruptions: int
-    finished: str  # UTC, ISO 8601
-    path: str  # of the record, as the results folder was given
-    curves: str | None  # of the curves file beside it (CSV, one row an epoch), None where there is none
-    copies: int  # further records of the same run with the same outcome
-    set_aside: str  # why it counts nowhere, where another record of the same run was preferred; else empty
 
 
 @dataclass(frozen=True)
@@ -266,27 +233,6 @@ class ClaimView:
     cells: tuple[str, ...]  # ids of the cells that the answer rests on
     published: ClaimAnswer
     achieved: ClaimAnswer | None  # None where a number that it needs was not achieved
-
-
-class ProblemKind(StrEnum):
-    """The kind of a problem with an input."""
-
-    FOLDER = "folder"  # there is none, or it holds no record
-    MANIFEST = "manifest"  # a suite, the claims or the rules cannot be read
-    UNREADABLE = "unreadable record"
-    UNKNOWN = "unknown experiment"  # no cell of any suite means it
-    CONFLICT = "conflicting records"
-    METRIC = "metric"  # missing in the record, or out of range
-    STATIC = "static results"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One problem with an input; the rest of the report is unaffected."""
-
-    kind: ProblemKind
-    where: str
-    message: str
 
 
 @dataclass(frozen=True)

@@ -239,14 +239,3 @@ def _detached_output() -> Iterator[None]:
             os.dup2(copy, number)
             os.close(copy)
         os.close(nowhere)
-
-
-def devices_of(device: str, at_most: int | None) -> list[int]:
-    """Return the indices of the CUDA devices that `--launcher local` may use; an empty list on a CPU."""
-    import torch
-
-    if not device.startswith("cuda"):
-        return []
-    _, _, index = device.partition(":")
-    found = [int(index)] if index else list(range(torch.cuda.device_count()))
-    return found[: at_most or len(found)]

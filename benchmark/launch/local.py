@@ -23,10 +23,10 @@ from benchmark.launch.lease import Held, lease
 from benchmark.launch.packed import Turns, Work
 from benchmark.machine.files import storage, sweep_partials, write_text
 from benchmark.models import openmmlab
-from benchmark.paper import honoured
 from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Data, Experiment, Plan, Run
 from benchmark.records.store import Record, Unreadable, read_record
+from benchmark.train import honouring
 from benchmark.train.classification.task import load_data
 from benchmark.train.classification.training import Settings, Stopped, Training, evaluated, skipped
 from benchmark.train.dense import task
@@ -250,7 +250,7 @@ class Local:
         return True
 
     def _one(self, run: Run) -> Generator[None, None, Record]:
-        for words, why in honoured.require(run.experiment).items():
+        for words, why in honouring.require(run.experiment).items():
             self.settings.say(f"NOTE: {run.label}: {words} is ignored: {why}")
         if run.experiment.task in task.TASKS:
             return self._dense(run)

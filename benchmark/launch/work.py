@@ -72,8 +72,8 @@ class Work:
         return DelayedSubmission(replace(self, requeues=self.requeues - 1)) if self.requeues > 0 else None
 
     def _carry_out(self, flag: Flag) -> Outcome:
-        from benchmark.cli.run import pick_device
-        from benchmark.machine.ranks import asked_for, joined, local_device
+        from benchmark.machine.devices import local_device, pick_device
+        from benchmark.machine.ranks import asked_for, joined
 
         device = pick_device(self.settings["device"])
         _introduce_processes()

@@ -142,19 +142,6 @@ def asked_for() -> int:
     return int(text)
 
 
-def local_device(device: str) -> str:
-    """Return this process's device on its machine: `cuda` becomes `cuda:1` for the second process."""
-    if asked_for() == 1 or device.split(":")[0] != "cuda":
-        return device
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if local >= torch.cuda.device_count():
-        raise UsageError(
-            f"process {local} of this machine has no GPU: torch sees {torch.cuda.device_count()}",
-            f"torchrun --nproc_per_node {max(1, torch.cuda.device_count())}, or --device cpu",
-        )
-    return f"cuda:{local}"
-
-
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Ranks]:
     """Join the group that a launcher has started, for the time of the context. Without a launcher, yield one lone rank.

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmark.data.locate import IMAGE_FOLDERS
-from benchmark.errors import UsageError
 from benchmark.paper.recipe import Recipe, recipes
 
 if TYPE_CHECKING:
-    from benchmark.plan.experiment import Experiment
+    pass
 
 Settings = tuple[str, ...]
 
@@ -107,19 +106,3 @@ def carried_in_part(recipe: Recipe, ignored: Collection[str], task: str, data: s
 def fitting(task: str, data: str | None) -> str:
     """Return the names of the recipes that a task supports on a data set, joined by commas."""
     return ", ".join(name for name, r in recipes().items() if not carried_in_part(r.settings, r.ignored, task, data))
-
-
-def require(experiment: Experiment) -> dict[str, str]:
-    """Return the settings that an experiment's recipe ignores, for example `color_jitter 0.4`, and why. Usually empty.
-
-    Raises:
-        UsageError: the task supports only a part of the recipe.
-    """
-    recipe, named = experiment.recipe, recipes().get(experiment.recipe_name)
-    if recipe is None:
-        return {}
-    task, data, ignored = experiment.task, experiment.data.name, named.ignored if named is not None else {}
-    if problem := carried_in_part(recipe, ignored, task, data):
-        raise UsageError(problem, f"leave it out, or take one of these recipes: {fitting(task, data)}")
-    passed_over = carried_by(task, data).passed_over(recipe)
-    return {words: ignored[name] for name, words in passed_over.items()}

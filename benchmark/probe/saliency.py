@@ -14,7 +14,7 @@ from benchmark.errors import BenchmarkError, MissingInput
 from benchmark.machine.streams import generator
 from benchmark.models import openmmlab
 from benchmark.plan.experiment import Run
-from benchmark.report.saliency_figure import Looked
+from benchmark.records.looked import Looked
 from benchmark.train.classification.training import Settings
 from benchmark.train.dense.task import DenseData, task
 from benchmark.train.precision import arithmetic

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from benchmark.judge.views import CellView, RunView
+from benchmark.judge.views import CellView
+from benchmark.records.evidence import RunView
 from benchmark.report.plots import Level, Line, Point, curve_plot
 
 MOST_RUNS = 5  # lines of one plot that can still be told apart

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from markupsafe import escape
 from numpy.typing import NDArray
 from PIL import Image
 
-Values = NDArray[np.float64]
+from benchmark.records.looked import Looked, Values
 
 WIDTH, GAP, HEAD, LEGEND = 240, 8, 26, 40  # pixels: of a picture, between pictures, of the column heads, of the scale
 STRENGTH = 0.6  # of the colours over the image
 TOP_SHARE = 0.99  # of the values that the scale tells apart: a single peak would leave all else black
 # From cold to hot with evenly rising lightness, so that a grey print keeps the order.
 COLOURS = np.array([(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], float)
-
-
-@dataclass(frozen=True)
-class Looked:
-    """One image with each network's saliency map: maps of any size, 1 on average, that cover the image exactly."""
-
-    image: Path
-    maps: Mapping[str, Values]  # by the column's head
 
 
 def picture(rows: Sequence[Looked], title: str, notes: Sequence[str] = ()) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmark.verify.findings import CostClaim, Findings, StaticCell
+from benchmark.records.static import CostClaim, StaticCell
+from benchmark.verify.findings import Findings
 from methods.registry import methods
 
 TABLE_8 = "table8/FLOPs (G)/"

@@ -10,8 +10,9 @@ from benchmark.models import counting
 from benchmark.models.registry import model, models
 from benchmark.paper.manifest import Cell, Suite, TeacherSpec, method_of
 from benchmark.plan.experiment import STATIC_METRICS
-from benchmark.verify import side_networks
-from benchmark.verify.findings import Findings, NetworkCost, StaticCell
+from benchmark.records.static import StaticCell
+from benchmark.verify import method_cost, side_networks
+from benchmark.verify.findings import Findings, NetworkCost
 from methods.base import Pair
 from methods.spec import MethodSpec
 
@@ -195,7 +196,7 @@ def pair_of(cell: Cell) -> Pair:
         return side_networks.bare_pair(ROLE, STATED_SHAPES[cell.suite])
     student, teacher = names_of(cell)
     assert student is not None and teacher is not None and cell.setting.data is not None
-    return counting.pair_on_meta(student, teacher, cell.setting.data)
+    return method_cost.pair_on_meta(student, teacher, cell.setting.data)
 
 
 def _count_side(cell: Cell) -> _Side:
@@ -234,7 +235,7 @@ SIDE_BATCH = 32  # images: the batch of a device in B1
 
 def _count_other(cell: Cell, spec: MethodSpec, about: str, scale: float) -> _Side:
     pair, method = pair_of(cell), spec.make()
-    counted = counting.method_cost(counting.build_on_meta(method, pair), pair, SIDE_BATCH)
+    counted = method_cost.method_cost(method_cost.build_on_meta(method, pair), pair, SIDE_BATCH)
     tried: dict[str, float] = {
         "forward": counted.forward,
         "forward, operations": 2 * counted.forward,

@@ -5,33 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.errors import StorageError
-from benchmark.machine.plugins import ROOT
-
-STATIC = ROOT / "results" / "static.json"
-VERSION = 1  # of the file's layout
-
-Outcome = Literal["holds", "does not follow", "cannot be checked"]
-
-
-@dataclass(frozen=True)
-class StaticCell:
-    """One published cost and the count that it is compared with."""
-
-    cell: str
-    printed: str
-    metric: str
-    about: str  # the network, or the method and its pair
-    verdict: str
-    reason: str
-    convention: str = ""
-    value: float | None = None  # under that convention, in the unit of the cell
-    true: float | None = None  # the count without a convention's mistakes or omissions
-    true_counts: str = ""  # what is in it
-    tried: Mapping[str, float] = field(default_factory=dict)  # by convention
+from benchmark.records.static import VERSION, CostClaim, StaticCell
 
 
 @dataclass(frozen=True)
@@ -81,15 +57,6 @@ class Export:
     def equal(self) -> bool:
         """Return True if parameters, multiply-adds and output are equal."""
         return self.params_equal and self.macs_equal and self.output_equal
-
-
-@dataclass(frozen=True)
-class CostClaim:
-    """A sentence about cost, by its id in suites/claims.yaml."""
-
-    id: str
-    outcome: Outcome
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -177,19 +144,3 @@ def _without(entry: Any, *names: str) -> dict[str, Any]:
 def static_text(findings: Findings) -> str:
     """Return the text of the committed file."""
     return json.dumps(findings.static(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def read_static(path: Path = STATIC) -> dict[str, Any]:
-    """Read the committed results, for the report.
-
-    Raises:
-        StorageError: there are none, or they have another layout.
-    """
-    refresh = "python -m benchmark verify writes it"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StorageError(f"cannot read {path}: {error}", refresh) from error
-    if found.get("version") != VERSION:
-        raise StorageError(f"{path} has layout {found.get('version')}, not {VERSION}", refresh)
-    return found

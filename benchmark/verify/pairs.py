@@ -14,6 +14,7 @@ from benchmark.models.registry import models
 from benchmark.models.taps import resolve_roles
 from benchmark.paper.manifest import Cell, Suite, load, method_of, suite_files
 from benchmark.plan.experiment import Selection, make_plan
+from benchmark.verify import method_cost
 from benchmark.verify.cost_check import names_of
 from benchmark.verify.findings import Findings, PairBuilt
 from methods.base import Pair
@@ -117,13 +118,13 @@ def _built(item: _Wanted, cells: int, known: dict[tuple[str, str, str], Pair]) -
     place = (item.student, item.teacher or item.student, item.data)
     try:
         if place not in known:
-            known[place] = counting.pair_on_meta(*place)
+            known[place] = method_cost.pair_on_meta(*place)
             _check_taps(known[place])
         pair, method = known[place], MethodSpec.parse(json.loads(item.method)).make()
-        counting.build_on_meta(method, pair)
+        method_cost.build_on_meta(method, pair)
         for shapes in (pair.student_shapes, pair.teacher_shapes):
             resolve_roles(method.taps, shapes)
-        counting.method_cost(method, pair, BATCH)
+        method_cost.method_cost(method, pair, BATCH)
     except CannotServe as reason:
         return found("cannot serve", reason.message)
     except (BenchmarkError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:

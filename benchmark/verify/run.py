@@ -13,7 +13,7 @@ from benchmark.machine.plugins import ROOT
 from benchmark.machine.provenance import packages
 from benchmark.models import counting
 from benchmark.paper.manifest import Suite, method_of
-from benchmark.verify import claim_check, cost_check, detectors, exported_students, pairs
+from benchmark.verify import claim_check, cost_check, detectors, exported_students, method_cost, pairs
 from benchmark.verify.findings import Findings, SideCost
 from methods.registry import methods
 from methods.spec import MethodSpec
@@ -56,13 +56,13 @@ def _add_side_costs(findings: Findings, suites: list[Suite], say: Say) -> None:
         if suite.name == "section_c6"
         for spec in (method_of(cell.setting) for cell in suite.cells)
     }
-    pair = counting.pair_on_meta(STUDENT, TEACHER, DATA)
+    pair = method_cost.pair_on_meta(STUDENT, TEACHER, DATA)
     findings.side_pair = f"{TEACHER} -> {STUDENT}, {DATA}, batch {cost_check.SIDE_BATCH}"
     for name in methods():
         say(f"counting {name}")
         try:
-            method = counting.build_on_meta(stated.get(name, MethodSpec.parse(name)).make(), pair)
-            found = counting.method_cost(method, pair, cost_check.SIDE_BATCH)
+            method = method_cost.build_on_meta(stated.get(name, MethodSpec.parse(name)).make(), pair)
+            found = method_cost.method_cost(method, pair, cost_check.SIDE_BATCH)
         except CannotServe as reason:
             findings.skip(f"cost of {name}", reason.message)
             continue

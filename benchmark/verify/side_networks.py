@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.models.counting import build_on_meta, parameters
+from benchmark.models.counting import parameters
 from benchmark.models.taps import Adapter, Network
+from benchmark.verify.method_cost import build_on_meta
 from methods.base import Method, Pair
 from methods.diffkd.diffkd import Branch
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from benchmark.verify.findings import DetectorCost, Findings, StaticCell
+from benchmark.records.static import StaticCell
+from benchmark.verify.findings import DetectorCost, Findings
 
 
 def text(findings: Findings) -> str:

@@ -9,6 +9,8 @@ from threading import Event
 
 import pytest
 
+from benchmark.train import honouring
+
 pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 
 import torch
@@ -17,15 +19,14 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from benchmark.models import openmmlab
-from benchmark.models.counting import build_on_meta
 from benchmark.models.mmdet import PROPOSALS, teach, uninitialised
 from benchmark.models.registry import model
 from benchmark.models.taps import Network, resolve_roles
-from benchmark.paper import honoured
 from benchmark.paper.manifest import load, suite_path
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.train.classification.training import Settings, Stopped
 from benchmark.train.dense.mmengine_loop import DenseTraining, carried_out, own_generators
+from benchmark.verify.method_cost import build_on_meta
 from methods.base import Annotation, Batch, ImageSize, Method, Moment, Pair
 
 SUITES = ("table4", "table5", "table12", "section_c5", "figure2")
@@ -122,7 +123,7 @@ def built_by_shapes(run: Run) -> tuple[Method, Pair]:
 @pytest.mark.parametrize("run", named(run for run in every_run() if is_taught(run)))
 def test_every_row_is_built_and_tapped(run: Run) -> None:
     """At full size. Its losses, with its very options, are computed by test_detection_methods on tiny detectors."""
-    assert honoured.require(run.experiment) == {}
+    assert honouring.require(run.experiment) == {}
     method, pair = built_by_shapes(run)
     asked = resolve_roles(method.taps, pair.teacher.adapter.taps)
     assert asked and asked == resolve_roles(method.taps, pair.student.adapter.taps)

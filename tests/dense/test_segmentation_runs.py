@@ -25,10 +25,10 @@ from benchmark.data.generated_cityscapes import generate
 from benchmark.errors import BenchmarkError, MissingInput, UsageError
 from benchmark.models import openmmlab
 from benchmark.models.registry import model
-from benchmark.paper import honoured
 from benchmark.paper.manifest import load, suite_path
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.records.store import Record
+from benchmark.train import honouring
 from benchmark.train.dense.feeding import training_loader
 from benchmark.train.dense.mmengine_loop import DenseTraining, evaluate, own_generators
 from benchmark.train.dense.segmentation import SCALES, TASK, segmentor
@@ -180,7 +180,7 @@ def test_miou_is_the_mean_over_the_classes_that_occur(workplace: Path) -> None:
 def test_what_segmentation_cannot_do_is_refused(workplace: Path) -> None:
     run = runs_by_row(suite(workplace), ema=0.99, optimizer="adamw")["Student"]
     with pytest.raises(UsageError, match=r"ema 0.99, optimizer adamw: not carried out; segmentation honours"):
-        honoured.require(run.experiment)
+        honouring.require(run.experiment)
 
 
 def test_paper_profile_needs_the_whole_of_cityscapes(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

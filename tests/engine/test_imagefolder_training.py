@@ -13,9 +13,9 @@ from imagenet import RECIPE, experiment, settings_in, training
 from benchmark.data.locate import OFFLINE
 from benchmark.errors import MissingInput, UsageError
 from benchmark.machine.ranks import Ranks
-from benchmark.paper import honoured
 from benchmark.paper.recipe import Recipe, recipe
 from benchmark.records.store import Record
+from benchmark.train import honouring
 from benchmark.train.classification.training import Stopped
 from benchmark.train.engine.shards import draws, shards_of
 
@@ -170,7 +170,7 @@ def test_who_can_share_a_batch() -> None:
 def test_a_recipe_that_would_be_carried_out_in_part_is_refused(data: str, changes: dict[str, Any], said: str) -> None:
     asked = experiment(data=replace(experiment().data, name=data), **changes)
     with pytest.raises(UsageError, match=said):
-        honoured.require(asked)
+        honouring.require(asked)
 
 
 def test_dkd_and_crd_say_that_mixed_targets_are_not_for_them(folder: Path) -> None:

@@ -16,6 +16,7 @@ from benchmark.models.registry import model
 from benchmark.models.taps import Adapter, Network, Tap
 from benchmark.train.classification.training import Stopped, Training
 from benchmark.train.engine.distiller import trained_student
+from benchmark.verify import method_cost
 from methods.base import Pair
 from methods.kdiffusion.kdiffusion import KDiffusion
 from methods.spec import MethodSpec
@@ -233,19 +234,19 @@ def test_merging_in_double_precision_is_exact() -> None:
 
 @pytest.mark.parametrize("name", ["ShuffleV1", "ShuffleV2", "MobileNetV2"])
 def test_the_multiplied_convolution_is_the_one_that_closes_the_stage(name: str) -> None:
-    pair = counting.pair_on_meta(name, "resnet8", "cifar100")
+    pair = method_cost.pair_on_meta(name, "resnet8", "cifar100")
     method = KDiffusion(KDiffusion.Options(**SINGLE))
-    counting.build_on_meta(method, pair)
+    method_cost.build_on_meta(method, pair)
     closing = {"ShuffleV1": "layer3.3.conv3", "ShuffleV2": "layer3.3.conv3", "MobileNetV2": "blocks.6.0.conv.6"}
     [added] = method.added_roles().values()
     assert added.tap.module == closing[name]
 
 
 def test_networks_of_unequal_depth_meet_at_the_deepest_stage() -> None:
-    pair = counting.pair_on_meta("MobileNetV2", "resnet8", "cifar100")  # four stages and three
+    pair = method_cost.pair_on_meta("MobileNetV2", "resnet8", "cifar100")  # four stages and three
     multiple, single = KDiffusion(), KDiffusion(KDiffusion.Options(**SINGLE))
     for method in (multiple, single):
-        counting.build_on_meta(method, pair)
+        method_cost.build_on_meta(method, pair)
     met = {role: level.teacher_role for role, level in multiple.levels.items()}
     assert met == {"stage4": "stage3", "stage3": "stage2", "stage2": "stage1"}
     assert {role: level.teacher_role for role, level in single.levels.items()} == {"stage4": "stage3"}
@@ -253,11 +254,11 @@ def test_networks_of_unequal_depth_meet_at_the_deepest_stage() -> None:
 
 
 def test_branches_are_counted_in_the_methods_cost() -> None:
-    pair = counting.pair_on_meta("ShuffleV2", "resnet8", "cifar100")
+    pair = method_cost.pair_on_meta("ShuffleV2", "resnet8", "cifar100")
     found = []
     for branches in (2, 4):
         method = KDiffusion(KDiffusion.Options(branches=branches, **SINGLE))
-        found.append(counting.method_cost(counting.build_on_meta(method, pair), pair, batch=4).forward)
+        found.append(method_cost.method_cost(method_cost.build_on_meta(method, pair), pair, batch=4).forward)
     assert found[1] == 2 * found[0] == 4 * 232 * 64 * 4 * 4  # the bridge, once a branch
 
 

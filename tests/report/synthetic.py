@@ -22,14 +22,12 @@ from benchmark.judge.views import (
     Coverage,
     Inputs,
     Line,
-    Problem,
-    ProblemKind,
     Provenance,
     Reference,
-    RunView,
     TableView,
 )
 from benchmark.paper.rules import load_rules
+from benchmark.records.evidence import Problem, ProblemKind, RunView
 
 EPOCHS = 240
 # By turns over the cells: shift of the mean, spread, repetitions, diverged, a verdict reached before any statistic.

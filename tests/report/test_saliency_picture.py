@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.report.saliency_figure import COLOURS, WIDTH, Looked, coloured, overlaid, picture, scale_of
+from benchmark.records.looked import Looked
+from benchmark.report.saliency_figure import COLOURS, WIDTH, coloured, overlaid, picture, scale_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -19,11 +19,10 @@ from benchmark.data.locate import DataSource
 from benchmark.errors import CannotServe, Diverged
 from benchmark.machine.files import sweep_partials, write_atomically
 from benchmark.machine.ranks import ALONE, Ranks
-from benchmark.paper import honoured
 from benchmark.plan.estimate import Measured
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, RunPaths, Store, curves_csv
-from benchmark.train import checkpoint, precision
+from benchmark.train import checkpoint, honouring, precision
 from benchmark.train.classification import task
 from benchmark.train.classification.assembly import assembled
 from benchmark.train.classification.task import MAIN_METRIC, DeviceData
@@ -401,7 +400,7 @@ class Training:
         return {"weights_sha256": sha, **stands_in, **rounded(self.parts.teacher_metrics)}
 
     def _effective(self) -> dict[str, Any]:
-        ignored = honoured.require(self.run_id.experiment)
+        ignored = honouring.require(self.run_id.experiment)
         return {
             "device": str(self.device),
             "threads": torch.get_num_threads(),

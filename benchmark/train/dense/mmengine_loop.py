@@ -18,11 +18,10 @@ from benchmark.errors import Diverged
 from benchmark.machine.files import sweep_partials, write_atomically
 from benchmark.machine.streams import generator
 from benchmark.models import openmmlab
-from benchmark.paper import honoured
 from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, curves_csv
-from benchmark.train import checkpoint, precision
+from benchmark.train import checkpoint, honouring, precision
 from benchmark.train.classification.training import CHECK_EVERY, HISTOGRAMS, Progress, Settings, Stopped
 from benchmark.train.dense.task import task
 from benchmark.train.first_use import held
@@ -346,7 +345,7 @@ class DenseTraining:
             "per_device_batch": self.model.per_device,
             "mmcv_ops": mmcv_ops.in_use(),
         }
-        ignored = honoured.require(self.run_id.experiment)
+        ignored = honouring.require(self.run_id.experiment)
         found |= {"ignored": ignored} if ignored else {}
         return found | ({"stand_ins": self.parts.notes} if self.parts.notes else {})
 

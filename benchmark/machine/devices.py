@@ -1,0 +1,58 @@
+"""Which device a process uses."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from benchmark.errors import UsageError
+from benchmark.machine.ranks import asked_for
+
+
+def pick_device(name: str) -> str:
+    """Return a device that is available.
+
+    Raises:
+        UsageError: the device is not available, or the name is no device.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"no device {name!r}", "--device cpu, cuda or cuda:0") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise UsageError(
+            f"{name} is not here: torch sees {torch.cuda.device_count()} CUDA devices",
+            "--device cpu, or python -m benchmark doctor",
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device type {device.type!r} is not supported", "--device cpu or cuda")
+    return str(device)
+
+
+def devices_of(device: str, at_most: int | None) -> list[int]:
+    """Return the indices of the CUDA devices that `--launcher local` may use; an empty list on a CPU."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return []
+    _, _, index = device.partition(":")
+    found = [int(index)] if index else list(range(torch.cuda.device_count()))
+    return found[: at_most or len(found)]
+
+
+def local_device(device: str) -> str:
+    """Return this process's device on its machine: `cuda` becomes `cuda:1` for the second process."""
+    if asked_for() == 1 or device.split(":")[0] != "cuda":
+        return device
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local >= torch.cuda.device_count():
+        raise UsageError(
+            f"process {local} of this machine has no GPU: torch sees {torch.cuda.device_count()}",
+            f"torchrun --nproc_per_node {max(1, torch.cuda.device_count())}, or --device cpu",
+        )
+    return f"cuda:{local}"

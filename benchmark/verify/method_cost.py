@@ -1,0 +1,81 @@
+"""What a method adds to a training step, counted by shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch._subclasses import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark.models.counting import input_of, on_meta, parameters
+from benchmark.models.taps import resolve_roles
+from methods.base import Batch, Method, Moment, Pair
+
+
+def pair_on_meta(student: str, teacher: str, data: str) -> Pair:
+    """Build a student and a teacher, as a method's `build` sees them, on tensors without memory."""
+    known = input_of(data)
+    networks = on_meta(student, known.classes), on_meta(teacher, known.classes)
+    example = torch.empty((2, *known.trained), device="meta")  # two: a batch norm in training wants more than one
+    return Pair(
+        student=networks[0],
+        teacher=networks[1],
+        student_shapes=networks[0].shapes(example),
+        teacher_shapes=networks[1].shapes(example),
+        classes=known.classes,
+        dataset_size=known.images,
+        task="segmentation" if data == "cityscapes" else "classification",
+        labels=torch.arange(known.images) % known.classes,
+    )
+
+
+def build_on_meta(method: Method, pair: Pair) -> Method:
+    """Build the method's side networks for a pair of networks on the meta device.
+
+    Raises:
+        CannotServe: a network lacks what the method must see, or the method says why not.
+    """
+    for shapes in (pair.student_shapes, pair.teacher_shapes):
+        resolve_roles(method.taps, shapes)
+    with torch.device("meta"):
+        method.build(pair)
+    return method
+
+
+@dataclass(frozen=True)
+class MethodCost:
+    """The cost that a method adds to a training step: its side networks' parameters, and multiply-adds per image.
+
+    Forward and backward of everything between the tapped tensors and the loss, with all denoising steps; the passes of
+    student and teacher are not in it.
+    """
+
+    parameters: int
+    forward: int
+    backward: int
+
+
+def method_cost(method: Method, pair: Pair, batch: int) -> MethodCost:
+    """Count the cost per image of a method that `build_on_meta` has built. Relations grow with the batch."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        method.to_empty(device="cpu")
+        added = {role: found.shape for role, found in method.added_roles().items()}
+        student, teacher = (
+            {role: torch.empty((batch, *shape)) for role, shape in shapes.items()}
+            for shapes in ({**pair.student_shapes, **added}, pair.teacher_shapes)
+        )
+        for tensor in student.values():
+            tensor.requires_grad_()
+        indices = torch.empty(batch, dtype=torch.int64)
+        labels = indices
+        if pair.task == "segmentation":  # a class for each place of an image
+            labels = torch.empty((batch, *input_of("cityscapes").counted[1:]), dtype=torch.int64)
+        moment = Moment(torch.zeros(()), torch.zeros(()), torch.Generator(), step=torch.zeros(()))
+        with FlopCounterMode(display=False) as counter:
+            losses = method.losses(student, teacher, Batch(torch.empty(batch), labels, indices), moment)
+            forward = int(counter.get_total_flops())
+            if losses.terms:
+                sum(losses.terms.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+            backward = int(counter.get_total_flops()) - forward
+    return MethodCost(parameters(method), forward // (2 * batch), backward // (2 * batch))
