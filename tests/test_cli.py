@@ -16,9 +16,9 @@ import pytest
 from small import call, command, environment, plan_of, record_of, run_suite, runs_of, write_suite
 
 from benchmark.cli.parser import main
-from benchmark.data.inventory import TITLES
 from benchmark.models import mmdet, openmmlab
 from benchmark.models.registry import models
+from benchmark.paper.datasets import DATA_SETS
 from benchmark.paper.manifest import load, suite_path
 from benchmark.plan.experiment import Selection, make_plan
 from methods.registry import methods
@@ -344,7 +344,7 @@ def test_doctor_names_what_is_there_and_the_mend(workplace: Path, capsys: pytest
     assert main(["doctor", "--json"]) == 0
     rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["torch"]["state"] == "ok"
-    assert {rows[title]["state"] for title in TITLES.values()} == {"absent"}
+    assert {rows[title]["state"] for title in (each.title for each in DATA_SETS.values())} == {"absent"}
     assert "curl" in rows["CIFAR-100"]["mend"]
     for title in ("ImageNet", "ImageNet-100"):
         assert str(workplace / "no-data") in rows[title]["found"]

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from benchmark.errors import UsageError
-from benchmark.models.counting import CONVENTIONS, cirkd_macs, flops, fvcore_macs, input_of, macs, parameters
+from benchmark.models.counting import CONVENTIONS, cirkd_macs, flops, fvcore_macs, macs, parameters
 from benchmark.models.registry import model
+from benchmark.paper.datasets import counted_on
 from benchmark.verify.method_cost import build_on_meta, method_cost, pair_on_meta
 from methods.spec import MethodSpec
 
@@ -48,7 +49,7 @@ def test_counting_leaves_the_network_as_it_was() -> None:
 @pytest.mark.parametrize("name", ["resnet8", "shufflenet_v1", "swin_tiny"])
 def test_a_second_counter_agrees(name: str) -> None:
     pytest.importorskip("fvcore.common")
-    shape = (1, *input_of("cifar100" if name == "resnet8" else "imagenet").counted)
+    shape = (1, *counted_on("cifar100" if name == "resnet8" else "imagenet").counted)
     network = model(name).build(10)
     assert fvcore_macs(network, shape) == macs(network, shape)
 
@@ -60,7 +61,7 @@ def test_every_convention_says_where_it_is_right_and_wrong() -> None:
 
 def test_an_unknown_data_set_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="imagenet"):
-        input_of("imagnet")
+        counted_on("imagnet")
 
 
 def test_a_methods_cost_is_that_of_its_side_networks() -> None:

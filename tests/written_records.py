@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from benchmark.data.locate import STAND_INS
 from benchmark.judge.compare import Sources, compare
 from benchmark.judge.views import CellView, Comparison, Mode
 from benchmark.machine.provenance import source_hash
+from benchmark.paper.datasets import STAND_INS
 from benchmark.paper.manifest import Cell, Suite, load
 from benchmark.plan.experiment import Experiment, Run, experiment_of
 from benchmark.records.evidence import ProblemKind

@@ -22,11 +22,11 @@ from benchmark.machine import provenance
 from benchmark.machine.devices import pick_device
 from benchmark.models import openmmlab
 from benchmark.paper.manifest import load, suite_path
+from benchmark.paper.tasks import DENSE
 from benchmark.plan.experiment import Run, Selection, make_plan, plain
 from benchmark.records.store import Store
 from benchmark.train.classification.training import Settings
 from benchmark.train.dense.mmengine_loop import DenseTraining, optim_wrapper, own_generators
-from benchmark.train.dense.task import TASKS
 
 WARM_UP = 1  # steps of each that are not counted
 
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     selection = Selection(asked.only, profile=asked.profile, all_rows=True, absent=absent_sets(asked.data_dir))
     plan = make_plan([load(suite_path(asked.suite))], selection)
     runs = [run for run in plan.runs if run.experiment.teacher is not None and run.experiment.recipe is not None]
-    runs = [run for run in runs if run.experiment.task in TASKS and run.repetition == 0]
+    runs = [run for run in runs if run.experiment.task in DENSE and run.repetition == 0]
     if not runs:
         raise UsageError(f"{asked.suite} has no row of a dense task with a teacher", "table4, table5 or table6")
     settings = Settings(Store(runs=asked.runs_dir), pick_device(asked.device), data_dir=asked.data_dir)

@@ -24,6 +24,7 @@ from benchmark.errors import CannotServe, UsageError, nearest
 from benchmark.machine import provenance
 from benchmark.models import counting
 from benchmark.models.registry import model, models
+from benchmark.paper import datasets
 from benchmark.paper.manifest import Cell, Suite, TeacherSpec
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Store
@@ -223,7 +224,7 @@ def counted_macs(name: str, networks: tuple[str, str], batch: int) -> int:
     """Count a step's multiply-adds per image: the student forward and twice that backward, the teacher, the method."""
     teacher, student = networks
     pair = method_cost.pair_on_meta(student, teacher, "cifar100")
-    shape = (1, *counting.input_of("cifar100").counted)
+    shape = (1, *datasets.counted_on("cifar100").counted)
     spec = MethodSpec.parse(name)
     method = spec.make()
     if not spec.needs_teacher:

@@ -13,10 +13,11 @@ from urllib.request import url2pathname
 import yaml
 
 from benchmark.cli.planning import without_output
-from benchmark.data.locate import USER_FOLDER, DataSource
+from benchmark.data.locate import DataSource
 from benchmark.errors import UsageError
 from benchmark.machine.devices import pick_device
 from benchmark.models.registry import model
+from benchmark.paper.datasets import USER_FOLDER
 from benchmark.paper.manifest import Profile, TeacherSpec
 from benchmark.paper.recipe import recipe
 from benchmark.plan.experiment import Data, Experiment, Plan, Run, plain, profiled

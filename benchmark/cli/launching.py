@@ -16,7 +16,7 @@ from benchmark.data.locate import DataSource
 from benchmark.errors import UsageError
 from benchmark.launch.jobs import Array, Job, Wishes, arrays_of, refuse_several, shared_out, to_do
 from benchmark.launch.states import State, States
-from benchmark.launch.submissions import Submission, run_key
+from benchmark.launch.submissions import Submission
 from benchmark.plan.experiment import Plan, Run
 from benchmark.records.store import Store
 
@@ -32,8 +32,8 @@ def launched(arguments: argparse.Namespace, plan: Plan, source: DataSource | Non
     store = store_of(arguments)
     states = States(store)
     missing = to_do(plan, store)
-    queued = {run_key(run): job for run in missing if (job := states.job_of(run)) is not None}
-    runs = [run for run in missing if run_key(run) not in queued]
+    queued = {run.key: job for run in missing if (job := states.job_of(run)) is not None}
+    runs = [run for run in missing if run.key not in queued]
     done = len(plan.runs) - len(runs) - len(queued)
     estimate = partial(seconds, device=device.split(":")[0])
     spent = sum(estimate(run.experiment) for run in runs)

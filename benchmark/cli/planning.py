@@ -17,8 +17,9 @@ from pathlib import Path
 
 from benchmark.data import find_folder
 from benchmark.data.inventory import absent_sets
-from benchmark.data.locate import GENERATED, DataSource, resolve
+from benchmark.data.locate import DataSource, resolve
 from benchmark.errors import MissingInput, UsageError
+from benchmark.paper.datasets import GENERATED
 from benchmark.paper.manifest import Suite, companions, load, load_all, suite_path
 from benchmark.plan.experiment import Plan, Selection, make_plan
 from benchmark.records.store import Store

@@ -19,10 +19,11 @@ from benchmark.cli.planning import (
     suites_of,
     without_output,
 )
-from benchmark.data.locate import GENERATED, DataSource
+from benchmark.data.locate import DataSource
 from benchmark.launch.stopping import Flag
 from benchmark.machine.devices import pick_device
 from benchmark.machine.files import write_text
+from benchmark.paper.datasets import GENERATED
 from benchmark.paper.manifest import Suite
 from benchmark.plan.experiment import Run
 from benchmark.report.table import suite_table

@@ -95,8 +95,8 @@ def _suite(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
     """Find an experiment in the suites, or else in their smoke runs, where generated images may be used."""
-    from benchmark.data.locate import STAND_INS
     from benchmark.judge.cases import why_not_comparable
+    from benchmark.paper.datasets import STAND_INS
     from benchmark.paper.manifest import load_all
     from benchmark.plan.experiment import Selection, make_plan
 

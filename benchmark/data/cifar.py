@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.data import generated
-from benchmark.data.locate import GENERATED_VERSION, DataSource, md5_of, mismatch
+from benchmark.data.locate import DataSource, md5_of, mismatch
 from benchmark.errors import BenchmarkError, UsageError
+from benchmark.paper.datasets import GENERATED_VERSION
 
 CLASSES = 100
 

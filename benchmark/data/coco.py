@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.data.locate import DENSE_STAND_INS, folders, places
+from benchmark.data.locate import folders, places
 from benchmark.errors import MissingInput
+from benchmark.paper.datasets import DENSE_STAND_INS
 
 NAME = "coco2017"
 STAND_IN = DENSE_STAND_INS[NAME]

@@ -8,17 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark.data import cityscapes, coco, find_folder
-from benchmark.data.locate import DENSE_STAND_INS, resolve
+from benchmark.data.locate import resolve
 from benchmark.errors import BenchmarkError, MissingInput
-from benchmark.paper.manifest import DATA_SETS
+from benchmark.paper.datasets import DATA_SETS, DENSE_STAND_INS
 
-TITLES = {
-    "cifar100": "CIFAR-100",
-    "imagenet": "ImageNet",
-    "imagenet100": "ImageNet-100",
-    coco.NAME: "COCO 2017",
-    cityscapes.NAME: "Cityscapes",
-}
 _SMOKE = "or prove the path alone, on generated images: --profile smoke"
 
 
@@ -35,7 +28,7 @@ class Entry:
     @property
     def title(self) -> str:
         """Return the data set's usual name, such as "CIFAR-100"."""
-        return TITLES[self.name]
+        return DATA_SETS[self.name].title
 
     @property
     def line(self) -> str:

@@ -29,22 +29,6 @@ ENVIRONMENT = "BENCHMARK_DATA"
 OFFLINE = "BENCHMARK_OFFLINE"  # set to anything: never ask the network
 DEFAULT = Path("data")  # under the working directory
 
-GENERATED = "generated"  # the name of the set that stands in
-GENERATED_VERSION = "generated-v1"  # raised when its images change
-GENERATED_FOLDER = "generated-imagefolder"  # the same for ImageNet: JPEG files in its layout
-GENERATED_FOLDER_VERSION = "generated-imagefolder-v1"
-USER_FOLDER: Literal["folder"] = "folder"  # any other in ImageNet's layout; the identity is of its files
-IMAGE_FOLDERS = frozenset({"imagenet", "imagenet100", GENERATED_FOLDER, USER_FOLDER})
-# What stands in for the data sets of detection and segmentation in smoke runs; the version is part of the name.
-DENSE_STAND_INS = {"coco2017": "generated-coco-v1", "cityscapes": "generated-cityscapes-v1"}
-# By data set: under which names the images that stand in for it are found in records.
-STAND_INS: Mapping[str, tuple[str, ...]] = {
-    "cifar100": (GENERATED, GENERATED_VERSION),
-    "imagenet": (GENERATED_FOLDER, GENERATED_FOLDER_VERSION),
-    "imagenet100": (GENERATED_FOLDER, GENERATED_FOLDER_VERSION),
-    **{name: (stand_in,) for name, stand_in in DENSE_STAND_INS.items()},
-}
-
 FOLDER = "cifar-100-python"
 FILES = {  # md5 sums as torchvision.datasets.CIFAR100 has them
     "train": "16019d7e3df5f24257cddd939b257f8d",

@@ -11,16 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.data.locate import STAND_INS
 from benchmark.judge.verdicts import Achieved, Blocked, Verdict
+from benchmark.paper.datasets import STAND_INS
 from benchmark.paper.manifest import Cell, Suite, TeacherSpec
 from benchmark.paper.rules import Rules
+from benchmark.paper.tasks import MAIN_METRIC
 from benchmark.plan.experiment import Experiment, experiment_of, why_left_out
 from benchmark.records.evidence import Evidence, Problem, ProblemKind, Settled, key_of
 from benchmark.records.store import Record
-
-# What a teacher is held to, by task; the other metrics of a table follow from it.
-MAIN_METRIC = {"classification": "top1", "detection": "ap", "segmentation": "miou"}
 
 
 @dataclass(frozen=True)

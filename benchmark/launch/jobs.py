@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.errors import UsageError
-from benchmark.launch.submissions import run_key
-from benchmark.plan.experiment import Experiment, Plan, Run
+from benchmark.paper.tasks import DENSE
+from benchmark.plan.experiment import Experiment, Plan, Run, ranks_of
 from benchmark.records.store import Store
-from benchmark.train.dense.task import TASKS
 
 ARRAY_SIZE = 1000  # Slurm's MaxArraySize is 1001 unless a site changed it
 SHORTEST_MINUTES, LONGEST_MINUTES = 15, 24 * 60
@@ -50,10 +49,10 @@ class Wishes:
 
 def to_do(plan: Plan, store: Store) -> list[Run]:
     """Return the runs without a record, and teachers of such runs whose weights are missing."""
-    missing = {run_key(run) for run in plan.runs if store.read(run) is None}
-    needed = _teachers(run for run in plan.runs if run_key(run) in missing)
+    missing = {run.key for run in plan.runs if store.read(run) is None}
+    needed = _teachers(run for run in plan.runs if run.key in missing)
     gone = {key for key, run in needed.items() if key not in missing and _weights_are_gone(run, store)}
-    return [run for run in plan.runs if run_key(run) in missing | gone]
+    return [run for run in plan.runs if run.key in missing | gone]
 
 
 def _weights_are_gone(run: Run, store: Store) -> bool:
@@ -61,22 +60,8 @@ def _weights_are_gone(run: Run, store: Store) -> bool:
     return record is not None and record.status == "done" and store.weights(run) is None
 
 
-def teacher_of(run: Run) -> Run | None:
-    """Return the run that trains a run's teacher, or None if no run does."""
-    teacher = run.experiment.teacher
-    return Run(teacher, 0) if isinstance(teacher, Experiment) else None
-
-
 def _teachers(runs: Iterable[Run]) -> dict[str, Run]:
-    return {run_key(teacher): teacher for run in runs if (teacher := teacher_of(run)) is not None}
-
-
-def ranks_of(experiment: Experiment) -> int:
-    """Return the number of processes planned for a run: its batch over what one device sees; 1 in dense tasks."""
-    recipe = experiment.recipe
-    if recipe is None or recipe.per_device_batch is None or experiment.task in TASKS:
-        return 1
-    return max(1, math.ceil(recipe.batch / recipe.per_device_batch))
+    return {teacher.key: teacher for run in runs if (teacher := run.teacher) is not None}
 
 
 def refuse_several(runs: Iterable[Run], asked: str, instead: str) -> None:
@@ -90,7 +75,7 @@ def refuse_several(runs: Iterable[Run], asked: str, instead: str) -> None:
     Raises:
         UsageError: one of the runs is of detection or segmentation.
     """
-    alone = [run for run in runs if run.experiment.task in TASKS]
+    alone = [run for run in runs if run.experiment.task in DENSE]
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
         raise UsageError(
@@ -109,14 +94,12 @@ def arrays_of(
     With a limit on jobs at a time, arrays follow one another: Slurm limits each array by itself.
     """
     teachers = _teachers(runs)
-    arrays = _packed([run for run in runs if run_key(run) in teachers], Array((), 0, 0), seconds, wishes)
-    place = {
-        run_key(run): (a, j) for a, array in enumerate(arrays) for j, job in enumerate(array.jobs) for run in job.runs
-    }
+    arrays = _packed([run for run in runs if run.key in teachers], Array((), 0, 0), seconds, wishes)
+    place = {run.key: (a, j) for a, array in enumerate(arrays) for j, job in enumerate(array.jobs) for run in job.runs}
     groups: dict[Array, list[Run]] = {}  # by what they wait for
     for run in runs:
-        if run_key(run) not in teachers:
-            needed = [run_key(teacher) for teacher in [teacher_of(run)] if teacher is not None]
+        if run.key not in teachers:
+            needed = [teacher.key for teacher in [run.teacher] if teacher is not None]
             after = tuple(place[key] for key in needed if key in place)
             after_jobs = tuple((submitted or {})[key] for key in needed if key in (submitted or {}))
             groups.setdefault(Array((), 0, 0, after, after_jobs), []).append(run)
@@ -161,7 +144,7 @@ def _batched(runs: Sequence[Run], ranks: int, seconds: Seconds, limit: float) ->
 
 
 def _job(runs: Sequence[Run], ranks: int, seconds: float) -> Job:
-    own = {run_key(run) for run in runs}
+    own = {run.key for run in runs}
     needs = tuple(run for key, run in _teachers(runs).items() if key not in own)
     return Job(tuple(runs), needs, ranks, seconds)
 
@@ -184,8 +167,8 @@ def shared_out(runs: Sequence[Run], places: int, seconds: Seconds, wishes: Wishe
     if wishes.ranks not in (None, 1) and places > 1:
         raise UsageError("runs of several processes take all devices", "--max-parallel 1")
     teachers = _teachers(runs)
-    first = [run for run in runs if run_key(run) in teachers]
-    rest = [run for run in runs if run_key(run) not in teachers]
+    first = [run for run in runs if run.key in teachers]
+    rest = [run for run in runs if run.key not in teachers]
     spent = sum(seconds(run.experiment) for run in runs)
     ranks = wishes.ranks or 1
     rotated = [(_turned(first, n, places), _turned(rest, n, places)) for n in range(min(places, len(runs)))]

@@ -22,7 +22,7 @@ from benchmark.launch.jobs import Array, Job
 from benchmark.launch.lease import Holder
 from benchmark.launch.snapshot import Snapshot, take
 from benchmark.launch.squeue import PREFIX
-from benchmark.launch.submissions import Launcher, Place, Submission, SubmittedJob, code_folder, jobs_folder, run_key
+from benchmark.launch.submissions import Launcher, Place, Submission, SubmittedJob, code_folder, jobs_folder
 from benchmark.launch.work import Work
 from benchmark.machine import provenance
 from benchmark.machine.process import inherited
@@ -129,7 +129,7 @@ class Submitting:
         added = [
             SubmittedJob(
                 id=one.job_id,
-                runs=tuple(run_key(run) for run in job.runs),
+                runs=tuple(run.key for run in job.runs),
                 process=Holder.process(int(one.job_id)) if local else None,
             )
             for one, job in zip(submitted, jobs, strict=True)

@@ -17,19 +17,19 @@ from types import FrameType
 import torch
 
 from benchmark.data.batches import ClassificationData
-from benchmark.data.locate import IMAGE_FOLDERS
 from benchmark.errors import BenchmarkError, CannotServe, StorageError
 from benchmark.launch.lease import Held, lease
 from benchmark.launch.packed import Turns, Work
 from benchmark.machine.files import storage, sweep_partials, write_text
 from benchmark.models import openmmlab
+from benchmark.paper import tasks
+from benchmark.paper.datasets import IMAGE_FOLDERS
 from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Data, Experiment, Plan, Run
 from benchmark.records.store import Record, Unreadable, read_record
 from benchmark.train import honouring
 from benchmark.train.classification.task import load_data
 from benchmark.train.classification.training import Settings, Stopped, Training, evaluated, skipped
-from benchmark.train.dense import task
 
 WAIT_SECONDS = 1.0
 END, WAITING = -1, -2  # what followers are told besides the number of a run
@@ -252,7 +252,7 @@ class Local:
     def _one(self, run: Run) -> Generator[None, None, Record]:
         for words, why in honouring.require(run.experiment).items():
             self.settings.say(f"NOTE: {run.label}: {words} is ignored: {why}")
-        if run.experiment.task in task.TASKS:
+        if run.experiment.task in tasks.DENSE:
             return self._dense(run)
         data = self.settings.ranks.leader_first(lambda: self._data_of(run))
         if run.experiment.recipe is None:
@@ -295,15 +295,15 @@ class Local:
 
 
 def _from_files(run: Run) -> bool:
-    return run.experiment.data.name in IMAGE_FOLDERS or run.experiment.task in task.TASKS
+    return run.experiment.data.name in IMAGE_FOLDERS or run.experiment.task in tasks.DENSE
 
 
 def summary(run: Run, record: Record) -> str:
     """Format one line on a finished run."""
     if record.status != "done":
         return f"{run.label}: {record.status}: {record.reason}"
-    main = task.MAIN_METRICS.get(run.experiment.task, "top1")
-    shown = {"top1": "top-1", "ap": "AP", "miou": "mIoU"}[main]
+    main = tasks.MAIN_METRIC[run.experiment.task]
+    shown = tasks.SHOWN[main]
     accuracy = f"{shown} {record.last.get(main, math.nan):.2f} (best {record.best.get(main, math.nan):.2f})"
     pace = f"{record.images_per_second:,.4g} images/s" if record.images_per_second else "evaluated"
     return f"{run.label}: {accuracy} in {record.seconds:.0f} s, {pace}"

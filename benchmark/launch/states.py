@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark.launch.lease import holder_of
 from benchmark.launch.squeue import Queue, Queued
-from benchmark.launch.submissions import Place, Submission, run_key, submissions
+from benchmark.launch.submissions import Place, Submission, submissions
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, RunPaths, Store, Unreadable, read_record
 
@@ -61,7 +61,7 @@ class States:
 
     def job_of(self, run: Run) -> str | None:
         """Find the unfinished job that will execute this run, or None. A job does not retry a run that failed in it."""
-        given = self._given.get(run_key(run))
+        given = self._given.get(run.key)
         if given is None or given.queued is None or _failed_since(given, self.store.paths(run)):
             return None
         return given.job
@@ -74,7 +74,7 @@ class States:
             return State(record.status, record.reason)
         if isinstance(record, Unreadable):
             return State("unreadable", f"{record.path}: {record.reason}")
-        given = self._given.get(run_key(run))
+        given = self._given.get(run.key)
         holder = holder_of(paths.lease)
         if holder is not None:
             job = f", job {given.job}, {given.log}" if given is not None and given.queued is not None else ""

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.launch.lease import Holder
 from benchmark.machine.files import write_text
-from benchmark.plan.experiment import Run
 from benchmark.records.store import Store
 
 Launcher = Literal["slurm", "local", "debug"]
@@ -94,11 +93,6 @@ def jobs_folder(store: Store) -> Path:
 def code_folder(store: Store) -> Path:
     """Return the folder of code snapshots."""
     return store.runs / "code"
-
-
-def run_key(run: Run) -> str:
-    """Return a run's name in submissions, which is also the name of its working folder."""
-    return f"{run.experiment.identity}-r{run.repetition}"
 
 
 def submissions(store: Store) -> list[tuple[Place, Submission]]:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UsageError
-from benchmark.launch.jobs import refuse_several, teacher_of
+from benchmark.launch.jobs import refuse_several
 from benchmark.launch.stopping import Flag, noting
-from benchmark.launch.submissions import Place, run_key
+from benchmark.launch.submissions import Place
 from benchmark.machine.files import write_text
 from benchmark.plan.experiment import Plan, Run
 from benchmark.records.store import Store
@@ -105,7 +105,7 @@ class Work:
             wanted = [run for index, run in enumerate(every) if index not in broken]
             outcome = Local(reported).carry_out(Plan(runs=wanted))
         for run in (every[index] for index in broken):
-            outcome.fail(run, f"its teacher failed: see {self.store.paths(teacher_of(run) or run).failure}")
+            outcome.fail(run, f"its teacher failed: see {self.store.paths(run.teacher or run).failure}")
         return outcome
 
     def _teacher_failed(self, run: Run) -> bool:
@@ -113,8 +113,8 @@ class Work:
 
         It is not retried automatically.
         """
-        needed = teacher_of(run) or run
-        if run_key(needed) not in map(run_key, self.needs) or self.store.read(needed) is not None:
+        needed = run.teacher or run
+        if needed.key not in [run.key for run in self.needs] or self.store.read(needed) is not None:
             return False
         failure = self.store.paths(needed).failure
         return failure.exists() and failure.stat().st_mtime > self.submitted

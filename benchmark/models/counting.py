@@ -14,42 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.errors import UsageError, nearest
 from benchmark.models.registry import model
 from benchmark.models.taps import Network
 
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Input:
-    """A data set's facts for costs: classes, training images, the training shape and the counted shape."""
-
-    classes: int
-    images: int
-    trained: Shape  # C,H,W
-    counted: Shape  # C,H,W
-
-
-def _square(side: int) -> Shape:
-    return 3, side, side
-
-
-INPUTS: Mapping[str, Input] = {
-    "cifar100": Input(100, 50_000, _square(32), _square(32)),
-    "imagenet": Input(1000, 1_281_167, _square(224), _square(224)),
-    # Any 100 classes: at most 1300 images each. Only the memories of CRD depend on it.
-    "imagenet100": Input(100, 130_000, _square(224), _square(224)),
-    # Trained on crops, counted on whole images (caption of Table 6).
-    "cityscapes": Input(19, 2_975, (3, 512, 1024), (3, 1024, 2048)),
-}
-
-
-def input_of(data: str) -> Input:
-    """Return a data set's facts for costs. A wrong name raises an error that names the nearest."""
-    if data not in INPUTS:
-        raise UsageError(f"no image size is known for {data!r}", nearest(data, INPUTS))
-    return INPUTS[data]
 
 
 def parameters(network: nn.Module) -> int:

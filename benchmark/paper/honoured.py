@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmark.data.locate import IMAGE_FOLDERS
+from benchmark.paper.datasets import IMAGE_FOLDERS
 from benchmark.paper.recipe import Recipe, recipes
 
 if TYPE_CHECKING:

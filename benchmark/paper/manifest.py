@@ -16,18 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from benchmark.errors import UsageError, nearest
 from benchmark.machine.plugins import ROOT
 from benchmark.models.registry import ModelEntry, models
+from benchmark.paper.datasets import DATA_SETS
 from benchmark.paper.honoured import carried_in_part, fitting
 from benchmark.paper.recipe import recipes
+from benchmark.paper.tasks import Task
 from benchmark.paper.yamlfile import Place, YamlFile, yaml_files
 from methods.registry import MethodEntry, methods
 from methods.spec import MethodSpec, WrongMethod, named
 
 SUITES = ROOT / "suites"
-DATA_SETS = ("cifar100", "imagenet", "imagenet100", "coco2017", "cityscapes")
 # Files of suites/ that are no tables.
 NOT_SUITES = frozenset({"recipes", "profiles", "rules", "claims"})
 
-Task = Literal["classification", "detection", "segmentation"]
 ProfileName = Literal["paper", "mini", "smoke"]
 
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from benchmark.errors import BenchmarkError
-from benchmark.launch.jobs import ranks_of, teacher_of
-from benchmark.launch.submissions import run_key
 from benchmark.models.registry import model
 from benchmark.plan.estimate import SIDE_NETWORKS, Measured, seconds
-from benchmark.plan.experiment import Experiment, Run
+from benchmark.plan.experiment import Experiment, Run, ranks_of
 
 # A finished run keeps its record and a copy of it, curves, weights, the list of its attempts, and the lease's guard.
 FILES = 6
@@ -51,7 +49,7 @@ def budget(runs: Sequence[Run], device: str, measured: Measured | None = None) -
     spent = _spender(runs, device, measured)
     chains = []
     for run in runs:
-        links = [run.experiment, *([teacher.experiment] if (teacher := teacher_of(run)) is not None else [])]
+        links = [run.experiment, *([teacher.experiment] if (teacher := run.teacher) is not None else [])]
         chains.append(sum(spent(experiment) / ranks_of(experiment) for experiment in links))
     return Budget(
         runs=len(runs),
@@ -71,16 +69,16 @@ def lasts(runs: Sequence[Run], device: str, devices: int, measured: Measured | N
     spent = _spender(runs, device, measured)
     free = [0.0] * devices
     ended: dict[str, float] = {}
-    teachers = {run_key(teacher) for run in runs if (teacher := teacher_of(run)) is not None}
-    for run in sorted(runs, key=lambda run: (run_key(run) not in teachers, teacher_of(run) is not None)):
-        teacher = teacher_of(run)
-        ready = ended.get(run_key(teacher), 0.0) if teacher is not None else 0.0
+    teachers = {teacher.key for run in runs if (teacher := run.teacher) is not None}
+    for run in sorted(runs, key=lambda run: (run.key not in teachers, run.teacher is not None)):
+        teacher = run.teacher
+        ready = ended.get(teacher.key, 0.0) if teacher is not None else 0.0
         ranks = min(ranks_of(run.experiment), devices)
         end = max(ready, *(heapq.heappop(free) for _ in range(ranks))) + spent(run.experiment) / ranks
         for _ in range(ranks):
             heapq.heappush(free, end)
-        if run_key(run) in teachers:
-            ended[run_key(run)] = end
+        if run.key in teachers:
+            ended[run.key] = end
     return max(free) / 3600
 
 

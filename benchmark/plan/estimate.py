@@ -10,25 +10,25 @@ from pathlib import Path
 
 import torch
 
-from benchmark.data.locate import IMAGE_FOLDERS
 from benchmark.machine import provenance
 from benchmark.models.counting import macs
 from benchmark.models.registry import model
+from benchmark.paper.datasets import DATA_SETS, IMAGE_FOLDERS
+from benchmark.paper.datasets.entry import DataSet
 from benchmark.paper.recipe import Recipe
+from benchmark.paper.tasks import DENSE
 from benchmark.plan.experiment import Experiment, Plan
-from benchmark.train.dense.task import TASKS
 
 # Sustained rates of small networks, well below what the devices can do; only to tell minutes from days. A CPU's is for
 # a thread: ResNet-20 and its methods did 30e9 on AVX-512 (docs/performance.md), older machines do less.
 MACS_PER_SECOND = {"cpu": 20e9, "cuda": 2e12}
 LARGE = {"cpu": 1, "cuda": 5}  # times that rate for images of 128 and more: a ResNet-50 at 800 images a second
 SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # launching kernels is what a small network waits for on a GPU
-SIZES = {"imagenet": (1_281_167, 50_000), "imagenet100": (126_689, 5_000)}  # training and test images
-CIFAR100_SIZES = (50_000, 10_000)  # also of what stands in, where a profile names no size
 # Dense tasks, for every network and its teacher: multiply-adds of a ResNet-50 RetinaNet at 800 x 1280 and of a
-# ResNet-18 DeepLabV3 at 512 x 1024 (a frame of Cityscapes is four such crops), and the sizes of the sets.
+# ResNet-18 DeepLabV3 at 512 x 1024 (a frame of Cityscapes is four such crops).
 DENSE_MACS = {"detection": 240e9, "segmentation": 140e9}
-DENSE_IMAGES = {"detection": (117_266, 5_000), "segmentation": (2_975, 4 * 500)}
+DENSE_SETS: dict[str, DataSet] = {found.task: found for found in DATA_SETS.values()}
+PASSES_PER_TEST_IMAGE = {"detection": 1, "segmentation": 4}
 DENSE_SHORT, DENSE_CROP = 800, 512 * 1024
 SIDE_NETWORKS = 1.5  # a method's own share of the work, as a factor, where it has side networks
 
@@ -94,7 +94,7 @@ def seconds(experiment: Experiment, device: str, measured: Measured | None = Non
     recipe = experiment.recipe
     if recipe is None:
         return 0.0
-    if experiment.task in TASKS:
+    if experiment.task in DENSE:
         return scale * _dense_seconds(experiment, recipe, device)
     images, tests, size = _extent(experiment)
     testing = recipe.epochs * tests * _macs(experiment.student, size) / _rate(device, size)
@@ -107,9 +107,9 @@ def seconds(experiment: Experiment, device: str, measured: Measured | None = Non
 def _extent(experiment: Experiment) -> tuple[int, int, int]:
     """Return training images, test images, and the side of an image in pixels."""
     data = experiment.data
-    training, test = SIZES.get(data.name, CIFAR100_SIZES)
+    known = DATA_SETS.get(data.name, DATA_SETS["cifar100"])  # a stand-in's profile names its sizes
     side = (data.image_size or 224) if data.name in IMAGE_FOLDERS else 32
-    return data.train or training, data.test or test, side
+    return data.train or known.training, data.test or known.test, side
 
 
 def _training_seconds(experiment: Experiment, device: str) -> float:
@@ -125,12 +125,15 @@ def _training_seconds(experiment: Experiment, device: str) -> float:
 
 
 def _dense_seconds(experiment: Experiment, recipe: Recipe, device: str) -> float:
-    training, tested = DENSE_IMAGES[experiment.task]
+    known = DENSE_SETS[experiment.task]
+    tested = known.test * PASSES_PER_TEST_IMAGE[experiment.task]
     share = (max(recipe.short_sides or (DENSE_SHORT,)) / DENSE_SHORT) ** 2
     if recipe.crop:
         share = recipe.crop[0] * recipe.crop[1] / DENSE_CROP
     seen = (
-        recipe.iterations * recipe.batch if recipe.iterations else recipe.epochs * (experiment.data.train or training)
+        recipe.iterations * recipe.batch
+        if recipe.iterations
+        else recipe.epochs * (experiment.data.train or known.training)
     )
     passes = 3.0 if experiment.teacher is None else SIDE_NETWORKS * 4
     work = (seen * passes + recipe.epochs * (experiment.data.test or tested)) * DENSE_MACS[experiment.task] * share

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from benchmark.data.locate import (
+from benchmark.errors import UsageError
+from benchmark.paper.datasets import (
     DENSE_STAND_INS,
     GENERATED,
     GENERATED_FOLDER,
-    GENERATED_FOLDER_VERSION,
-    GENERATED_VERSION,
     IMAGE_FOLDERS,
+    VERSIONS,
 )
-from benchmark.errors import UsageError
 from benchmark.paper.manifest import Cell, Profile, ProfileName, Suite, TeacherSpec
 from benchmark.paper.recipe import Recipe, recipe
+from benchmark.paper.tasks import DENSE
 from methods.spec import MethodSpec
 
 # Raised when the canonical form itself changes meaning; every identity changes with it.
@@ -49,8 +50,7 @@ class Data:
         """Return the settings that differ from the whole data set."""
         whole = Data(self.name)
         changed = {key: value for key, value in vars(self).items() if value != getattr(whole, key)}
-        versions = {GENERATED: GENERATED_VERSION, GENERATED_FOLDER: GENERATED_FOLDER_VERSION}
-        return changed | {"name": versions.get(self.name, self.name)}
+        return changed | {"name": VERSIONS.get(self.name, self.name)}
 
 
 @dataclass(frozen=True)
@@ -253,6 +253,17 @@ class Run:
         """Format the run for a terminal."""
         return f"{self.experiment.label} #{self.repetition}"
 
+    @property
+    def key(self) -> str:
+        """Return the run's name in files and jobs: `0123456789abcdef-r0`."""
+        return f"{self.experiment.identity}-r{self.repetition}"
+
+    @property
+    def teacher(self) -> Run | None:
+        """Return the run that trains this run's teacher, None where nothing is trained for it."""
+        teacher = self.experiment.teacher
+        return Run(teacher, 0) if isinstance(teacher, Experiment) else None
+
 
 @dataclass
 class Plan:
@@ -341,3 +352,11 @@ def why_left_out(cell: Cell) -> str:
         return f"not available yet: {', '.join(setting.pending)}"
     missing = [name for name in ("student", "recipe", "data", "method") if getattr(setting, name) is None]
     return f"the manifest names no {' and no '.join(missing)}"
+
+
+def ranks_of(experiment: Experiment) -> int:
+    """Return the number of processes planned for a run: its batch over what one device sees; 1 in dense tasks."""
+    recipe = experiment.recipe
+    if recipe is None or recipe.per_device_batch is None or experiment.task in DENSE:
+        return 1
+    return max(1, math.ceil(recipe.batch / recipe.per_device_batch))

@@ -149,7 +149,7 @@ class Store:
         root = self.runs / "records" if experiment.profile == "smoke" else self.results
         return RunPaths(
             record=root / experiment.profile / stem / f"r{run.repetition}.json",
-            work=self.runs / "work" / f"{experiment.identity}-r{run.repetition}",
+            work=self.runs / "work" / run.key,
         )
 
     def read(self, run: Run) -> Record | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from benchmark.errors import UsageError
-from benchmark.train.dense.task import TASKS
+from benchmark.paper.tasks import DENSE
 
 EVALUATED = "fp32"  # the precision of runs and commands that only evaluate given weights
 
@@ -23,7 +23,7 @@ def check(precision: str, device: torch.device, task: str = "classification") ->
     Raises:
         UsageError: the device lacks the precision.
     """
-    if precision != "fp32" and device.type != "cuda" and task in TASKS:
+    if precision != "fp32" and device.type != "cuda" and task in DENSE:
         why = "" if precision == "tf32" else ": MMEngine has mixed precision for GPUs alone"
         raise UsageError(
             f"{precision} in {task} needs a CUDA device, and this run is on {device.type}{why}",

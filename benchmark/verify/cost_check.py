@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmark.judge.verdicts import Verdict, judge_static
 from benchmark.models import counting
 from benchmark.models.registry import model, models
+from benchmark.paper import datasets
 from benchmark.paper.manifest import Cell, Suite, TeacherSpec, method_of
 from benchmark.plan.experiment import STATIC_METRICS
 from benchmark.records.static import StaticCell
@@ -40,7 +41,7 @@ def names_of(cell: Cell) -> tuple[str | None, str | None]:
 def add_networks(findings: Findings, suites: Iterable[Suite], full: bool, say: Say) -> None:
     """Add the cost of every network that a suite names, each once. The first data set that uses it gives its shape."""
     wanted: dict[str, str] = {}
-    order = list(counting.INPUTS)
+    order = list(datasets.COUNTED)
     for suite in suites:
         for cell in suite.cells:
             for name in names_of(cell):
@@ -48,7 +49,7 @@ def add_networks(findings: Findings, suites: Iterable[Suite], full: bool, say: S
                     continue
                 if name not in models():
                     findings.skip(f"model {name}", "not available yet")
-                elif cell.setting.data in counting.INPUTS:
+                elif cell.setting.data in datasets.COUNTED:
                     wanted[name] = min(wanted.get(name, cell.setting.data), cell.setting.data, key=order.index)
     for name, data in sorted(wanted.items()):
         say(f"counting {name}")
@@ -56,7 +57,7 @@ def add_networks(findings: Findings, suites: Iterable[Suite], full: bool, say: S
 
 
 def _network_cost(name: str, data: str, full: bool, findings: Findings) -> NetworkCost:
-    known = counting.input_of(data)
+    known = datasets.counted_on(data)
     network = counting.on_meta(name, known.classes).network
     shape = (1, *known.counted)
     macs = counting.macs(network, shape)

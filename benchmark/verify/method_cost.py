@@ -8,14 +8,15 @@ import torch
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.models.counting import input_of, on_meta, parameters
+from benchmark.models.counting import on_meta, parameters
 from benchmark.models.taps import resolve_roles
+from benchmark.paper.datasets import counted_on
 from methods.base import Batch, Method, Moment, Pair
 
 
 def pair_on_meta(student: str, teacher: str, data: str) -> Pair:
     """Build a student and a teacher, as a method's `build` sees them, on tensors without memory."""
-    known = input_of(data)
+    known = counted_on(data)
     networks = on_meta(student, known.classes), on_meta(teacher, known.classes)
     example = torch.empty((2, *known.trained), device="meta")  # two: a batch norm in training wants more than one
     return Pair(
@@ -24,9 +25,9 @@ def pair_on_meta(student: str, teacher: str, data: str) -> Pair:
         student_shapes=networks[0].shapes(example),
         teacher_shapes=networks[1].shapes(example),
         classes=known.classes,
-        dataset_size=known.images,
+        dataset_size=known.remembered or known.training,
         task="segmentation" if data == "cityscapes" else "classification",
-        labels=torch.arange(known.images) % known.classes,
+        labels=torch.arange(known.remembered or known.training) % known.classes,
     )
 
 
@@ -70,7 +71,7 @@ def method_cost(method: Method, pair: Pair, batch: int) -> MethodCost:
         indices = torch.empty(batch, dtype=torch.int64)
         labels = indices
         if pair.task == "segmentation":  # a class for each place of an image
-            labels = torch.empty((batch, *input_of("cityscapes").counted[1:]), dtype=torch.int64)
+            labels = torch.empty((batch, *counted_on("cityscapes").counted[1:]), dtype=torch.int64)
         moment = Moment(torch.zeros(()), torch.zeros(()), torch.Generator(), step=torch.zeros(()))
         with FlopCounterMode(display=False) as counter:
             losses = method.losses(student, teacher, Batch(torch.empty(batch), labels, indices), moment)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.errors import BenchmarkError, CannotServe, UsageError
-from benchmark.models import counting
 from benchmark.models.registry import models
 from benchmark.models.taps import resolve_roles
+from benchmark.paper import datasets
 from benchmark.paper.manifest import Cell, Suite, load, method_of, suite_files
 from benchmark.plan.experiment import Selection, make_plan
 from benchmark.verify import method_cost
@@ -84,7 +84,7 @@ def build(findings: Findings, suites: Iterable[Suite], say: Say) -> None:
 def _why_not(cell: Cell) -> str:
     """Return the reason why a cell's pair cannot be built by shapes, or an empty string. Data need not be there."""
     setting = cell.setting
-    if setting.data not in counting.INPUTS:
+    if setting.data not in datasets.COUNTED:
         return f"no pass by shapes on {setting.data}: a run with --profile smoke takes real steps"
     names = [name for name in names_of(cell) if name is not None and name not in models()]
     if names:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from benchmark.data import generated
 from benchmark.data.augment import MEAN, STD
 from benchmark.data.cifar import Dataset, Split, balanced, load
-from benchmark.data.locate import GENERATED_VERSION, DataSource, resolve
+from benchmark.data.locate import DataSource, resolve
 from benchmark.errors import BenchmarkError, MissingInput, UsageError
+from benchmark.paper.datasets import GENERATED_VERSION
 
 STAND_IN = DataSource("generated")
 

@@ -11,9 +11,10 @@ from benchmark.cli.parser import main
 from benchmark.data import find_folder, inventory
 from benchmark.data.imagenet100 import CMC
 from benchmark.data.inventory import Entry
-from benchmark.data.locate import ENVIRONMENT, IMAGE_FOLDERS
+from benchmark.data.locate import ENVIRONMENT
 from benchmark.errors import MissingInput
-from benchmark.paper.manifest import DATA_SETS, load_all
+from benchmark.paper.datasets import DATA_SETS, IMAGE_FOLDERS
+from benchmark.paper.manifest import load_all
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def entry(name: str, data_dir: Path | None = None) -> Entry:
 
 def test_every_data_set_of_the_suites_has_an_entry() -> None:
     named = {cell.setting.data for suite in load_all() for cell in suite.cells} - {None}
-    assert named <= {each.name for each in inventory.inventory(None)} == set(DATA_SETS) == set(inventory.TITLES)
+    assert named <= {each.name for each in inventory.inventory(None)} == set(DATA_SETS)
     assert named & IMAGE_FOLDERS <= set(find_folder.NAMES)
 
 

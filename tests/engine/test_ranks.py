@@ -19,10 +19,10 @@ from two_ranks import METHOD, NETWORK
 
 from benchmark.cli.parser import main
 from benchmark.data.generated_folder import generate
-from benchmark.data.locate import GENERATED_FOLDER
 from benchmark.errors import UsageError
 from benchmark.machine import ranks
 from benchmark.machine.ranks import Ranks, asked_for, joined
+from benchmark.paper.datasets import GENERATED_FOLDER
 from benchmark.train.classification.task import STAND_IN
 from methods.base import Moment
 

@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # alone, it is 
 
 from imagenet import FOLDER, experiment, settings_in, training
 
-from benchmark.data.locate import GENERATED_FOLDER
 from benchmark.errors import BenchmarkError, MissingInput
 from benchmark.machine.ranks import Ranks, joined
+from benchmark.paper.datasets import GENERATED_FOLDER
 from benchmark.plan.experiment import Data, Experiment
 from benchmark.train.classification.training import Stopped, Training
 

@@ -11,11 +11,10 @@ from submitit.helpers import TorchDistributedEnvironment
 
 from benchmark.cli.parser import main
 from benchmark.errors import UsageError
-from benchmark.launch.jobs import Array, Wishes, arrays_of, ranks_of, shared_out, to_do, wall_minutes
-from benchmark.launch.submissions import run_key
+from benchmark.launch.jobs import Array, Wishes, arrays_of, shared_out, to_do, wall_minutes
 from benchmark.launch.work import Work
 from benchmark.paper.manifest import load, suite_path
-from benchmark.plan.experiment import Experiment, Run, Selection, make_plan
+from benchmark.plan.experiment import Experiment, Run, Selection, make_plan, ranks_of
 
 REPEATED = {"repetitions": 4}
 
@@ -25,9 +24,7 @@ def minute(experiment: Experiment) -> float:
 
 
 def placed(arrays: list[Array]) -> dict[str, tuple[int, int]]:
-    return {
-        run_key(run): (a, j) for a, array in enumerate(arrays) for j, job in enumerate(array.jobs) for run in job.runs
-    }
+    return {run.key: (a, j) for a, array in enumerate(arrays) for j, job in enumerate(array.jobs) for run in job.runs}
 
 
 @pytest.fixture
@@ -42,11 +39,11 @@ def test_every_run_is_in_one_job_and_students_wait_for_their_teacher(suite: Path
     assert len(places) == len(plan.runs) == sum(len(job.runs) for array in arrays for job in array.jobs)
     teacher = runs_of(suite)["Teacher"]
     for run in plan.runs:
-        array = arrays[places[run_key(run)][0]]
-        needs = [run_key(needed) for needed in array.jobs[places[run_key(run)][1]].needs]
+        array = arrays[places[run.key][0]]
+        needs = [needed.key for needed in array.jobs[places[run.key][1]].needs]
         if run.experiment.teacher is not None:
-            assert array.after == (places[run_key(teacher)],)
-            assert needs == [run_key(teacher)]
+            assert array.after == (places[teacher.key],)
+            assert needs == [teacher.key]
         else:
             assert (array.after, needs) == ((), [])
 
@@ -67,8 +64,8 @@ def test_with_a_limit_arrays_follow_one_another(suite: Path) -> None:
 
 def test_students_of_a_teacher_in_an_earlier_submission_wait_for_its_job(suite: Path) -> None:
     plan = plan_of(suite)
-    teacher = run_key(runs_of(suite)["Teacher"])
-    rest = [run for run in plan.runs if run_key(run) != teacher]
+    teacher = runs_of(suite)["Teacher"].key
+    rest = [run for run in plan.runs if run.key != teacher]
     waiting = [array for array in arrays_of(rest, minute, Wishes(), {teacher: "17_3"}) if array.after_jobs]
     assert {array.after_jobs for array in waiting} == {("17_3",)}
     assert sum(len(job.runs) for array in waiting for job in array.jobs) == 8  # KD and DKD, four times
@@ -154,9 +151,7 @@ def test_what_is_recorded_is_not_to_do_but_a_teacher_without_weights_is(suite: P
     assert to_do(plan, store) == plan.runs
     assert run_suite(suite, "--only", "Teacher") == 0
     teacher = runs_of(suite)["Teacher"]
-    assert [run_key(run) for run in to_do(plan, store)] == [
-        run_key(r) for r in plan.runs if run_key(r) != run_key(teacher)
-    ]
+    assert [run.key for run in to_do(plan, store)] == [r.key for r in plan.runs if r.key != teacher.key]
     store.paths(teacher).student.unlink()
     assert len(to_do(plan, store)) == len(plan.runs)
 
@@ -164,7 +159,7 @@ def test_what_is_recorded_is_not_to_do_but_a_teacher_without_weights_is(suite: P
 def test_devices_of_one_machine_are_given_the_same_runs_in_another_order(suite: Path) -> None:
     runs = plan_of(suite).runs
     one, two = shared_out(runs, 2, minute, Wishes())
-    assert sorted(map(run_key, one.runs)) == sorted(map(run_key, two.runs)) == sorted(map(run_key, runs))
+    assert sorted(run.key for run in one.runs) == sorted(run.key for run in two.runs) == sorted(run.key for run in runs)
     assert one.runs[1] is not two.runs[1]
     assert one.runs[0] is two.runs[0] is runs[0]  # the only teacher is everybody's first
 
@@ -199,4 +194,4 @@ def test_the_command_plans_ten_thousand_runs_in_less_than_five_seconds_beyond_it
 
 def test_a_run_is_named_by_identity_and_repetition(suite: Path) -> None:
     run = runs_of(suite)["KD"]
-    assert run_key(Run(run.experiment, 3)) == f"{run.experiment.identity}-r3"
+    assert Run(run.experiment, 3).key == f"{run.experiment.identity}-r3"

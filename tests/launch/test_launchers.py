@@ -14,7 +14,7 @@ from small import ROWS, call, record_of, run_suite, runs_of, store_in, write_sui
 from benchmark.cli.parser import main
 from benchmark.launch.squeue import Queue
 from benchmark.launch.states import States
-from benchmark.launch.submissions import Place, Submission, SubmittedJob, jobs_folder, run_key, submissions
+from benchmark.launch.submissions import Place, Submission, SubmittedJob, jobs_folder, submissions
 
 FAKE_SQUEUE = "#!/bin/sh\ncat {answer}\n"
 
@@ -26,7 +26,7 @@ def suite(workplace: Path) -> Path:
 
 def submitted(workplace: Path, suite: Path, **more: object) -> tuple[Place, Submission]:
     """A submission to Slurm as it lies on the disk: one job, every run of the suite."""
-    runs = tuple(run_key(run) for run in runs_of(suite).values())
+    runs = tuple(run.key for run in runs_of(suite).values())
     place = Place(jobs_folder(store_in(workplace)) / "20300101-000000-abcd")
     given: dict[str, object] = {"launcher": "slurm", "submitted": time.time() - 60, "command": (), "code": "code"}
     jobs = (SubmittedJob(id="17_0", runs=runs),)

@@ -16,7 +16,7 @@ from forked import call
 from small import command, environment, store_in
 
 from benchmark.launch.lease import holder_of
-from benchmark.launch.submissions import Submission, run_key, submissions
+from benchmark.launch.submissions import Submission, submissions
 from benchmark.plan.experiment import Run
 
 SECONDS = 480.0  # what anything here may take
@@ -80,16 +80,16 @@ class Laboratory:
     def frozen(self, run: Run) -> int:
         """The process that trains a run, stopped by SIGSTOP in the middle of an epoch as soon as it was watched."""
         self.watch([run])
-        until(lambda: run_key(run) in self._asleep, f"{run.label} has a checkpoint")
+        until(lambda: run.key in self._asleep, f"{run.label} has a checkpoint")
         assert store_in(self.folder).read(run) is None, f"{run.label} was too fast: give it more epochs"
-        return self._asleep.pop(run_key(run))
+        return self._asleep.pop(run.key)
 
     def watch(self, runs: list[Run]) -> None:
         """Have runs stopped once each, in the middle of an epoch, whenever they come to it."""
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._put_to_sleep, daemon=True)
             self._watcher.start()
-        self._watched.update({run_key(run): run for run in runs if run_key(run) not in self._asleep})
+        self._watched.update({run.key: run for run in runs if run.key not in self._asleep})
 
     def _put_to_sleep(self) -> None:
         deadline = time.monotonic() + SECONDS

@@ -11,7 +11,6 @@ from campaign import SECONDS, Laboratory, half_written, lost, until
 from forked import Forked
 from small import ROOT, plan_of, record_of, runs_of, store_in, write_suite
 
-from benchmark.launch.submissions import run_key
 from benchmark.machine import provenance
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -151,7 +150,7 @@ def test_two_hundred_runs_in_arrays_submitted_twice_at_once_with_one_that_fails(
     until(lambda: not laboratory.cluster.queue(), "the queue is empty")
     missing = lost(runs, laboratory.folder, reference.done())
     work = laboratory.folder / "runs" / "work"
-    attempts = [len((work / run_key(run) / "attempts.txt").read_text().splitlines()) for run in runs]
+    attempts = [len((work / run.key / "attempts.txt").read_text().splitlines()) for run in runs]
     with capsys.disabled():
         print(f"\n{len(runs)} runs in {len(jobs)} jobs of two submissions, records lost {len(missing)}")
     assert not missing

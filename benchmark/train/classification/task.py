@@ -16,10 +16,11 @@ from benchmark.data.augment import MEAN, STD, EpochPlan, augmented, normalise, p
 from benchmark.data.batches import ClassificationData, EvaluationBatch
 from benchmark.data.generated_folder import Request, generate
 from benchmark.data.imagefolder import ImageFolderData
-from benchmark.data.locate import GENERATED_FOLDER, IMAGE_FOLDERS, USER_FOLDER, DataSource, resolve
+from benchmark.data.locate import DataSource, resolve
 from benchmark.machine.ranks import ALONE, Ranks
 from benchmark.machine.streams import seed_of
 from benchmark.models.taps import Network
+from benchmark.paper.datasets import GENERATED_FOLDER, IMAGE_FOLDERS, USER_FOLDER
 from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Data, Experiment
 from benchmark.train import precision
@@ -27,12 +28,11 @@ from benchmark.train.engine.distiller import TaskLoss
 from benchmark.train.engine.shards import shards_of
 from methods.base import LOGITS, Batch
 
-MAIN_METRIC = "top1"
 EVALUATION_BATCH = 500
 
 FEW = 2000  # training images that are decoded sooner than worker processes are started
 
-# The set that stands in for ImageNet in smoke runs; a change of it raises GENERATED_FOLDER_VERSION.
+# The set that stands in for ImageNet in smoke runs; a change of it raises the version of `datasets.imagenet`.
 STAND_IN = Request(classes=10, train=100, test=50, scale=0.25)
 
 

@@ -19,13 +19,14 @@ from benchmark.data.locate import DataSource
 from benchmark.errors import CannotServe, Diverged
 from benchmark.machine.files import sweep_partials, write_atomically
 from benchmark.machine.ranks import ALONE, Ranks
+from benchmark.paper.tasks import MAIN_METRIC
 from benchmark.plan.estimate import Measured
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, RunPaths, Store, curves_csv
 from benchmark.train import checkpoint, honouring, precision
 from benchmark.train.classification import task
 from benchmark.train.classification.assembly import assembled
-from benchmark.train.classification.task import MAIN_METRIC, DeviceData
+from benchmark.train.classification.task import DeviceData
 from benchmark.train.engine.compiled import Compile, NotCompiled, worth_it
 from benchmark.train.engine.graphs import Graphs, why_not
 from benchmark.train.engine.step import Stepper
@@ -227,7 +228,7 @@ class Training:
         row = {"epoch": float(self.epoch)} | {f"train.{name}": value for name, value in meter.means().items()}
         if self.epoch == 1 or self.epoch % max(1, self.recipe.epochs // HISTOGRAMS) == 0:
             row |= {f"train.{name}": value for name, value in meter.histograms().items()}
-        self.curves.add(row, metrics, MAIN_METRIC)
+        self.curves.add(row, metrics, MAIN_METRIC["classification"])
         self.meter.reset()
         if self.epoch == self.recipe.epochs:
             self._save()

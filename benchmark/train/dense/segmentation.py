@@ -15,8 +15,9 @@ from benchmark.data.cityscapes import CityscapesFolder
 from benchmark.models import openmmlab
 from benchmark.models.taps import Network
 from benchmark.paper.recipe import Recipe
+from benchmark.paper.tasks import MAIN_METRIC
 from benchmark.plan.experiment import Experiment
-from benchmark.train.dense.task import MAIN_METRICS, DenseData, subset
+from benchmark.train.dense.task import DenseData, subset
 from methods.base import Batch, Outputs
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _TRAIN_IDS[list(cityscapes.LABEL_IDS)] = range(len(cityscapes.LABEL_IDS))
 class Segmentation:
     """The segmentation task: CIRKD's networks as models of mmseg, its Cityscapes data set, and its mIoU."""
 
-    main_metric = MAIN_METRICS["segmentation"]
+    main_metric = MAIN_METRIC["segmentation"]
 
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
         """Return Cityscapes, a set in its layout, or the generated one."""

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from benchmark.models.taps import Network
     from methods.base import Batch, Outputs
 
-TASKS = ("detection", "segmentation")
-MAIN_METRICS = {"detection": "ap", "segmentation": "miou"}
-
 
 @dataclass(frozen=True)
 class DenseData:

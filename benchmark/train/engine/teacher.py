@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.data.batches import ClassificationData
-from benchmark.data.locate import GENERATED_FOLDER
 from benchmark.errors import MissingInput
 from benchmark.machine.files import write_text
 from benchmark.machine.ranks import ALONE, Ranks
@@ -23,6 +22,7 @@ from benchmark.models.checkpoints import WeightFile
 from benchmark.models.fold import fold_batch_norms
 from benchmark.models.registry import ModelEntry, model
 from benchmark.models.taps import Network
+from benchmark.paper.datasets import GENERATED_FOLDER
 from benchmark.paper.manifest import TeacherSpec
 from benchmark.plan.experiment import Experiment, Run
 from benchmark.records.store import Store

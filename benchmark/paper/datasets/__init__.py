@@ -1,0 +1,48 @@
+"""Every data set that suites can name: one small file each, found by reading this folder. None imports torch."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Literal, get_args
+
+from benchmark.errors import UsageError, nearest
+from benchmark.paper.datasets.entry import DataSet
+from benchmark.paper.tasks import Task
+
+
+def _found() -> dict[str, DataSet]:
+    modules = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    sets: list[DataSet] = [module.DATA_SET for module in modules if hasattr(module, "DATA_SET")]
+    ordered = sorted(sets, key=lambda found: (get_args(Task).index(found.task), found.name))
+    return {found.name: found for found in ordered}
+
+
+DATA_SETS: Mapping[str, DataSet] = _found()
+
+GENERATED, GENERATED_VERSION = DATA_SETS["cifar100"].stand_in.name, DATA_SETS["cifar100"].stand_in.version
+# The same for ImageNet: JPEG files in its layout.
+GENERATED_FOLDER = DATA_SETS["imagenet"].stand_in.name
+USER_FOLDER: Literal["folder"] = "folder"  # any other in ImageNet's layout; the identity is of its files
+IMAGE_FOLDERS = frozenset(
+    {USER_FOLDER, GENERATED_FOLDER, *(name for name, found in DATA_SETS.items() if found.layout == "image folder")}
+)
+DENSE_STAND_INS = {name: found.stand_in.name for name, found in DATA_SETS.items() if found.task != "classification"}
+# By data set: under which names the images that stand in for it are found in records.
+STAND_INS: Mapping[str, tuple[str, ...]] = {
+    name: tuple(dict.fromkeys((found.stand_in.name, found.stand_in.version))) for name, found in DATA_SETS.items()
+}
+COUNTED = tuple(name for name, found in DATA_SETS.items() if found.counted)  # on which costs are counted
+VERSIONS = {found.stand_in.name: found.stand_in.version for found in DATA_SETS.values()}  # of what stands in
+
+
+def counted_on(name: str) -> DataSet:
+    """Return a data set that costs are counted on.
+
+    Raises:
+        UsageError: there is none of this name; the nearest is named.
+    """
+    if name not in COUNTED:
+        raise UsageError(f"no image size is known for {name!r}", nearest(name, COUNTED))
+    return DATA_SETS[name]
