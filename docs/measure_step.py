@@ -27,11 +27,13 @@ import torch  # noqa: E402
 from reference.eager_step import EagerStep, loader  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from benchmark.data.random_images import noise  # noqa: E402
 from benchmark.models.registry import model  # noqa: E402
 from benchmark.plan.experiment import Run  # noqa: E402
 from benchmark.records.store import Store  # noqa: E402
-from benchmark.train.classification.training import Settings, Training  # noqa: E402
-from benchmark.verify.exported_students import experiment, noise  # noqa: E402
+from benchmark.train.classification.training import Training  # noqa: E402
+from benchmark.train.settings import Settings  # noqa: E402
+from benchmark.verify.exported_students import experiment  # noqa: E402
 from methods.base import Batch  # noqa: E402
 
 BATCH, STEPS = 64, 40

@@ -13,7 +13,8 @@ from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Data, Experiment, Run
 from benchmark.records.store import Store
 from benchmark.train.classification.task import load_data
-from benchmark.train.classification.training import Settings, Training
+from benchmark.train.classification.training import Training
+from benchmark.train.settings import Settings
 from methods.spec import MethodSpec
 
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Experiment, Plan, Run, Selection, make_plan
 from benchmark.records.store import Record, Store
 from benchmark.train.classification.task import load_data
-from benchmark.train.classification.training import Settings
+from benchmark.train.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = {"Teacher": {"subject": "teacher"}, "Student": {"method": "none"}, "KD": {"method": "kd"}}

@@ -11,7 +11,7 @@ from benchmark.bench.step import Bench, Cost, interleaved, parse_pair, peak, pub
 from benchmark.cli.parser import main
 from benchmark.errors import UsageError
 from benchmark.paper.manifest import load, suite_path
-from benchmark.train.classification.training import Settings
+from benchmark.train.settings import Settings
 
 
 def quiet(line: str) -> None:

@@ -14,8 +14,9 @@ from benchmark.models.taps import Network
 from benchmark.paper.manifest import TeacherSpec
 from benchmark.plan.experiment import Data
 from benchmark.records.store import Store, frame
-from benchmark.train.classification.task import evaluate, load_data
+from benchmark.train.classification.task import load_data
 from benchmark.train.engine.teacher import load_teacher
+from benchmark.train.engine.testing import evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("BENCHMARK_SHARED_DATA", ROOT.parent / "shared" / "data"))

@@ -38,6 +38,7 @@ from benchmark.models.registry import model
 from benchmark.plan.experiment import Run
 from benchmark.records.store import RunPaths
 from benchmark.train import checkpoint
+from benchmark.train.engine import testing
 
 STUDENT = {"Student": {"method": "none"}}
 PATIENCE = 120.0  # seconds, far more than anything here takes
@@ -310,10 +311,9 @@ def test_weights_that_overflow_at_the_test_are_divergence_too(workplace: Path, e
 def test_the_students_of_a_teacher_that_diverged_say_so(
     workplace: Path, extra: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmark.train.classification import task
 
-    original = task.evaluate
-    monkeypatch.setattr(task, "evaluate", lambda *a: original(*a) | {"loss": float("inf")})
+    original = testing.evaluate
+    monkeypatch.setattr(testing, "evaluate", lambda *a: original(*a) | {"loss": float("inf")})
     suite = write_suite(workplace / "fallen.yaml", {"KD": {"method": "kd"}})
     assert run_suite(suite) == 1
     assert "its teacher generated/resnet14/none is diverged: test loss" in capsys.readouterr().err

@@ -25,8 +25,8 @@ from benchmark.paper.manifest import load, suite_path
 from benchmark.paper.tasks import DENSE
 from benchmark.plan.experiment import Run, Selection, make_plan, plain
 from benchmark.records.store import Store
-from benchmark.train.classification.training import Settings
 from benchmark.train.dense.mmengine_loop import DenseTraining, optim_wrapper, own_generators
+from benchmark.train.settings import Settings
 
 WARM_UP = 1  # steps of each that are not counted
 

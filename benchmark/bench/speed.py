@@ -24,8 +24,7 @@ from benchmark.plan.estimate import Measured, hardware_of, key_of, plan_seconds
 from benchmark.plan.experiment import Selection, make_plan
 from benchmark.records.store import Store
 from benchmark.train import precision
-from benchmark.train.classification.training import Settings
-from benchmark.train.engine.compiled import Compile
+from benchmark.train.settings import Compile, Settings
 
 WARM_UP = 3
 COPIED_BYTES = 2**28

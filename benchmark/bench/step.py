@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from benchmark.data.random_images import noise
 from benchmark.errors import CannotServe, UsageError, nearest
 from benchmark.machine import provenance
 from benchmark.models import counting
@@ -28,9 +29,10 @@ from benchmark.paper import datasets
 from benchmark.paper.manifest import Cell, Suite, TeacherSpec
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Store
-from benchmark.train.classification.training import Settings, Training
+from benchmark.train.classification.training import Training
+from benchmark.train.settings import Settings
 from benchmark.verify import method_cost
-from benchmark.verify.exported_students import experiment, noise
+from benchmark.verify.exported_students import experiment
 from methods.spec import MethodSpec
 
 PLAIN = "none"

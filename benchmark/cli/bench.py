@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from benchmark.machine.devices import pick_device
 
 if TYPE_CHECKING:
-    from benchmark.train.classification.training import Settings
+    from benchmark.train.settings import Settings
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -24,7 +24,7 @@ def main(arguments: argparse.Namespace) -> int:
     from benchmark.bench.drawing import markdown, svg
     from benchmark.bench.step import parse_pair, published_gains, run
     from benchmark.machine.files import write_text
-    from benchmark.train.classification.training import Settings
+    from benchmark.train.settings import Settings
     from benchmark.verify.findings import Findings
     from benchmark.verify.pairs import lint
     from methods.registry import method, methods

@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _distill(arguments: argparse.Namespace, device: str, ranks: Ranks) -> int:
     from benchmark.launch.local import Local
     from benchmark.launch.progress import reporting
-    from benchmark.train.classification.training import Settings
+    from benchmark.train.settings import Settings
 
     wanted = ranks.leader_first(lambda: asked(arguments))
     plan = plan_of(wanted)

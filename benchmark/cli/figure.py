@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     from benchmark.machine.devices import pick_device
     from benchmark.models import openmmlab
-    from benchmark.train.classification.training import Settings
+    from benchmark.train.settings import Settings
 
     openmmlab.prepare()
     settings = Settings(store=store, device=pick_device(arguments.device), data_dir=arguments.data_dir)
@@ -67,7 +67,7 @@ def _runs(suites: list[Suite], arguments: argparse.Namespace) -> list[Run]:
 def _draw(run: Run, settings: object, images: int, path: Path) -> None:
     from benchmark.probe.saliency import looked
     from benchmark.report.saliency_figure import picture
-    from benchmark.train.classification.training import Settings
+    from benchmark.train.settings import Settings
 
     assert isinstance(settings, Settings)
     rows, notes = looked(run, settings, images)

@@ -111,7 +111,7 @@ def _submit(
 ) -> Submission | None:
     from benchmark.launch.launcher import Resources, Submitting
     from benchmark.machine.devices import devices_of
-    from benchmark.train.classification.training import Settings
+    from benchmark.train.settings import Settings
 
     store.prepare()
     # Whatever of the command line a run's settings name, as `run` itself would take it.

@@ -56,7 +56,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
     from benchmark.launch.local import Local, Outcome
     from benchmark.launch.progress import reporting
     from benchmark.plan.estimate import Measured
-    from benchmark.train.classification.training import Settings
+    from benchmark.train.settings import Settings
 
     store = store_of(arguments)
     if ranks.world > 1:

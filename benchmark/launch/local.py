@@ -29,7 +29,8 @@ from benchmark.plan.experiment import Data, Experiment, Plan, Run
 from benchmark.records.store import Record, Unreadable, read_record
 from benchmark.train import honouring
 from benchmark.train.classification.task import load_data
-from benchmark.train.classification.training import Settings, Stopped, Training, evaluated, skipped
+from benchmark.train.classification.training import Training, evaluated, skipped
+from benchmark.train.settings import Settings, Stopped
 
 WAIT_SECONDS = 1.0
 END, WAITING = -1, -2  # what followers are told besides the number of a run

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from benchmark.train.classification.training import Progress, Settings
+from benchmark.train.settings import Progress, Settings
 
 PLAIN_SECONDS = 15.0
 

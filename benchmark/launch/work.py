@@ -95,7 +95,7 @@ class Work:
     def _attended(self, flag: Flag, device: str, ranks: Ranks) -> Outcome:
         from benchmark.launch.local import Local
         from benchmark.launch.progress import reporting
-        from benchmark.train.classification.training import Settings
+        from benchmark.train.settings import Settings
 
         every = (*self.needs, *self.runs)
         # The leader looks for all: a file may appear between two looks.

@@ -15,9 +15,9 @@ from benchmark.machine.streams import generator
 from benchmark.models import openmmlab
 from benchmark.plan.experiment import Run
 from benchmark.records.looked import Looked
-from benchmark.train.classification.training import Settings
 from benchmark.train.dense.task import DenseData, task
 from benchmark.train.precision import arithmetic
+from benchmark.train.settings import Settings
 from methods.base import Method, Moment
 from methods.diffkd.diffkd import Branch, DiffKD
 

@@ -20,7 +20,7 @@ from benchmark.records.store import Record
 from benchmark.train import checkpoint
 
 if TYPE_CHECKING:
-    from benchmark.train.classification.training import Settings
+    from benchmark.train.settings import Settings
 
 
 @dataclass

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmark.data.augment import MEAN, STD
-from benchmark.data.cifar import Dataset, Split
+from benchmark.data.on_device import DeviceData
+from benchmark.data.random_images import SIDE, noise
 from benchmark.errors import BenchmarkError, CannotServe
 from benchmark.models import counting
 from benchmark.models.registry import model
@@ -18,15 +18,15 @@ from benchmark.paper.manifest import TeacherSpec
 from benchmark.paper.recipe import recipe
 from benchmark.plan.experiment import Data, Experiment, Run
 from benchmark.records.store import Store
-from benchmark.train.classification.task import DeviceData
-from benchmark.train.classification.training import Settings, Training
+from benchmark.train.classification.training import Training
+from benchmark.train.settings import Settings
 from benchmark.verify.findings import Export, Findings
 from methods.base import LOGITS
 from methods.registry import methods
 from methods.spec import MethodSpec
 
 TEACHER, STUDENT = "resnet14", "resnet8"
-IMAGES, BATCH, SIDE = 32, 16, 32
+BATCH = 16
 
 Say = Callable[[str], None]
 
@@ -49,15 +49,6 @@ def check(findings: Findings, say: Say) -> None:
     findings.problems += [
         f"the student exported after {e.method} is not the plain one" for e in findings.exports if not e.equal
     ]
-
-
-def noise(images: int = IMAGES, device: torch.device | str = "cpu") -> DeviceData:
-    """Return random images of CIFAR-100's size, for checks where only shapes and speed matter."""
-    draw = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (images, 3, SIDE, SIDE), generator=draw, dtype=torch.uint8)
-    split = Split(pixels, torch.arange(images) % 100).to(device)
-    dataset = Dataset(split, split, "noise", {"name": "noise"}, generated=True)
-    return DeviceData(dataset, split, split, torch.tensor(MEAN, device=device), torch.tensor(STD, device=device))
 
 
 def experiment(method: str, student: str, teacher: str, weights: Path, batch: int = BATCH) -> Experiment:

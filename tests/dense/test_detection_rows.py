@@ -24,8 +24,8 @@ from benchmark.models.registry import model
 from benchmark.models.taps import Network, resolve_roles
 from benchmark.paper.manifest import load, suite_path
 from benchmark.plan.experiment import Run, Selection, make_plan
-from benchmark.train.classification.training import Settings, Stopped
 from benchmark.train.dense.mmengine_loop import DenseTraining, carried_out, own_generators
+from benchmark.train.settings import Settings, Stopped
 from benchmark.verify.method_cost import build_on_meta
 from methods.base import Annotation, Batch, ImageSize, Method, Moment, Pair
 

@@ -12,11 +12,13 @@ import torch
 from small import settings_in
 from torch._inductor.codecache import PyCodeCache
 
+from benchmark.data.random_images import noise
 from benchmark.models.registry import model
 from benchmark.plan.experiment import Run
-from benchmark.train.classification.training import Settings, Stopped, Training
+from benchmark.train.classification.training import Training
 from benchmark.train.engine.compiled import worth_it
-from benchmark.verify.exported_students import experiment, noise
+from benchmark.train.settings import Settings, Stopped
+from benchmark.verify.exported_students import experiment
 
 BATCH, IMAGES = 8, 20  # two full batches an epoch, and a short one
 

@@ -12,13 +12,15 @@ import torch
 from small import settings_in
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmark.data.random_images import noise
 from benchmark.errors import CannotServe
 from benchmark.models.registry import model
 from benchmark.plan.experiment import Run
-from benchmark.train.classification.training import Settings, Stopped, Training
+from benchmark.train.classification.training import Training
 from benchmark.train.engine.graphs import Graphs, why_not
 from benchmark.train.meter import Meter
-from benchmark.verify.exported_students import experiment, noise
+from benchmark.train.settings import Settings, Stopped
+from benchmark.verify.exported_students import experiment
 from methods.kd import KD
 from methods.registry import methods
 from methods.sum import SumOfMethods

@@ -16,8 +16,8 @@ from benchmark.machine.ranks import Ranks
 from benchmark.paper.recipe import Recipe, recipe
 from benchmark.records.store import Record
 from benchmark.train import honouring
-from benchmark.train.classification.training import Stopped
 from benchmark.train.engine.shards import draws, shards_of
+from benchmark.train.settings import Stopped
 
 # B2 and B3 in small: everything they ask for at once that can go together.
 STRONG: dict[str, Any] = {

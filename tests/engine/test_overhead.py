@@ -10,10 +10,11 @@ import pytest
 import torch
 from small import settings_in
 
+from benchmark.data.random_images import noise
 from benchmark.models.registry import model
 from benchmark.plan.experiment import Run
 from benchmark.train.classification.training import Training
-from benchmark.verify.exported_students import experiment, noise
+from benchmark.verify.exported_students import experiment
 
 BATCH, STEPS = 64, 60
 

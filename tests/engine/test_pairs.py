@@ -17,7 +17,8 @@ from benchmark.machine.streams import initialising
 from benchmark.models.registry import model
 from benchmark.paper.manifest import Suite, TeacherSpec, load, suite_path
 from benchmark.plan.experiment import Data, Experiment, Run, Selection, make_plan
-from benchmark.train.classification.training import Settings, Training
+from benchmark.train.classification.training import Training
+from benchmark.train.settings import Settings
 
 CORE = {"none", "kd", "dkd", "dist", "reviewkd", "fitnet", "mse", "diffkd"}
 IMAGES = Data("generated", train=8, test=10)

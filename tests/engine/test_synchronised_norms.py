@@ -16,6 +16,7 @@ from small import settings_in
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from benchmark.data.random_images import noise
 from benchmark.errors import CannotServe, UsageError
 from benchmark.machine.ranks import Ranks
 from benchmark.models.fold import fold_batch_norms
@@ -26,7 +27,7 @@ from benchmark.plan.experiment import Run
 from benchmark.train.classification.training import Training
 from benchmark.train.engine.distiller import Distiller
 from benchmark.train.engine.shards import synchronise, with_norms_for
-from benchmark.verify.exported_students import experiment, noise
+from benchmark.verify.exported_students import experiment
 from methods.base import Batch
 from methods.kd import KD
 from methods.registry import methods

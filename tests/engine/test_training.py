@@ -14,7 +14,8 @@ from small import data_of, plan_of, run_suite, settings_in, store_in, write_suit
 from benchmark.errors import MissingInput, UsageError
 from benchmark.plan.experiment import Experiment, Run
 from benchmark.records.store import Record
-from benchmark.train.classification.training import Settings, Stopped, Training
+from benchmark.train.classification.training import Training
+from benchmark.train.settings import Settings, Stopped
 
 OWN = """
 from methods.base import LOGITS, Losses, Method

@@ -19,7 +19,8 @@ from benchmark.errors import BenchmarkError, MissingInput
 from benchmark.machine.ranks import Ranks, joined
 from benchmark.paper.datasets import GENERATED_FOLDER
 from benchmark.plan.experiment import Data, Experiment
-from benchmark.train.classification.training import Stopped, Training
+from benchmark.train.classification.training import Training
+from benchmark.train.settings import Stopped
 
 NETWORK = """
 from torch import nn

@@ -14,8 +14,9 @@ from benchmark.errors import CannotServe
 from benchmark.models import counting
 from benchmark.models.registry import model
 from benchmark.models.taps import Adapter, Network, Tap
-from benchmark.train.classification.training import Stopped, Training
+from benchmark.train.classification.training import Training
 from benchmark.train.engine.distiller import trained_student
+from benchmark.train.settings import Stopped
 from benchmark.verify import method_cost
 from methods.base import Pair
 from methods.kdiffusion.kdiffusion import KDiffusion

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,32 +19,15 @@ from benchmark.paper.manifest import TeacherSpec
 from benchmark.plan.experiment import Experiment, Run
 from benchmark.records.store import Store
 from benchmark.train.classification import task
+from benchmark.train.engine.assembly import Assembly
 from benchmark.train.engine.average import Average
 from benchmark.train.engine.distiller import Distiller, student_roles, trained_student
 from benchmark.train.engine.optimizer import make_optimizer
 from benchmark.train.engine.shards import Shards, shards_of, with_norms_for
 from benchmark.train.engine.teacher import Teacher, load_weights, measured, teacher_of
-from benchmark.train.first_use import Files, given_files, held
+from benchmark.train.first_use import given_files, held
 from benchmark.train.weights import weights_file
 from methods.base import Moment, Pair
-
-
-@dataclass
-class Assembly:
-    """One run's networks, method and optimiser."""
-
-    distiller: Distiller  # the student and the method's side networks
-    frozen: Network | None  # the teacher as it runs beside the student
-    teacher: Teacher | None
-    teacher_metrics: dict[str, float]
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    moment: Moment
-    trained: nn.Module  # the distiller, or what exchanges its gradients with other ranks
-    shards: Shards
-    average: Average | None  # of the student's weights, where the recipe asks for one
-    not_in_student: tuple[str, ...]  # settings of the recipe that the student has no layer for
-    files: Files  # of weights that were given
 
 
 def assembled(run: Run, data: ClassificationData, store: Store, device: torch.device, ranks: Ranks = ALONE) -> Assembly:

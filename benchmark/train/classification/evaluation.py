@@ -22,8 +22,9 @@ from benchmark.paper.rules import load_rules
 from benchmark.plan.experiment import Data
 from benchmark.records.store import Store
 from benchmark.train.checkpoint import tensors_sha256
-from benchmark.train.classification.task import FEW, evaluate, load_data
+from benchmark.train.classification.task import FEW, load_data
 from benchmark.train.engine.teacher import load_weights
+from benchmark.train.engine.testing import evaluate
 from benchmark.train.precision import EVALUATED
 from benchmark.train.weights import is_named, weights_file
 

@@ -5,76 +5,31 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from pathlib import Path
-from threading import Event
 from typing import Any
 
 import torch
 
 from benchmark.data.batches import ClassificationData
-from benchmark.data.locate import DataSource
+from benchmark.data.on_device import DeviceData
 from benchmark.errors import CannotServe, Diverged
 from benchmark.machine.files import sweep_partials, write_atomically
-from benchmark.machine.ranks import ALONE, Ranks
 from benchmark.paper.tasks import MAIN_METRIC
 from benchmark.plan.estimate import Measured
 from benchmark.plan.experiment import Run
-from benchmark.records.store import Record, RunPaths, Store, curves_csv
+from benchmark.records.store import Record, RunPaths, curves_csv
 from benchmark.train import checkpoint, honouring, precision
-from benchmark.train.classification import task
 from benchmark.train.classification.assembly import assembled
-from benchmark.train.classification.task import DeviceData
-from benchmark.train.engine.compiled import Compile, NotCompiled, worth_it
+from benchmark.train.engine import testing
+from benchmark.train.engine.compiled import NotCompiled, worth_it
 from benchmark.train.engine.graphs import Graphs, why_not
 from benchmark.train.engine.step import Stepper
 from benchmark.train.engine.teacher import measured, teacher_of
 from benchmark.train.first_use import held
 from benchmark.train.meter import Meter
 from benchmark.train.outcome import Curves, asked_and_found, circumstances, record_of, rounded
-
-CHECK_EVERY = 20  # steps between looks for losses that are not finite
-HISTOGRAMS = 10  # epochs of a run whose histograms are kept
-
-
-class Stopped(Exception):
-    """The run was asked to stop, and its checkpoint is written."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress of a run."""
-
-    run: Run
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    seconds_left: float
-    images_per_second: float
-    metrics: dict[str, float]
-
-
-@dataclass
-class Settings:
-    """The settings of where and how runs execute. Nothing here is part of an experiment."""
-
-    store: Store = field(default_factory=Store)
-    device: str = "cpu"
-    threads: int | None = None
-    compile: Compile = "auto"
-    pack: int | None = 1  # runs that take turns in this process; None: as many as are fastest together
-    asked: dict[str, Any] = field(default_factory=dict)  # the same as the user said them, `auto` for instance
-    source: DataSource | None = None
-    workers: int | None = None  # processes that decode image files; None: a share of the cores
-    ranks: Ranks = ALONE
-    data_dir: Path | None = None  # where the user says that data sets of files lie
-    checkpoint_seconds: float = 60.0
-    stop: Event = field(default_factory=Event)
-    say: Callable[[str], None] = print
-    progress: Callable[[Progress], None] = lambda progress: None
+from benchmark.train.settings import CHECK_EVERY, HISTOGRAMS, Progress, Settings, Stopped
 
 
 class Training:
@@ -241,11 +196,11 @@ class Training:
         student, average = self.parts.distiller.student, self.parts.average
         asked = self.run_id.experiment.precision
         self.ranks.share(buffer for buffer in student.buffers())
-        found = task.evaluate(student, self.data, asked, self.ranks)
+        found = testing.evaluate(student, self.data, asked, self.ranks)
         if average is None:
             return found
         self.ranks.share(buffer for buffer in average.student.buffers())
-        averaged = task.evaluate(average.student, self.data, asked, self.ranks)
+        averaged = testing.evaluate(average.student, self.data, asked, self.ranks)
         return averaged | {f"online.{name}": value for name, value in found.items()}
 
     def _report(self, began: float) -> None:

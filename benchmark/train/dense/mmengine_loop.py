@@ -22,11 +22,11 @@ from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, curves_csv
 from benchmark.train import checkpoint, honouring, precision
-from benchmark.train.classification.training import CHECK_EVERY, HISTOGRAMS, Progress, Settings, Stopped
 from benchmark.train.dense.task import task
 from benchmark.train.first_use import held
 from benchmark.train.meter import Meter
 from benchmark.train.outcome import Curves, asked_and_found, record_of, rounded
+from benchmark.train.settings import CHECK_EVERY, HISTOGRAMS, Progress, Settings, Stopped
 from methods.base import Moment
 
 

@@ -29,7 +29,7 @@ from benchmark.train.weights import weights_file
 from methods.base import Method, Pair
 
 if TYPE_CHECKING:
-    from benchmark.train.classification.training import Settings
+    from benchmark.train.settings import Settings
 
 RANDOM = "RANDOM WEIGHTS stand in"
 

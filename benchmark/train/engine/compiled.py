@@ -15,18 +15,16 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from types import FunctionType, MethodType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmark.plan.estimate import Measured, seconds
 from benchmark.plan.experiment import Experiment
-from benchmark.train.classification.assembly import Assembly
+from benchmark.train.engine.assembly import Assembly
 from benchmark.train.engine.distiller import Step
 from methods.base import Batch, Moment
-
-Compile = Literal["auto", "always", "never"]
 
 # Measured for DiffKD between resnet56 and resnet20 (docs/performance.md); `auto` compiles where it would save thrice
 # what it costs.

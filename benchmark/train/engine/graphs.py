@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmark.data.augment import EpochPlan
-from benchmark.train.classification.task import DeviceData
+from benchmark.data.on_device import DeviceData
 from benchmark.train.engine.optimizer import hold_rates_in_tensors
 from benchmark.train.engine.step import Stepper
 from benchmark.train.meter import Meter

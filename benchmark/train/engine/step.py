@@ -9,7 +9,7 @@ import torch
 
 from benchmark.paper.recipe import Recipe
 from benchmark.train import precision
-from benchmark.train.classification.assembly import Assembly
+from benchmark.train.engine.assembly import Assembly
 from benchmark.train.engine.compiled import TOLERANCES, Compiled, NotCompiled
 from benchmark.train.engine.distiller import Step
 from benchmark.train.engine.optimizer import set_learning_rate

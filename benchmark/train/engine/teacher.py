@@ -27,7 +27,7 @@ from benchmark.paper.manifest import TeacherSpec
 from benchmark.plan.experiment import Experiment, Run
 from benchmark.records.store import Store
 from benchmark.train.checkpoint import tensors_sha256
-from benchmark.train.classification.task import evaluate
+from benchmark.train.engine.testing import evaluate
 from benchmark.train.precision import arithmetic, circumstances
 from benchmark.train.weights import is_named, weights_file
 from methods.base import LOGITS

@@ -1,0 +1,34 @@
+"""What a step is made of: networks, method, optimiser, shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from benchmark.models.taps import Network
+from benchmark.train.engine.average import Average
+from benchmark.train.engine.distiller import Distiller
+from benchmark.train.engine.shards import Shards
+from benchmark.train.engine.teacher import Teacher
+from benchmark.train.first_use import Files
+from methods.base import Moment
+
+
+@dataclass
+class Assembly:
+    """One run's networks, method and optimiser."""
+
+    distiller: Distiller  # the student and the method's side networks
+    frozen: Network | None  # the teacher as it runs beside the student
+    teacher: Teacher | None
+    teacher_metrics: dict[str, float]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    moment: Moment
+    trained: nn.Module  # the distiller, or what exchanges its gradients with other ranks
+    shards: Shards
+    average: Average | None  # of the student's weights, where the recipe asks for one
+    not_in_student: tuple[str, ...]  # settings of the recipe that the student has no layer for
+    files: Files  # of weights that were given
