@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import shutil
 import signal
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
 import torch
 
-from benchmark.data.batches import ClassificationData
-from benchmark.errors import BenchmarkError, CannotServe, StorageError
+from benchmark.errors import BenchmarkError, StorageError
 from benchmark.launch.lease import Held, lease
 from benchmark.launch.packed import Turns, Work
 from benchmark.machine.files import storage, sweep_partials, write_text
-from benchmark.models import openmmlab
-from benchmark.paper import tasks
-from benchmark.paper.datasets import IMAGE_FOLDERS
-from benchmark.paper.recipe import Recipe
-from benchmark.plan.experiment import Data, Experiment, Plan, Run
+from benchmark.plan.experiment import Experiment, Plan, Run
 from benchmark.records.store import Record, Unreadable, read_record
-from benchmark.train import honouring
-from benchmark.train.classification.task import load_data
-from benchmark.train.classification.training import Training, evaluated, skipped
+from benchmark.train.carrying_out import CarryingOut, from_files, summary
 from benchmark.train.settings import Settings, Stopped
 
 WAIT_SECONDS = 1.0
@@ -59,7 +51,7 @@ class Local:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._data: dict[tuple[Data, Recipe | None], ClassificationData] = {}
+        self._carrying_out = CarryingOut(settings)
         self._turns = Turns(settings.pack, torch.device(settings.device), settings.say)
         self._looked = (0, 0.0)  # how many were running when runs to start were last looked for, and when to look again
         self._teachers: set[str] = set()  # identities whose weights other runs of the plan need
@@ -73,7 +65,7 @@ class Local:
             try:
                 return self._lead(plan) if self.settings.ranks.leads else self._follow(plan)
             finally:
-                self._let_go()
+                self._carrying_out.close()
 
     def _follow(self, plan: Plan) -> Outcome:
         outcome = Outcome()
@@ -81,7 +73,7 @@ class Local:
             if index == WAITING:
                 continue
             try:
-                for _ in self._one(plan.runs[index]):
+                for _ in self._carrying_out.steps(plan.runs[index]):
                     pass
             except Stopped:
                 outcome.stopped = True
@@ -133,7 +125,7 @@ class Local:
     def _has_room(self, run: Run) -> bool:
         """Return True if a run may start. Runs that read image files, or that several processes share, run alone."""
         together = (*self._turns.runs, run)
-        if len(together) > 1 and (self.settings.ranks.world > 1 or any(map(_from_files, together))):
+        if len(together) > 1 and (self.settings.ranks.world > 1 or any(map(from_files, together))):
             return False
         return self._turns.room
 
@@ -221,7 +213,7 @@ class Local:
             file.write(f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n")
         self.settings.ranks.told(self._plan.runs.index(run))
         try:
-            record = yield from self._one(run)
+            record = yield from self._carrying_out.steps(run)
         except Stopped:
             outcome.stopped = True
             self.settings.say(f"{run.label}: stopped, checkpoint written")
@@ -249,65 +241,6 @@ class Local:
         {"done": outcome.done, "diverged": outcome.diverged, "skipped": outcome.skipped}[record.status].append(run)
         self.settings.say(summary(run, record))
         return True
-
-    def _one(self, run: Run) -> Generator[None, None, Record]:
-        for words, why in honouring.require(run.experiment).items():
-            self.settings.say(f"NOTE: {run.label}: {words} is ignored: {why}")
-        if run.experiment.task in tasks.DENSE:
-            return self._dense(run)
-        data = self.settings.ranks.leader_first(lambda: self._data_of(run))
-        if run.experiment.recipe is None:
-            return evaluated(run, data, self.settings)
-        try:
-            training = Training(run, data, self.settings)
-        except CannotServe as reason:
-            return skipped(run, reason, self.settings)
-        return (yield from training.advancing())
-
-    def _dense(self, run: Run) -> Record:
-        openmmlab.prepare()  # before the module that imports MMEngine
-        from benchmark.train.dense.mmengine_loop import carried_out
-
-        try:
-            return carried_out(run, self.settings)
-        except CannotServe as reason:
-            return skipped(run, reason, self.settings)
-
-    def _data_of(self, run: Run) -> ClassificationData:
-        key = data, recipe = run.experiment.data, run.experiment.recipe
-        if key not in self._data:
-            self._let_go()
-            settings = self.settings
-            self._data[key] = load_data(
-                data,
-                settings.source,
-                torch.device(settings.device),
-                recipe=recipe,
-                ranks=settings.ranks,
-                generated_dir=settings.store.runs,
-                workers=settings.workers,
-            )
-        return self._data[key]
-
-    def _let_go(self) -> None:
-        for data in self._data.values():
-            data.close()
-        self._data = {}
-
-
-def _from_files(run: Run) -> bool:
-    return run.experiment.data.name in IMAGE_FOLDERS or run.experiment.task in tasks.DENSE
-
-
-def summary(run: Run, record: Record) -> str:
-    """Format one line on a finished run."""
-    if record.status != "done":
-        return f"{run.label}: {record.status}: {record.reason}"
-    main = tasks.MAIN_METRIC[run.experiment.task]
-    shown = tasks.SHOWN[main]
-    accuracy = f"{shown} {record.last.get(main, math.nan):.2f} (best {record.best.get(main, math.nan):.2f})"
-    pace = f"{record.images_per_second:,.4g} images/s" if record.images_per_second else "evaluated"
-    return f"{run.label}: {accuracy} in {record.seconds:.0f} s, {pace}"
 
 
 @contextmanager

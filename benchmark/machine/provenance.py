@@ -13,14 +13,10 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmark.machine.plugins import EXTRA, ROOT, own_files
+from benchmark.machine.rooms import trained_by
 
 # What can change a result. Edits elsewhere (docs, reports, results) do not make a revision dirty.
 SOURCES = ("benchmark", "methods", "suites", "pyproject.toml")
-TRAINED_BY = (
-    *("methods", "benchmark/data", "benchmark/models", "benchmark/train", "benchmark/machine/streams.py"),
-    "benchmark/machine/ranks.py",
-    *("benchmark/plan/experiment.py", "benchmark/paper/recipe.py", "benchmark/launch/local.py"),
-)
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 FROZEN = ROOT / "revision.json"  # in a snapshot, which has no history: the revision that it was taken from
 
@@ -51,7 +47,7 @@ def _revision(extra: str) -> dict[str, str | bool | None]:
 @cache
 def source_hash() -> str:
     """Return the hash of the python files that a training uses. An edit of the report does not change it."""
-    return _hash_of(path for place in TRAINED_BY for path in _python_files(ROOT / place))
+    return _hash_of(path for place in trained_by() for path in _python_files(ROOT / place))
 
 
 def _python_files(place: Path) -> list[Path]:
