@@ -29,7 +29,7 @@ def experiment(method: Any = "none", teacher: str = "", data: Data = FOLDER, **c
     recipe = RECIPE.model_copy(update=changes)
     taught = None
     if teacher:
-        from benchmark.paper.manifest import TeacherSpec
+        from benchmark.paper.suite import TeacherSpec
 
         taught = TeacherSpec(model=teacher, weights="torchvision:ResNet18_Weights.IMAGENET1K_V1")
     return Experiment(

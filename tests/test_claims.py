@@ -13,7 +13,7 @@ from benchmark.errors import UsageError
 from benchmark.machine.plugins import ROOT
 from benchmark.paper.claims import ClaimResult, Claims, check_claims, load_claims, tally
 from benchmark.paper.expression import Board, Evaluator, ExpressionError, Quantity, Truth, as_printed, published
-from benchmark.paper.manifest import Cell, Setting
+from benchmark.paper.suite import Cell, Setting
 
 TEXTS = ROOT.parent / "shared" / "paper"
 TEXT_FILES = {

@@ -30,11 +30,11 @@ from written_records import (
 )
 
 from benchmark.errors import UsageError
-from benchmark.judge.cases import why_not_comparable
-from benchmark.judge.orderings import Order
+from benchmark.judge.contrasts import Order
+from benchmark.judge.protocol import why_not_comparable
 from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import plain
-from benchmark.paper.manifest import Suite
+from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Run
 from benchmark.records.evidence import ProblemKind
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from small import write_suite
 
-from benchmark.paper.manifest import ProfileName, load
+from benchmark.paper.manifest import load
+from benchmark.paper.suite import ProfileName
 from benchmark.plan.estimate import plan_seconds
 from benchmark.plan.experiment import Plan, Selection, make_plan
 

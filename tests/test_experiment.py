@@ -12,8 +12,9 @@ import pytest
 from small import plan_of, write_suite
 
 from benchmark.errors import UsageError
-from benchmark.paper.manifest import Cell, TeacherSpec, load, suite_path
+from benchmark.paper.manifest import load, suite_path
 from benchmark.paper.recipe import Recipe, recipe
+from benchmark.paper.suite import Cell, TeacherSpec
 from benchmark.plan.experiment import Data, Experiment, Selection, experiment_of, make_plan
 from methods.registry import methods
 from methods.spec import MethodSpec

@@ -26,7 +26,8 @@ from benchmark.data.generated_folder import Request, generate
 from benchmark.data.locate import DataSource
 from benchmark.models.registry import model
 from benchmark.models.taps import resolve_roles
-from benchmark.paper.manifest import Suite, TeacherSpec, load, load_all, suite_path
+from benchmark.paper.manifest import load, load_all, suite_path
+from benchmark.paper.suite import Suite, TeacherSpec
 from benchmark.plan.experiment import Experiment, Plan, Run, Selection, make_plan
 from benchmark.records.store import Record
 from benchmark.train.checkpoint import tensors_sha256

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from small import ROOT
 
-from benchmark.paper.manifest import ProfileName, Suite, load, load_all, suite_path
+from benchmark.paper.manifest import load, load_all, suite_path
+from benchmark.paper.suite import ProfileName, Suite
 from benchmark.plan.experiment import Experiment, Selection, experiment_of, make_plan
 
 FILE = "tests/pinned/identities.yaml"

@@ -11,7 +11,7 @@ import torch
 from benchmark.cli.parser import main
 from benchmark.data.locate import find_cifar100, resolve
 from benchmark.models.taps import Network
-from benchmark.paper.manifest import TeacherSpec
+from benchmark.paper.suite import TeacherSpec
 from benchmark.plan.experiment import Data
 from benchmark.records.store import Store, frame
 from benchmark.train.classification.task import load_data

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from benchmark.paper.manifest import Cell, Suite, TeacherSpec, load, load_all, method_of, suite_files
+from benchmark.paper.manifest import load, load_all, suite_files
 from benchmark.paper.recipe import recipes
+from benchmark.paper.suite import Cell, Suite, TeacherSpec, method_of
 from benchmark.plan.experiment import STATIC_METRICS
 
 SECOND_READING = Path(__file__).parent / "published" / "second_reading.csv"

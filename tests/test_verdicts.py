@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from benchmark.errors import UsageError
 from benchmark.judge import stats
-from benchmark.judge.orderings import Order, Ordering, judge_orderings
+from benchmark.judge.contrasts import Order, Ordering, judge_orderings
 from benchmark.judge.verdicts import (
     BLOCKING,
     Achieved,

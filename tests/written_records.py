@@ -14,7 +14,8 @@ from benchmark.judge.compare import Sources, compare
 from benchmark.judge.views import CellView, Comparison, Mode
 from benchmark.machine.provenance import source_hash
 from benchmark.paper.datasets import STAND_INS
-from benchmark.paper.manifest import Cell, Suite, load
+from benchmark.paper.manifest import load
+from benchmark.paper.suite import Cell, Suite
 from benchmark.plan.experiment import Experiment, Run, experiment_of
 from benchmark.records.evidence import ProblemKind
 from benchmark.records.store import Record, RunPaths, Store

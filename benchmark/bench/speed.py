@@ -19,7 +19,7 @@ from benchmark.launch.packed import Turns, Work
 from benchmark.machine import provenance
 from benchmark.machine.files import write_text
 from benchmark.models.registry import model
-from benchmark.paper.manifest import Suite
+from benchmark.paper.suite import Suite
 from benchmark.plan.estimate import Measured, hardware_of, key_of, plan_seconds
 from benchmark.plan.experiment import Selection, make_plan
 from benchmark.records.store import Store

@@ -26,7 +26,7 @@ from benchmark.machine import provenance
 from benchmark.models import counting
 from benchmark.models.registry import model, models
 from benchmark.paper import datasets
-from benchmark.paper.manifest import Cell, Suite, TeacherSpec
+from benchmark.paper.suite import Cell, Suite, TeacherSpec
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Store
 from benchmark.train.classification.training import Training

@@ -18,8 +18,8 @@ from benchmark.errors import UsageError
 from benchmark.machine.devices import pick_device
 from benchmark.models.registry import model
 from benchmark.paper.datasets import USER_FOLDER
-from benchmark.paper.manifest import Profile, TeacherSpec
 from benchmark.paper.recipe import recipe
+from benchmark.paper.suite import Profile, TeacherSpec
 from benchmark.plan.experiment import Data, Experiment, Plan, Run, plain, profiled
 from benchmark.records.store import Store
 from methods.spec import MethodSpec

@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmark.data.inventory import absent_sets
 from benchmark.errors import MissingInput
 from benchmark.machine.files import write_text
-from benchmark.paper.manifest import Suite, load, load_all, suite_path
+from benchmark.paper.manifest import load, load_all, suite_path
+from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.records.store import Store
 

@@ -104,7 +104,7 @@ def _recipes(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _profiles(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from benchmark.paper.manifest import profiles
+    from benchmark.paper.suite import profiles
 
     return [
         {"profile": name, **entry.model_dump(exclude={"doc"}), "what": entry.doc} for name, entry in profiles().items()

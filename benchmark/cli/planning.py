@@ -20,7 +20,8 @@ from benchmark.data.inventory import absent_sets
 from benchmark.data.locate import DataSource, resolve
 from benchmark.errors import MissingInput, UsageError
 from benchmark.paper.datasets import GENERATED
-from benchmark.paper.manifest import Suite, companions, load, load_all, suite_path
+from benchmark.paper.manifest import companions, load, load_all, suite_path
+from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Plan, Selection, make_plan
 from benchmark.records.store import Store
 

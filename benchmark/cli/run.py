@@ -24,7 +24,7 @@ from benchmark.launch.stopping import Flag
 from benchmark.machine.devices import pick_device
 from benchmark.machine.files import write_text
 from benchmark.paper.datasets import GENERATED
-from benchmark.paper.manifest import Suite
+from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Run
 from benchmark.report.table import suite_table
 

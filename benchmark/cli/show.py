@@ -95,7 +95,7 @@ def _suite(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
     """Find an experiment in the suites, or else in their smoke runs, where generated images may be used."""
-    from benchmark.judge.cases import why_not_comparable
+    from benchmark.judge.protocol import why_not_comparable
     from benchmark.paper.datasets import STAND_INS
     from benchmark.paper.manifest import load_all
     from benchmark.plan.experiment import Selection, make_plan
@@ -144,7 +144,7 @@ def _only(matches: dict[str, dict[str, Any]], name: str, hint: str) -> dict[str,
 
 
 def _schema(arguments: argparse.Namespace) -> dict[str, Any]:
-    from benchmark.paper.manifest import SuiteFile
+    from benchmark.paper.suite import SuiteFile
 
     return SuiteFile.model_json_schema()
 

@@ -9,7 +9,7 @@ from benchmark.cli.output import print_rows
 from benchmark.cli.planning import selection_of, store_to_read, suites_of
 from benchmark.data.locate import present
 from benchmark.launch.states import NAMES, States
-from benchmark.paper.manifest import Suite
+from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Plan, make_plan
 
 

@@ -15,8 +15,8 @@ from benchmark.judge.costs import StaticResults
 from benchmark.judge.verdicts import Achieved as Sample
 from benchmark.judge.verdicts import Blocked, Judgement, Published, Selection, Verdict, judge_epochs
 from benchmark.judge.views import Achieved, CellView, Coverage, Mode, Reference
-from benchmark.paper.manifest import Cell, Rerun
 from benchmark.paper.rules import Rules
+from benchmark.paper.suite import Cell, Rerun
 from benchmark.plan.experiment import STATIC_METRICS
 
 # Verdicts that statistics reached: rules 5 to 8.

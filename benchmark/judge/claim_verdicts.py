@@ -13,8 +13,8 @@ from benchmark.judge.verdicts import BLOCKING, Verdict
 from benchmark.judge.views import CellView, ClaimAnswer, ClaimView
 from benchmark.paper.claims import CLAIMS, ClaimResult, Claims, ClaimsFile, check_claims, load_claims
 from benchmark.paper.expression import Board, Quantity
-from benchmark.paper.manifest import Cell
 from benchmark.paper.rules import Rules
+from benchmark.paper.suite import Cell
 from benchmark.paper.yamlfile import YamlFile
 from benchmark.records.evidence import Problem, ProblemKind
 

@@ -22,8 +22,9 @@ from benchmark.judge.summary import head_notes, inputs_of, provenance_of, rule_v
 from benchmark.judge.views import CellView, Comparison, Coverage, FigureView, Line, Mode, TableView
 from benchmark.machine import provenance
 from benchmark.paper.claims import CLAIMS
-from benchmark.paper.manifest import SUITES, Suite, load, suite_files
+from benchmark.paper.manifest import load, suite_files
 from benchmark.paper.rules import load_rules
+from benchmark.paper.suite import SUITES, Suite
 from benchmark.records.evidence import Problem, ProblemKind, collect
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from benchmark.errors import BenchmarkError
 from benchmark.judge.verdicts import Judgement, Verdict, judge_static
 from benchmark.judge.views import ClaimAnswer
-from benchmark.paper.manifest import Cell
+from benchmark.paper.suite import Cell
 from benchmark.records.evidence import Problem, ProblemKind
 from benchmark.records.static import CostClaim, StaticCell, read_static
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from benchmark.judge.orderings import OrderReport
+from benchmark.judge.contrasts import Gain, OrderReport
 from benchmark.judge.stats import FalseFlags
 from benchmark.judge.verdicts import Judgement, Verdict
 from benchmark.records.evidence import Problem, RunView
@@ -119,20 +119,6 @@ class CellView:
         if self.static:
             return self.measured
         return self.achieved.mean if self.achieved else None
-
-
-@dataclass(frozen=True)
-class Gain:
-    """The difference between a cell and a base row of the same column, published and ours."""
-
-    over: Literal["student", "MSE"]
-    cell: str  # ids
-    base: str
-    row: str  # `group: row` of the cell
-    column: str
-    published: float
-    achieved: float | None
-    judgement: Judgement  # its gap is achieved minus published
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmark.errors import nearest
-from benchmark.paper.manifest import Cell
+from benchmark.paper.suite import Cell
 
 EPSILON = 1e-9  # differences of printed decimals are off by some 1e-14 in binary
 SHOWN_DECIMALS = 4

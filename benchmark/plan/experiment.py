@@ -19,8 +19,8 @@ from benchmark.paper.datasets import (
     IMAGE_FOLDERS,
     VERSIONS,
 )
-from benchmark.paper.manifest import Cell, Profile, ProfileName, Suite, TeacherSpec
 from benchmark.paper.recipe import Recipe, recipe
+from benchmark.paper.suite import Cell, Profile, ProfileName, Suite, TeacherSpec
 from benchmark.paper.tasks import DENSE
 from methods.spec import MethodSpec
 

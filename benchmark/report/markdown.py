@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 
+from benchmark.judge.contrasts import Gain
 from benchmark.judge.stats import Interval
 from benchmark.judge.verdicts import Judgement, Verdict
-from benchmark.judge.views import CellView, Comparison, Gain, Reference, TableView
+from benchmark.judge.views import CellView, Comparison, Reference, TableView
 
 BREAK = "<br>"
 TITLES = {

@@ -9,9 +9,9 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from benchmark.judge.orderings import Order, OrderJudgement
+from benchmark.judge.contrasts import Gain, Order, OrderJudgement
 from benchmark.judge.verdicts import Verdict
-from benchmark.judge.views import CellView, Comparison, Coverage, Gain, Line, TableView
+from benchmark.judge.views import CellView, Comparison, Coverage, Line, TableView
 from benchmark.records.evidence import RunView
 from benchmark.report.curves import CurveFigure, curve_figures, lines_of
 from benchmark.report.plots import GapRow, gap_plot, points_each

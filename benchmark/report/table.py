@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.paper.manifest import Cell, Suite
+from benchmark.paper.suite import Cell, Suite
 from benchmark.plan.experiment import STATIC_METRICS, Experiment, Run, Selection, experiment_of
 from benchmark.records.store import Record, Store
 

@@ -9,7 +9,7 @@ from benchmark.judge.verdicts import Verdict, judge_static
 from benchmark.models import counting
 from benchmark.models.registry import model, models
 from benchmark.paper import datasets
-from benchmark.paper.manifest import Cell, Suite, TeacherSpec, method_of
+from benchmark.paper.suite import Cell, Suite, TeacherSpec, method_of
 from benchmark.plan.experiment import STATIC_METRICS
 from benchmark.records.static import StaticCell
 from benchmark.verify import method_cost, side_networks

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark.models import openmmlab
 from benchmark.models.counting import parameters
 from benchmark.models.registry import models
-from benchmark.paper.manifest import Suite
+from benchmark.paper.suite import Suite
 from benchmark.verify.cost_check import names_of
 from benchmark.verify.findings import DetectorCost, Findings
 

@@ -14,8 +14,8 @@ from benchmark.data.random_images import SIDE, noise
 from benchmark.errors import BenchmarkError, CannotServe
 from benchmark.models import counting
 from benchmark.models.registry import model
-from benchmark.paper.manifest import TeacherSpec
 from benchmark.paper.recipe import recipe
+from benchmark.paper.suite import TeacherSpec
 from benchmark.plan.experiment import Data, Experiment, Run
 from benchmark.records.store import Store
 from benchmark.train.classification.training import Training

@@ -12,7 +12,8 @@ from benchmark.errors import BenchmarkError, CannotServe, UsageError
 from benchmark.models.registry import models
 from benchmark.models.taps import resolve_roles
 from benchmark.paper import datasets
-from benchmark.paper.manifest import Cell, Suite, load, method_of, suite_files
+from benchmark.paper.manifest import load, suite_files
+from benchmark.paper.suite import Cell, Suite, method_of
 from benchmark.plan.experiment import Selection, make_plan
 from benchmark.verify import method_cost
 from benchmark.verify.cost_check import names_of

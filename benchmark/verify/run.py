@@ -12,7 +12,7 @@ from benchmark.machine.files import write_text
 from benchmark.machine.plugins import ROOT
 from benchmark.machine.provenance import packages
 from benchmark.models import counting
-from benchmark.paper.manifest import Suite, method_of
+from benchmark.paper.suite import Suite, method_of
 from benchmark.verify import claim_check, cost_check, detectors, exported_students, method_cost, pairs
 from benchmark.verify.findings import Findings, SideCost
 from methods.registry import methods

@@ -17,8 +17,9 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 from benchmark.errors import MissingInput
 from benchmark.models import mmdet, openmmlab
-from benchmark.paper.manifest import TeacherSpec, load, suite_path
+from benchmark.paper.manifest import load, suite_path
 from benchmark.paper.recipe import recipe
+from benchmark.paper.suite import TeacherSpec
 from benchmark.train import weights
 from benchmark.train.dense.mmengine_loop import optim_wrapper, schedulers
 

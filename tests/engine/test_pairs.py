@@ -15,7 +15,8 @@ from torch import nn
 
 from benchmark.machine.streams import initialising
 from benchmark.models.registry import model
-from benchmark.paper.manifest import Suite, TeacherSpec, load, suite_path
+from benchmark.paper.manifest import load, suite_path
+from benchmark.paper.suite import Suite, TeacherSpec
 from benchmark.plan.experiment import Data, Experiment, Run, Selection, make_plan
 from benchmark.train.classification.training import Training
 from benchmark.train.settings import Settings

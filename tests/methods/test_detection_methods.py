@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from benchmark.errors import CannotServe
 from benchmark.models.taps import resolve_roles
-from benchmark.paper.manifest import load, method_of, suite_path
+from benchmark.paper.manifest import load, suite_path
+from benchmark.paper.suite import method_of
 from methods.base import Method, Moment, Pair
 from methods.diffkd.diffkd import Branch
 from methods.fitnet import FitNet

@@ -11,9 +11,9 @@ import synthetic
 from synthetic import cell, claim, comparison, curves, judged, judgement, run, table
 
 from benchmark.judge.compare import Sources, compare
-from benchmark.judge.orderings import Order, Ordering, judge_orderings
+from benchmark.judge.contrasts import Gain, Order, Ordering, judge_orderings
 from benchmark.judge.verdicts import Achieved, Verdict
-from benchmark.judge.views import ClaimAnswer, Comparison, Gain, Reference, RuleView
+from benchmark.judge.views import ClaimAnswer, Comparison, Reference, RuleView
 from benchmark.paper.rules import load_rules
 from benchmark.records.evidence import Problem, ProblemKind
 from benchmark.report.rendering import TEMPLATES, render, write_html

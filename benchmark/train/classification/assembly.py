@@ -15,7 +15,7 @@ from benchmark.machine.streams import generator, initialising
 from benchmark.models.checkpoints import WeightFile
 from benchmark.models.registry import ModelEntry, model
 from benchmark.models.taps import Network, resolve_roles
-from benchmark.paper.manifest import TeacherSpec
+from benchmark.paper.suite import TeacherSpec
 from benchmark.plan.experiment import Experiment, Run
 from benchmark.records.store import Store
 from benchmark.train.classification import task

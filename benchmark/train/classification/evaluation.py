@@ -17,8 +17,8 @@ from benchmark.errors import UsageError
 from benchmark.machine.streams import initialising
 from benchmark.models.registry import model
 from benchmark.models.taps import Network
-from benchmark.paper.manifest import TeacherSpec
 from benchmark.paper.rules import load_rules
+from benchmark.paper.suite import TeacherSpec
 from benchmark.plan.experiment import Data
 from benchmark.records.store import Store
 from benchmark.train.checkpoint import tensors_sha256

@@ -27,8 +27,8 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmark.errors import UsageError
 from benchmark.machine.ranks import Ranks
 from benchmark.machine.streams import seed_of
-from benchmark.paper.manifest import ProfileName
 from benchmark.paper.recipe import Recipe
+from benchmark.paper.suite import ProfileName
 from benchmark.plan.experiment import Run
 from benchmark.train.engine.distiller import Distiller
 from methods.base import Batch

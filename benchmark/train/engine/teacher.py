@@ -23,7 +23,7 @@ from benchmark.models.fold import fold_batch_norms
 from benchmark.models.registry import ModelEntry, model
 from benchmark.models.taps import Network
 from benchmark.paper.datasets import GENERATED_FOLDER
-from benchmark.paper.manifest import TeacherSpec
+from benchmark.paper.suite import TeacherSpec
 from benchmark.plan.experiment import Experiment, Run
 from benchmark.records.store import Store
 from benchmark.train.checkpoint import tensors_sha256
