@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from small import ROOT, call, data_of, record_of, run_suite, runs_of, settings_in, write_suite
@@ -150,7 +151,7 @@ def test_a_name_that_suites_still_wait_for_does_not_break_them(workplace: Path) 
     folder.mkdir()
     (folder / "later.py").write_text(EXAMPLES[METHOD].replace("class Cosine", "class Later"))
     pending = write_suite(workplace / "pending.yaml", {"Later": {"method": "later", "pending": ["method later"]}})
-    done = call("plan", str(pending), BENCHMARK_EXTRA=str(folder))
+    done = forked.call("plan", str(pending), BENCHMARK_EXTRA=str(folder))
     assert done.returncode == 0, done.stderr
 
 

@@ -23,13 +23,19 @@ step(); step()
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(json.dumps({"faults": faults, "inherited": dict(inherited())}))
 """
+NO_STEPS = """
+import json
+from benchmark.process import inherited, settle
+settle()
+print(json.dumps({"inherited": dict(inherited())}))
+"""
 
 
-def found(**environment: str) -> dict:
+def found(code: str = STEPS, **environment: str) -> dict:
     named = ("OMP_", "GOMP_", "MALLOC_", "GLIBC_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(named)}
     done = subprocess.run(
-        [sys.executable, "-c", STEPS],
+        [sys.executable, "-c", code],
         env=clean | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
         text=True,
@@ -47,7 +53,7 @@ def test_steps_find_the_memory_of_the_last_step_again() -> None:
 
 
 def test_processes_elsewhere_are_told() -> None:
-    assert found()["inherited"] == {
+    assert found(NO_STEPS)["inherited"] == {
         "GOMP_SPINCOUNT": "1000",
         "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
         "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -55,7 +61,7 @@ def test_processes_elsewhere_are_told() -> None:
 
 
 def test_the_environment_wins() -> None:
-    assert found(OMP_WAIT_POLICY="PASSIVE", MALLOC_TRIM_THRESHOLD_="4096")["inherited"] == {
+    assert found(NO_STEPS, OMP_WAIT_POLICY="PASSIVE", MALLOC_TRIM_THRESHOLD_="4096")["inherited"] == {
         "OMP_WAIT_POLICY": "PASSIVE",
         "MALLOC_TRIM_THRESHOLD_": "4096",
     }

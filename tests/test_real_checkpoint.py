@@ -31,23 +31,17 @@ def spec() -> TeacherSpec:
     return TeacherSpec(model="resnet56", weights=str(CHECKPOINT), sha256=SHA256, published=66.41)
 
 
-@pytest.mark.parametrize(
-    ("images", "top1", "top5"),
-    [
-        pytest.param(None, 66.41, 89.09, marks=pytest.mark.slow, id="all-as-published"),
-        pytest.param(1000, 64.9, 89.4, id="a-tenth"),
-    ],
-)
-def test_the_checkpoint_scores_what_was_published_for_it(
-    images: int | None, top1: float, top5: float, spec: TeacherSpec, cifar100_dir: Path, tmp_path: Path
+def test_the_checkpoint_scores_what_it_must_on_a_tenth_of_the_test_images(
+    spec: TeacherSpec, cifar100_dir: Path, tmp_path: Path
 ) -> None:
+    """That it scores what was published, 66.41 on all of them, is found by `eval` (test_eval, slow)."""
     teacher = load_teacher(spec, 100, Store(tmp_path / "results", tmp_path / "runs"))
     source = resolve("cifar100", cifar100_dir, allow_download=False, allow_generated=False)
-    data = load_data(Data("cifar100", test=images), source, torch.device("cpu"))
+    data = load_data(Data("cifar100", test=1000), source, torch.device("cpu"))
     frozen: Network = teacher.frozen()
     metrics = evaluate(frozen, data, "fp32")
-    assert metrics["top1"] == pytest.approx(top1, abs=0.005)
-    assert metrics["top5"] == pytest.approx(top5, abs=0.005)
+    assert metrics["top1"] == pytest.approx(64.9, abs=0.005)
+    assert metrics["top5"] == pytest.approx(89.4, abs=0.005)
 
 
 def test_a_suite_can_take_given_weights_as_teacher_and_as_row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 from benchmark.errors import CannotServe
 from benchmark.models.taps import resolve_roles
 from methods.base import Losses, Method, Moment
-from methods.registry import MethodEntry
+from methods.registry import MethodEntry, methods
 
 LATE = 100.0  # epochs: past every warm-up
 PAIRS: Mapping[str, Callable[[], Setup]] = {
@@ -38,10 +39,22 @@ def served(entry: MethodEntry, on: Setup, seed: int = 0) -> Method:
     return on.build(method, seed)
 
 
+@cache
+def why_not(name: str, pair: str) -> str:
+    """Why a method cannot serve a pair; empty where it can."""
+    try:
+        served(methods()[name], PAIRS[pair]())
+    except CannotServe as reason:
+        return str(reason)
+    return ""
+
+
 class Trial:
     """One method, with its default options, on one pair; skipped where it cannot serve the pair."""
 
     def __init__(self, entry: MethodEntry, pair: str) -> None:
+        if reason := why_not(entry.name, pair):
+            pytest.skip(reason)
         self.entry = entry
         self.setup = PAIRS[pair]()
         self.method = self.fresh()
@@ -49,10 +62,7 @@ class Trial:
 
     def fresh(self, seed: int = 0) -> Method:
         """Another instance, with initial values of its own."""
-        try:
-            return served(self.entry, self.setup, seed)
-        except CannotServe as reason:
-            pytest.skip(str(reason))
+        return served(self.entry, self.setup, seed)
 
     def losses(self, now: Moment | None = None) -> Losses:
         return self.method.losses(*self.setup.outputs(), self.setup.batch, now or moment())

@@ -27,6 +27,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return drawn(tmp_path_factory.mktemp("report"), only=("table2", "table4", "table6", "table9"))
 
 
+@pytest.fixture(scope="module")
+def whole_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of them."""
+    return drawn(tmp_path_factory.mktemp("whole"))
+
+
 def drawn(folder: Path, only: tuple[str, ...] = ()) -> Path:
     bare = compare(Sources((folder / "results",), mode="all", only=only))
     return write_html(synthetic.populated(bare, folder), folder / "page")
@@ -64,9 +70,9 @@ def count(page: Page, selector: str) -> int:
 
 @pytest.mark.parametrize(("width", "dark"), [(PHONE, True), (DESKTOP, False)])
 def test_nothing_is_wider_than_the_screen_nor_asked_of_a_network(
-    browser: Browser, tmp_path: Path, width: int, dark: bool
+    browser: Browser, whole_report: Path, width: int, dark: bool
 ) -> None:
-    report = drawn(tmp_path)
+    report = whole_report
     page = browser.page(report, width=width, dark=dark)
     sizes = "[innerWidth, document.documentElement.scrollWidth, document.body.scrollWidth]"
     assert page.evaluate(sizes) == [width] * 3
