@@ -21,7 +21,7 @@ from benchmark.launch.lease import HEARTBEAT_SECONDS, STALE_SECONDS, Held, Holde
 HOLD = """
 import sys, time
 from pathlib import Path
-from benchmark.lease import lease
+from benchmark.launch.lease import lease
 with lease(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -12,7 +12,7 @@ import pytest
 # Memory as a training step uses it: many maps, freed together, asked for again. Page faults of the later rounds.
 STEPS = """
 import json, resource
-from benchmark.process import inherited, settle
+from benchmark.machine.process import inherited, settle
 settle()
 import torch
 def step():
@@ -25,7 +25,7 @@ print(json.dumps({"faults": faults, "inherited": dict(inherited())}))
 """
 NO_STEPS = """
 import json
-from benchmark.process import inherited, settle
+from benchmark.machine.process import inherited, settle
 settle()
 print(json.dumps({"inherited": dict(inherited())}))
 """

@@ -18,9 +18,9 @@ from benchmark.machine import provenance
 
 SAY = """
 import json
-from benchmark import discovery, provenance
+from benchmark.machine import plugins, provenance
 from methods.registry import methods
-print(json.dumps([str(discovery.ROOT), provenance.revision(), sorted(methods())]))
+print(json.dumps([str(plugins.ROOT), provenance.revision(), sorted(methods())]))
 """
 
 
