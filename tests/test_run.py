@@ -464,8 +464,8 @@ def killed(arguments: list[str], run: Run, workplace: Path, chance: random.Rando
         return 0
 
     def done() -> float:
-        state = checkpoint.load(paths.checkpoint, lambda text: None)
-        return (state["epoch"] + state["step"] / 10) / 12 if state else 0.0
+        found = checkpoint.load(paths.checkpoint, run, lambda text: None)
+        return (found.state["epoch"] + found.state["step"] / 10) / 12 if found else 0.0
 
     before, early = saved(), chance.random() < 0.25
     # The machine may be faster now than in the whole run: the part that is done must stay behind the kills.
