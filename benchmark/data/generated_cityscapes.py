@@ -18,7 +18,7 @@ from PIL import Image
 from benchmark.data.cityscapes import IMAGE, LABELS
 from benchmark.machine.files import storage
 
-# A change of the images changes the set's name: `locate.DENSE_STAND_INS`.
+# A change of the images changes the set's name: its file in `paper/datasets`.
 HEIGHT, WIDTH = 128, 256
 COUNTS = {"train": 16, "val": 4, "test": 2}
 CITIES = {"train": ("aville", "betown"), "val": ("cestadt",), "test": ("demburg",)}

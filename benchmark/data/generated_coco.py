@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmark.machine.files import storage
 
-# A change of the images changes the set's name: `locate.DENSE_STAND_INS`.
+# A change of the images changes the set's name: its file in `paper/datasets`.
 SIZE = 256
 TRAIN, TEST = 32, 8
 _COLOURS = ((220, 60, 50), (50, 90, 220))

@@ -1,4 +1,4 @@
-"""Which device a process uses."""
+"""The device of a process: what the user asked for, checked against what the machine has."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ def pick_device(name: str) -> str:
     Raises:
         UsageError: the device is not available, or the name is no device.
     """
-    import torch
-
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

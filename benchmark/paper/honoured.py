@@ -17,19 +17,19 @@ Settings = tuple[str, ...]
 CHOICES = ("optimizer", "schedule", "augmentation")
 EVERYWHERE = ("epochs", "batch", "per_device_batch", "lr", "weight_decay", "warmup_epochs", "warmup_lr", "clip_grad")
 
-OPTIMIZERS: Mapping[str, Settings] = {  # engine/optimizer.py
+OPTIMIZERS: Mapping[str, Settings] = {  # train/engine/optimizer.py
     "sgd": ("momentum", "nesterov", "decay_vectors"),
     "adamw": ("decay_vectors", "optimizer_eps"),
     "rmsproptf": ("momentum", "decay_vectors", "optimizer_eps"),
 }
-SCHEDULES: Mapping[str, Settings] = {  # engine/schedule.py
+SCHEDULES: Mapping[str, Settings] = {  # train/engine/schedule.py
     "constant": (),
     "step": ("milestones", "decay"),
     "exponential": ("decay", "decay_epochs", "min_lr"),
     "cosine": ("min_lr",),
     "poly": ("power", "min_lr"),
 }
-DENSE_OPTIMIZERS: Mapping[str, Settings] = {"sgd": ("momentum",)}  # dense/training.py; decay by the network's own rules
+DENSE_OPTIMIZERS: Mapping[str, Settings] = {"sgd": ("momentum",)}  # mmengine_loop.py; decay by its own rules
 
 # Settings that only have a meaning beside another one: that must be on, or off.
 BESIDE = {"warmup_lr": ("warmup_epochs", True), "color_jitter": ("randaugment", False)}  # timm's rule: data/decode.py
