@@ -8,15 +8,19 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from benchmark.models.openmmlab import import_formatter
+
 # Before anything imports torch, and for the processes that tests start: the networks of the tests are too small for
 # more threads to help, and a fixed count keeps bit-identity tests meaningful.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import_formatter()  # before any module here imports MMEngine: test processes start together, on a new machine too
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = "BENCHMARK_SHARED_DATA"
@@ -26,6 +30,15 @@ def pytest_collection_finish() -> None:
     """What was imported stays: python need not look through all of torch whenever it looks for garbage."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def networks_are_built_once() -> Iterator[None]:
+    """A detector's weights take seconds to be drawn, more than many a test needs beside."""
+    from built import built_once
+
+    with built_once():
+        yield
 
 
 @pytest.fixture(scope="session")

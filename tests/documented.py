@@ -143,7 +143,9 @@ TRIES: dict[str, tuple[Try, ...]] = {
         Try(says="1 process a run"),
     ),
     "python -m benchmark run table9 --launcher slurm --partition gpu --gpus 1": (DRY,),
-    "python tests/slurm/cluster.py up FOLDER": (Try("python tests/slurm/cluster.py", code=2),),  # tests/slurm use it
+    "python tests/launch/slurm/cluster.py up FOLDER": (
+        Try("python tests/launch/slurm/cluster.py", code=2),
+    ),  # tests/launch/slurm use it
     "python -m benchmark report --compare paper --results-dir results-one --results-dir results-two": (
         Try(slow=True, says="written to reports/paper/index.html"),
     ),

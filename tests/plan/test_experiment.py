@@ -33,7 +33,7 @@ def experiment(**changes: Any) -> Experiment:
     return Experiment(**(settings | changes))
 
 
-DEFAULTS = json.loads((Path(__file__).parent / "golden" / "defaults.json").read_text())
+DEFAULTS = json.loads((Path(__file__).parents[1] / "golden" / "defaults.json").read_text())
 
 
 @pytest.mark.parametrize("name", DEFAULTS["methods"])

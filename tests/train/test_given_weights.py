@@ -141,9 +141,7 @@ def test_distill_takes_an_exchanged_file_for_another_teacher(workplace: Path) ->
     for split in ("train", "val"):
         for name in ("x", "y"):
             (workplace / "images" / split / name).mkdir(parents=True)
-            shutil.copy(
-                Path(__file__).parent.parent.parent / "docs" / "report.png", workplace / "images" / split / name
-            )
+            shutil.copy(Path(__file__).parents[2] / "docs" / "report.png", workplace / "images" / split / name)
     arguments = argparse.Namespace(
         student="timm:resnet10t", teacher="timm:resnet10t", student_taps=None, teacher_taps=None, method="kd",
         recipe="B1", epochs=1, batch=2, lr=None, image_size=64, data=workplace / "images", precision="fp32",

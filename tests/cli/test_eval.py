@@ -14,7 +14,7 @@ from benchmark.data.generated_folder import Request, generate
 from benchmark.models.registry import model
 from benchmark.train.classification.evaluation import preparation
 
-SHARED = Path(os.environ.get("BENCHMARK_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+SHARED = Path(os.environ.get("BENCHMARK_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 CHECKPOINT = SHARED / "checkpoints" / "resnet56_cifar100_66.41.pth"
 
 

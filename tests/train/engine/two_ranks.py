@@ -1,4 +1,4 @@
-"""What each process of tests/engine/test_ranks.py does: the jobs named on its command line, in the group it is in.
+"""What each process of test_ranks.py does: the jobs named on its command line, in the group it is in.
 
 It stands alone, as a launcher would start it: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT say who it is.
 """
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # alone, it is not collected by pytest
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # alone, it is not collected by pytest
 
 from imagenet import FOLDER, experiment, settings_in, training
 

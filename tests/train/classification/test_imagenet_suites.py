@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from built import built_once
 from forked import Forked
 from imagenet import data_of, settings_in, training
 from small import call, record_of, run_suite, store_in
@@ -163,7 +162,7 @@ def pair_of(student: str, teacher: str, data: str) -> Pair:
 
 
 @pytest.fixture(scope="module")
-def one_step(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Experiment], None]]:
+def one_step(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Experiment], None]:
     """Trains an experiment for a step. Images, networks and trained teachers are made once."""
     settings = settings_in(tmp_path_factory.mktemp("rows"))
 
@@ -176,8 +175,7 @@ def one_step(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Exp
         else:
             take_a_step(training(asked, settings))
 
-    with built_once():
-        yield step
+    return step
 
 
 def take_a_step(begun: Training) -> None:

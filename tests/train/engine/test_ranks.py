@@ -40,7 +40,7 @@ def free_port() -> int:
 def started(folder: Path, rank: int, world: int, port: int, names: tuple[str, ...]) -> subprocess.Popen[str]:
     who = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "BENCHMARK_EXTRA": str(folder / "extra")}
-    command = [sys.executable, str(ROOT / "tests" / "engine" / "two_ranks.py"), str(folder), *names]
+    command = [sys.executable, str(ROOT / "tests" / "train" / "engine" / "two_ranks.py"), str(folder), *names]
     variables = environment(**who, **where, XDG_CACHE_HOME=str(folder / f"cache-{world}-{rank}"))
     return subprocess.Popen(
         command, env=variables, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -24,7 +24,7 @@ from benchmark.plan.experiment import Run
 from benchmark.report import latex, markdown
 from benchmark.report.cells_csv import cells_csv
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

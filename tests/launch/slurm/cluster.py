@@ -1,7 +1,7 @@
 """A real Slurm on this machine, for tests: munge, slurmctld and slurmd on 127.0.0.1, in one folder, gone afterwards.
 
-    python tests/slurm/cluster.py up FOLDER [CPUS]     then: export SLURM_CONF=FOLDER/slurm.conf
-    python tests/slurm/cluster.py down FOLDER
+    python tests/launch/slurm/cluster.py up FOLDER [CPUS]     then: export SLURM_CONF=FOLDER/slurm.conf
+    python tests/launch/slurm/cluster.py down FOLDER
 
 Needs Debian's packages slurm-wlm and munge, and root. Nothing outside the folder is touched; a Slurm that runs on the
 machine already has other ports and another folder.

@@ -18,7 +18,7 @@ from benchmark.train.classification.task import load_data
 from benchmark.train.engine.teacher import load_teacher
 from benchmark.train.engine.testing import evaluate
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 SHARED = Path(os.environ.get("BENCHMARK_SHARED_DATA", ROOT.parent / "shared" / "data"))
 CHECKPOINT = SHARED / "checkpoints" / "resnet56_cifar100_66.41.pth"
 SHA256 = "003ab840c90fed49e71fd1fca6167598a57c3b62d34afa00ceaebe1aba5a535b"

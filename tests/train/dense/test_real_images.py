@@ -24,7 +24,7 @@ from benchmark.records.store import Record
 from benchmark.train.dense.detection import TASK
 from benchmark.train.dense.mmengine_loop import evaluate
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 SHARED = Path(os.environ.get("BENCHMARK_SHARED_DATA", ROOT.parent / "shared" / "data"))
 FRAME, PHOTOGRAPHS = SHARED / "cityscapes_mini", SHARED / "coco_mini"
 ADVICE = "set BENCHMARK_SHARED_DATA to the folder above it"

@@ -13,7 +13,7 @@ import pytest
 from benchmark.machine import provenance
 from benchmark.machine.rooms import FLOORS, NEVER_REACH, ROOMS, TRAIN_FLOORS, floor_of, folder_of, picture, trained_by
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOORS = {"benchmark/__init__.py", "benchmark/__main__.py"}  # of the whole house: they may open any room
 
 
