@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -15,7 +16,9 @@ from benchmark.cli.planning import store_of
 from benchmark.data.inventory import inventory
 from benchmark.errors import BenchmarkError
 from benchmark.machine import provenance
+from benchmark.machine.shipped import INSTALLED, RESULTS, SHIPPED
 from benchmark.models import openmmlab
+from benchmark.paper.manifest import suite_files
 
 REQUIRED = ("torch", "torchvision", "timm", "pydantic", "PyYAML", "numpy", "pandas", "scipy", "rich")
 OPTIONAL = {"pytest": "make test", "ruff": "make test", "mypy": "make test"}
@@ -24,7 +27,16 @@ LOW_DISK_GB = 5.0
 
 def main(arguments: argparse.Namespace) -> int:
     """Print every check. Return 1 if something is missing that a run needs, else 0."""
-    rows = [*_python(), *_packages(), *_devices(), *_dense(), *_data(arguments), *_folders(arguments), *_code()]
+    rows = [
+        *_python(),
+        *_packages(),
+        *_devices(),
+        *_dense(),
+        *_data(arguments),
+        *_folders(arguments),
+        *_shipped(),
+        *_code(),
+    ]
     print_rows(rows, arguments.json)
     return 0 if all(row["state"] != "MISSING" for row in rows) else 1
 
@@ -78,15 +90,26 @@ def _data(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _folders(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     store = store_of(arguments)
+    absent = [folder for folder in (store.results, store.runs) if not folder.exists()]
     try:
         store.prepare()
     except BenchmarkError as error:
         return [_row("folders", "MISSING", error.message, error.fix)]
-    free = shutil.disk_usage(store.runs).free / 1e9
+    finally:
+        for folder in absent:  # an empty folder of results is one whose runs are lost
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    free = shutil.disk_usage(next(folder for folder in (store.runs, *store.runs.parents) if folder.exists())).free / 1e9
     low = free < LOW_DISK_GB
     return [
         _row("disk", "LOW" if low else "ok", f"{free:.0f} GB free in {store.runs}", "free some space" if low else "")
     ]
+
+
+def _shipped() -> list[dict[str, Any]]:
+    records = sum(1 for _ in RESULTS.rglob("r*.json"))
+    how = "installed with the program" if INSTALLED else "this checkout"
+    return [_row("suites", "ok", f"{len(suite_files())}, and {records} committed records, in {SHIPPED} ({how})")]
 
 
 def _code() -> list[dict[str, Any]]:

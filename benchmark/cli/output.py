@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -23,3 +24,9 @@ def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[
 
 def _text(value: Any) -> str:
     return "-" if value is None else str(value)
+
+
+def near(path: Path) -> Path:
+    """Return a path as seen from the current folder if it lies in there, else as it is."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -197,7 +197,7 @@ def _judging(commands: Commands[argparse.ArgumentParser]) -> None:
         action="append",
         type=Path,
         metavar="DIR",
-        help="records; may be repeated, one for each machine (default: results/)",
+        help="records; may be repeated, one for each machine (default: results/, or those that come along)",
     )
     report.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="smoke records (runs/)")
     report.add_argument(
@@ -224,6 +224,7 @@ def _judging(commands: Commands[argparse.ArgumentParser]) -> None:
     verify.add_argument("--fresh", action="store_true", help="do not take findings from the cache")
     verify.add_argument("--check", action="store_true", help="fail where results/static.json is out of date")
     _places(verify)
+    verify.set_defaults(results_dir=None)  # the file that comes with the program, wherever one stands
     _json(verify)
 
     bench = commands.add_parser(

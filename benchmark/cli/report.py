@@ -9,11 +9,12 @@ from dataclasses import fields
 from pathlib import Path
 
 from benchmark.cli.output import print_rows
-from benchmark.cli.planning import require_folder
+from benchmark.cli.planning import USUAL, require_folder
 from benchmark.judge.compare import Sources, compare
 from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import Comparison
 from benchmark.machine.files import write_text
+from benchmark.machine.shipped import RESULTS
 from benchmark.records.evidence import ProblemKind
 
 GATE_HIT = 5
@@ -46,10 +47,13 @@ def main(arguments: argparse.Namespace) -> int:
 def _folders(arguments: argparse.Namespace) -> tuple[Path, ...]:
     """Return the results folders, and the folder of smoke records if it exists.
 
+    Where the work folder has no records, the committed records that come with the program are compared.
+
     Raises:
-        UsageError: a folder of results does not exist: an empty report would take the place of a fuller one.
+        UsageError: a folder that was named does not exist: an empty report would take the place of a fuller one.
     """
-    results: list[Path] = arguments.results_dir or [Path("results")]
+    usual = USUAL[0] if any(USUAL[0].rglob("r*.json")) else RESULTS
+    results: list[Path] = arguments.results_dir or [usual]
     for folder in results:
         require_folder(folder)
     smoke: Path = arguments.runs_dir / "records"

@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.cli.output import near
 from benchmark.cli.planning import (
     ask,
     planned,
@@ -132,6 +132,6 @@ def _print_tables(arguments: argparse.Namespace, suites: list[Suite], source: Da
     for suite in suites:
         notes = [source.note] if source is not None and source.note else []
         table = suite_table(suite, selection_of(arguments, stand_in), store_of(arguments), notes)
-        path = Path("reports") / f"{suite.name}.md"
+        path = store_of(arguments).table(suite.name, arguments.profile or suite.file.profile)
         write_text(path, table.markdown())
-        print(f"{table.markdown()}\nwritten to {path}")
+        print(f"{table.markdown()}\nwritten to {near(path)}")

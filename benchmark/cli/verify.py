@@ -29,17 +29,27 @@ def _everything(arguments: argparse.Namespace) -> int:
     if findings.problems:
         print(f"{len(findings.problems)} problems", file=sys.stderr)
         return GATE
-    return _refresh(arguments.results_dir / "static.json", static_text(findings), arguments.check)
+    return _refresh(arguments.results_dir, static_text(findings), arguments.check)
 
 
-def _refresh(path: Path, content: str, check: bool) -> int:
-    """Write the committed results if they have changed; with `--check`, only report it. Return the exit code."""
+def _refresh(folder: Path | None, content: str, check: bool) -> int:
+    """Write the committed results if they have changed; with `--check`, only report it. Return the exit code.
+
+    An installation's own copy is not written to: what differs there is told.
+    """
     from benchmark.machine.files import write_text
+    from benchmark.machine.shipped import INSTALLED
+    from benchmark.records.static import STATIC
 
+    path = folder / STATIC.name if folder else STATIC
     if path.is_file() and path.read_text(encoding="utf-8") == content:
         return 0
     if check:
         print(f"{path} is out of date: python -m benchmark verify writes it", file=sys.stderr)
+        return GATE
+    if INSTALLED and folder is None:
+        again = "python -m benchmark verify --results-dir results writes what was found here"
+        print(f"what was found differs from {path}: {again}", file=sys.stderr)
         return GATE
     write_text(path, content)
     print(f"written to {path}", file=sys.stderr)

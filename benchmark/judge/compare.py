@@ -21,10 +21,11 @@ from benchmark.judge.stats import expected_false_flags
 from benchmark.judge.summary import head_notes, inputs_of, provenance_of, rule_views, unknown_problems, unknown_runs
 from benchmark.judge.views import CellView, Comparison, Coverage, FigureView, Line, Mode, TableView
 from benchmark.machine import provenance
+from benchmark.machine.shipped import SUITES
 from benchmark.paper.claims import CLAIMS
 from benchmark.paper.manifest import load, suite_files
 from benchmark.paper.rules import load_rules
-from benchmark.paper.suite import SUITES, Suite
+from benchmark.paper.suite import Suite
 from benchmark.records.evidence import Problem, ProblemKind, collect
 
 

@@ -12,9 +12,8 @@ from benchmark.judge.verdicts import Judgement, Verdict, judge_static
 from benchmark.judge.views import ClaimAnswer
 from benchmark.paper.suite import Cell
 from benchmark.records.evidence import Problem, ProblemKind
-from benchmark.records.static import CostClaim, StaticCell, read_static
+from benchmark.records.static import STATIC, CostClaim, StaticCell, read_static
 
-FILE = "static.json"
 COMMAND = "python -m benchmark verify"
 
 
@@ -43,9 +42,9 @@ class StaticResults:
 
 
 def load_static(folders: Sequence[Path]) -> StaticResults:
-    """Load the first static.json in these folders. If there is none, costs count as not run."""
+    """Load the first static.json in these folders, or else the one that comes with the program."""
     problems: list[Problem] = []
-    for path in (folder / FILE for folder in folders):
+    for path in (*(folder / STATIC.name for folder in folders), STATIC):
         if path.is_file():
             try:
                 return _parsed(read_static(path), tuple(problems))

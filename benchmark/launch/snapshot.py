@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmark.machine.files import storage
 from benchmark.machine.plugins import EXTRA, ROOT, own_files
 from benchmark.machine.provenance import FROZEN, SOURCES, revision
+from benchmark.machine.shipped import INSTALLED, RESULTS
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ class Snapshot:
 
 
 def take(folder: Path) -> Snapshot:
-    """Copy all code that can change a result into `folder`, committed or not. Equal code is copied only once."""
+    """Copy all code that can change a result, committed or not, and the weights that come with it, into `folder`.
+
+    Equal code is copied only once.
+    """
     extra = list(own_files(os.environ.get(EXTRA, "")))
     frozen = json.dumps(revision())
     digest = hashlib.sha256(frozen.encode())
@@ -65,6 +69,8 @@ def _sources() -> Iterator[Path]:
         found = ROOT / name
         paths = [found] if found.is_file() else sorted(found.rglob("*"))
         yield from (path for path in paths if path.is_file() and "__pycache__" not in path.parts)
+    if not INSTALLED:  # else they lie inside the package
+        yield from sorted(RESULTS.rglob("r*.pt"))  # beside their records: suites name them as teachers
 
 
 def _copy(path: Path, target: Path) -> None:

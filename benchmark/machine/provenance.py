@@ -38,9 +38,14 @@ def revision() -> dict[str, str | bool | None]:
 def _revision(extra: str) -> dict[str, str | bool | None]:
     if FROZEN.is_file():
         return {**json.loads(FROZEN.read_text()), "source_sha256": source_hash()}
-    commit = _git("rev-parse", "HEAD")
+    # Installed inside somebody's repository, it is none of that repository's files: no revision of theirs is ours.
+    commit = _git("rev-parse", "HEAD") if _git("ls-files", "benchmark/errors.py") else None
     changed = _git("status", "--porcelain", "--", *SOURCES)
-    found = {"commit": commit, "dirty": None if changed is None else bool(changed), "source_sha256": source_hash()}
+    found = {
+        "commit": commit,
+        "dirty": None if commit is None or changed is None else bool(changed),
+        "source_sha256": source_hash(),
+    }
     return found | ({"extra_sha256": _hash_of(own_files(extra))} if extra else {})
 
 

@@ -16,9 +16,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.errors import nearest
+from benchmark.machine.shipped import SUITES
 from benchmark.paper.expression import Board, Evaluator, ExpressionError, Lookup, Quantity, Truth, as_printed, published
 from benchmark.paper.manifest import load_all
-from benchmark.paper.suite import SUITES, Cell
+from benchmark.paper.suite import Cell
 from benchmark.paper.yamlfile import Place, YamlFile
 
 CLAIMS = SUITES / "claims.yaml"

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark.errors import UsageError, nearest
-from benchmark.machine.plugins import ROOT
+from benchmark.machine.shipped import SUITES
 from benchmark.paper.yamlfile import YamlFile
 
-RECIPES = ROOT / "suites" / "recipes.yaml"
+RECIPES = SUITES / "recipes.yaml"
 
 
 class Recipe(BaseModel):

@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.errors import UsageError, nearest
-from benchmark.machine.plugins import ROOT
+from benchmark.machine.shipped import SUITES
 from benchmark.paper.yamlfile import YamlFile
 
-RULES = ROOT / "suites" / "rules.yaml"
+RULES = SUITES / "rules.yaml"
 
 
 class _Strict(BaseModel):

@@ -9,13 +9,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmark.machine.plugins import ROOT
+from benchmark.machine.shipped import SUITES
 from benchmark.paper.datasets import DATA_SETS
 from benchmark.paper.tasks import Task
 from benchmark.paper.yamlfile import YamlFile
 from methods.spec import MethodSpec, named
-
-SUITES = ROOT / "suites"
 
 ProfileName = Literal["paper", "mini", "smoke"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.errors import StorageError
-from benchmark.machine.plugins import ROOT
+from benchmark.machine.shipped import RESULTS
 
-STATIC = ROOT / "results" / "static.json"
+STATIC = RESULTS / "static.json"
 
 VERSION = 1  # of the file's layout
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.machine.files import storage, write_text
-from benchmark.machine.plugins import ROOT
 from benchmark.plan.experiment import Run
 
 if TYPE_CHECKING:
@@ -139,18 +138,24 @@ class RunPaths:
 class Store:
     """The folders of records and working states. Smoke records stay with the working states, out of version control."""
 
-    results: Path = ROOT / "results"
-    runs: Path = ROOT / "runs"
+    results: Path = Path("results")
+    runs: Path = Path("runs")
 
     def paths(self, run: Run) -> RunPaths:
         """Return the paths of a run's files. The disk is not read."""
         experiment = run.experiment
         stem = f"{experiment.label}-{experiment.identity}"
-        root = self.runs / "records" if experiment.profile == "smoke" else self.results
         return RunPaths(
-            record=root / experiment.profile / stem / f"r{run.repetition}.json",
+            record=self._records(experiment.profile) / stem / f"r{run.repetition}.json",
             work=self.runs / "work" / run.key,
         )
+
+    def table(self, suite: str, profile: str) -> Path:
+        """Return the path of a suite's table of results, beside its records."""
+        return self._records(profile) / f"{suite}.md"
+
+    def _records(self, profile: str) -> Path:
+        return (self.runs / "records" if profile == "smoke" else self.results) / profile
 
     def read(self, run: Run) -> Record | None:
         """Return the run's record, or None if it is missing or cannot be used."""

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from benchmark.data.locate import OFFLINE
 from benchmark.errors import MissingInput, UsageError, nearest
-from benchmark.machine.plugins import ROOT
+from benchmark.machine.shipped import SHIPPED
 from benchmark.models import openmmlab
 from benchmark.models.checkpoints import WeightFile
 from benchmark.records.store import Store
@@ -30,7 +30,8 @@ def weights_file(reference: str, store: Store, sha256: str | None = None) -> Wei
     """Return a manifest's weights, downloaded if their address is known, and checked against the pinned SHA-256.
 
     `torchvision:NAME`, `timm:NAME`, `mmdet:FILE`, `mmseg:FILE` and `open-mmlab://NAME` are published by these
-    libraries. A path may be relative to the current folder, the folder of fetched weights, or the project's folder.
+    libraries. A path may be relative to the current folder, to the folder of fetched weights, or to what comes with the
+    program.
 
     Raises:
         MissingInput: the file is missing and cannot be fetched, or its SHA-256 differs.
@@ -48,8 +49,8 @@ def weights_file(reference: str, store: Store, sha256: str | None = None) -> Wei
 
 
 def _at(reference: str, store: Store) -> Path:
-    # Weights that lie beside their record in results/ are named from the project's folder.
-    places = (Path(reference).expanduser(), store.runs / "weights" / reference, ROOT / reference)
+    # Weights that come with the program, beside their record, are named `results/...` wherever one stands.
+    places = (Path(reference).expanduser(), store.runs / "weights" / reference, SHIPPED / reference)
     for path in places:
         if path.is_file():
             return path

@@ -11,6 +11,7 @@ from benchmark.errors import CannotServe
 from benchmark.machine.files import write_text
 from benchmark.machine.plugins import ROOT
 from benchmark.machine.provenance import packages
+from benchmark.machine.shipped import SUITES
 from benchmark.models import counting
 from benchmark.paper.suite import Suite, method_of
 from benchmark.verify import claim_check, cost_check, detectors, exported_students, method_cost, pairs
@@ -86,6 +87,6 @@ def _key(full: bool) -> str:
     digest = hashlib.sha256(json.dumps([packages(), full], sort_keys=True).encode())
     sources = (path for folder in ("benchmark", "methods") for path in (ROOT / folder).rglob("*.py"))
     decisive = [path for path in sources if not _PRESENTATION.intersection(path.relative_to(ROOT).parts)]
-    for path in sorted([*decisive, *(ROOT / "suites").glob("*.yaml")]):
+    for path in sorted([*decisive, *SUITES.glob("*.yaml")]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

@@ -122,7 +122,27 @@ def test_run_carries_out_several_suites_and_prints_their_tables(
     assert "### Small (first, profile smoke)" in shown
     assert "### Small (second, profile smoke)" in shown
     assert "not comparable with published numbers" in shown
-    assert (workplace / "reports" / "second.md").read_text() in shown
+    assert (workplace / "runs" / "records" / "smoke" / "second.md").read_text() in shown
+    assert "written to runs/records/smoke/second.md" in shown
+    assert {path.name for path in workplace.iterdir()} <= {"first.yaml", "second.yaml", "no-data", "runs", "results"}
+
+
+def test_a_table_of_results_lies_beside_its_records_wherever_one_stands(
+    workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = write_suite(workplace / "one.yaml", {"Student": {"method": "none"}})
+    places = ["--results-dir", str(tmp_path / "there"), "--runs-dir", str(tmp_path / "work")]
+    assert run_suite(suite, *places) == 0
+    assert f"written to {tmp_path / 'work' / 'records' / 'smoke' / 'one.md'}" in capsys.readouterr().out
+    assert {path.name for path in workplace.iterdir()} == {"one.yaml", "no-data"}
+
+
+def test_a_shipped_suite_is_known_by_the_path_that_it_has_in_a_checkout(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "suites/table9.yaml", "--json"]) == 0
+    assert main(["plan", "suites/table99.yaml"]) == 2
+    assert "no suite 'suites/table99.yaml'" in capsys.readouterr().err
 
 
 def test_output_that_is_piped_is_plain_lines(workplace: Path) -> None:

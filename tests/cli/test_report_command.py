@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from benchmark.cli.parser import main
 from benchmark.cli.report import write as write_report
 from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import Comparison
+from benchmark.machine.shipped import RESULTS
 from benchmark.paper import manifest
 from benchmark.plan.experiment import Run
 from benchmark.report import latex, markdown
@@ -128,10 +130,25 @@ def test_a_folder_of_records_that_does_not_exist_is_refused_and_the_last_report_
     assert files(small.root / "out") == before
 
 
-def test_a_report_where_nothing_was_run_is_refused(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report"]) == 2
-    assert "--results-dir results: there is no such folder" in capsys.readouterr().err
-    assert not (workplace / "reports").exists()
+def test_where_nothing_was_run_the_records_that_come_with_the_program_are_compared(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "--suite", "mini-cifar100"]) == 0
+    assert f"48 records from {RESULTS}" in capsys.readouterr().out
+    own = next((RESULTS / "mini").rglob("r0.json"))
+    (workplace / "results" / "mini").mkdir(parents=True)
+    shutil.copy(own, workplace / "results" / "mini")
+    assert main(["report", "--suite", "mini-cifar100"]) == 0
+    assert "1 records from results." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("folder", ["results", "nothing here"])
+def test_costs_are_known_wherever_the_records_lie(
+    folder: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace / folder).mkdir()
+    assert main(["report", "--suite", "table6", "--results-dir", folder, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["equal"] == 44  # all of Table 6
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ def test_a_method_that_cannot_serve_a_pair_is_skipped_with_its_reason(
     assert "picky #0: skipped: Picky cannot serve this pair: it wants a wider student" in shown
     record = record_of(runs_of(suite)["Picky"], workplace)
     assert (record.status, record.reason) == ("skipped", "Picky cannot serve this pair: it wants a wider student")
-    assert "| Picky | skipped" in (workplace / "reports" / "picky.md").read_text()
+    assert "| Picky | skipped" in (workplace / "runs" / "records" / "smoke" / "picky.md").read_text()
     assert record_of(runs_of(suite)["KD"], workplace).status == "done"
     assert main(["status", str(suite)]) == 0
     assert "it wants a wider student" in capsys.readouterr().out
@@ -293,7 +293,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_recorded(
     assert record_of(runs["KD"], workplace).status == "done"
     assert run_suite(suite) == 0  # recorded, never retried
     assert "2 done" not in shown.out
-    assert "| Explode | diverged" in (workplace / "reports" / "nan.md").read_text()
+    assert "| Explode | diverged" in (workplace / "runs" / "records" / "smoke" / "nan.md").read_text()
 
 
 def test_weights_that_overflow_at_the_test_are_divergence_too(workplace: Path, extra: Path) -> None:

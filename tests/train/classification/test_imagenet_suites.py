@@ -99,7 +99,7 @@ def test_a_cell_of_each_table_ends_with_its_record_and_in_its_report(workplace: 
     assert len(found) == len(CELLS) + 1  # Table on ImageNet-100 trains its teacher
     assert all(record.teacher["stand_in"] for record in found if record.teacher and "stand_in" in record.teacher)
     for name in names:
-        assert STANDS_IN in (workplace / "reports" / f"{name}.md").read_text()
+        assert STANDS_IN in (workplace / "runs" / "records" / "smoke" / f"{name}.md").read_text()
 
 
 @cache
@@ -260,7 +260,7 @@ def test_a_row_of_table_7_in_the_default_tests(workplace: Path, capsys: pytest.C
     assert record.teacher is not None and record.teacher["stand_in"] == "randomly initialised"
     assert record.effective["shards_a_step"] == 8  # 16 images as 256 are shared by eight devices
     assert "NOTE: imagenet not found: generated images stand in" in capsys.readouterr().out
-    assert STANDS_IN in (workplace / "reports" / "table7.md").read_text()
+    assert STANDS_IN in (workplace / "runs" / "records" / "smoke" / "table7.md").read_text()
 
 
 def test_without_imagenet_the_paper_profile_says_what_is_missing(
@@ -296,7 +296,7 @@ def test_a_row_of_table_2_killed_in_mid_run_ends_as_one_never_killed(workplace: 
     assert parts.outcome() == whole.outcome()
     assert (parts.interruptions, whole.interruptions) == (1, 0)
     assert parts.teacher is not None and parts.teacher["stand_in"] == "randomly initialised"
-    assert STANDS_IN in (workplace / "reports" / "table2.md").read_text()
+    assert STANDS_IN in (workplace / "runs" / "records" / "smoke" / "table2.md").read_text()
     reference = store_in(workplace / "whole").paths(run)
     assert paths.curves.read_text() == reference.curves.read_text()
     mine, theirs = (torch.load(each.student, weights_only=True) for each in (paths, reference))
