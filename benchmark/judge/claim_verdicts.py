@@ -11,8 +11,9 @@ from benchmark.errors import UsageError
 from benchmark.judge import stats
 from benchmark.judge.verdicts import BLOCKING, Verdict
 from benchmark.judge.views import CellView, ClaimAnswer, ClaimView
+from benchmark.paper.board import Board
 from benchmark.paper.claims import CLAIMS, ClaimResult, Claims, ClaimsFile, check_claims, load_claims
-from benchmark.paper.expression import Board, Quantity
+from benchmark.paper.quantities import Quantity
 from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell
 from benchmark.paper.yamlfile import YamlFile

@@ -17,8 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.errors import nearest
 from benchmark.machine.shipped import SUITES
-from benchmark.paper.expression import Board, Evaluator, ExpressionError, Lookup, Quantity, Truth, as_printed, published
+from benchmark.paper.board import Board, Lookup, published
+from benchmark.paper.expression import Evaluator
 from benchmark.paper.manifest import load_all
+from benchmark.paper.quantities import ExpressionError, Quantity, Truth, as_printed
 from benchmark.paper.suite import Cell
 from benchmark.paper.yamlfile import Place, YamlFile
 

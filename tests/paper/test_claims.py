@@ -11,8 +11,10 @@ import pytest
 
 from benchmark.errors import UsageError
 from benchmark.machine.plugins import ROOT
+from benchmark.paper.board import Board, published
 from benchmark.paper.claims import ClaimResult, Claims, check_claims, load_claims, tally
-from benchmark.paper.expression import Board, Evaluator, ExpressionError, Quantity, Truth, as_printed, published
+from benchmark.paper.expression import Evaluator
+from benchmark.paper.quantities import ExpressionError, Quantity, Truth, as_printed
 from benchmark.paper.suite import Cell, Setting
 
 TEXTS = ROOT.parent / "shared" / "paper"
