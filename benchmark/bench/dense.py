@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -60,7 +59,7 @@ class Stepping:
         wanted["optimizer"]["lr"] = 0.0  # weights stay, whatever the batch
         self.training.model.train()
         self.optimizer = build_optim_wrapper(self.training.model, wanted)
-        self.batch: Any = next(iter(training_loader(self.training.data, self.training.order)))
+        self.batch: object = next(iter(training_loader(self.training.data, self.training.order)))
 
     def seconds(self) -> float:
         """Return the seconds of one step, including the device's work."""

@@ -9,14 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from benchmark.bench.step import Contestant, counted_macs, parse_pair
+from benchmark.bench.step import Circumstances, Contestant, circumstances, counted_macs, parse_pair
 from benchmark.errors import CannotServe
 from benchmark.launch.packed import Turns, Work
-from benchmark.machine import provenance
 from benchmark.machine.files import write_text
 from benchmark.models.registry import model
 from benchmark.paper.suite import Suite
@@ -63,9 +61,9 @@ class Speeds:
     speeds: list[Speed] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     suite_hours: dict[str, dict[str, float]] = field(default_factory=dict)  # suite -> alone, packed, share measured
-    circumstances: dict[str, Any] = field(default_factory=dict)
+    circumstances: Circumstances = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return all fields as plain JSON."""
         return asdict(self)
 
@@ -82,9 +80,7 @@ def measure(
     found = Speeds(
         settings.device, torch.get_num_threads(), pack, steps, copy_rate(device) / 1e9, matrix_rate(device) / 1e9
     )
-    found.circumstances = {"packages": provenance.packages(), "hardware": provenance.hardware()}
-    if device.type == "cuda":
-        found.circumstances["hardware"] |= {"gpu": torch.cuda.get_device_name(device)}
+    found.circumstances = circumstances(settings.device)
     with tempfile.TemporaryDirectory() as folder:
         place = Store(Path(folder) / "results", Path(folder) / "runs")
         asked = replace(settings, store=place, compile=compile)

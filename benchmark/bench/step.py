@@ -11,7 +11,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmark.data.random_images import noise
 from benchmark.errors import CannotServe, UsageError, nearest
 from benchmark.machine import provenance
+from benchmark.machine.devices import hardware
 from benchmark.models import counting
 from benchmark.models.registry import model, models
 from benchmark.paper import datasets
@@ -57,6 +58,14 @@ class Cost:
     gain_source: str = ""
 
 
+Circumstances = Mapping[str, Mapping[str, str | int]]
+
+
+def circumstances(device: str) -> Circumstances:
+    """Return what a measurement depends on beside what is measured: packages and hardware."""
+    return {"packages": provenance.packages(), "hardware": hardware(device)}
+
+
 @dataclass
 class Bench:
     """A whole comparison and its circumstances."""
@@ -68,9 +77,9 @@ class Bench:
     threads: int
     costs: list[Cost] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-    circumstances: dict[str, Any] = field(default_factory=dict)
+    circumstances: Circumstances = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return all fields as plain JSON."""
         return asdict(self)
 
@@ -167,7 +176,7 @@ def _silent() -> Iterator[None]:
             os.close(kept)
 
 
-def _allocations(profiler: Any) -> list[int]:
+def _allocations(profiler: Any) -> list[int]:  # torch declares neither kineto_results nor its events
     """Return the bytes that torch allocates (positive) and frees (negative), in order of time."""
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     return [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
@@ -186,7 +195,7 @@ def run(names: Sequence[str], pair: str, batch: int, rounds: int, settings: Sett
     """Measure every method that can serve the pair, the plain student first."""
     networks = parse_pair(pair)
     bench = Bench(pair, batch, rounds, settings.device, torch.get_num_threads())
-    bench.circumstances = {"packages": provenance.packages(), "hardware": provenance.hardware()}
+    bench.circumstances = circumstances(settings.device)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "teacher.pt"
         torch.manual_seed(0)

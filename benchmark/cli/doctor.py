@@ -9,7 +9,6 @@ import os
 import shutil
 import sys
 from importlib import metadata
-from typing import Any
 
 from benchmark.cli.output import print_rows
 from benchmark.cli.planning import store_of
@@ -41,18 +40,18 @@ def main(arguments: argparse.Namespace) -> int:
     return 0 if all(row["state"] != "MISSING" for row in rows) else 1
 
 
-def _row(what: str, state: str, found: object, mend: str = "") -> dict[str, Any]:
+def _row(what: str, state: str, found: object, mend: str = "") -> dict[str, object]:
     return {"what": what, "state": state, "found": found, "mend": mend}
 
 
-def _python() -> list[dict[str, Any]]:
+def _python() -> list[dict[str, object]]:
     right = (3, 11) <= sys.version_info[:2] < (3, 14)
     return [
         _row("python", "ok" if right else "MISSING", provenance.packages()["python"], "" if right else "3.11 to 3.13")
     ]
 
 
-def _packages() -> list[dict[str, Any]]:
+def _packages() -> list[dict[str, object]]:
     rows = []
     for name in (*REQUIRED, *OPTIONAL):
         try:
@@ -63,7 +62,7 @@ def _packages() -> list[dict[str, Any]]:
     return rows
 
 
-def _devices() -> list[dict[str, Any]]:
+def _devices() -> list[dict[str, object]]:
     rows = [_row("cpu", "ok", f"{provenance.hardware()['cpu']}, {os.cpu_count()} cores")]
     if importlib.util.find_spec("torch") is None:
         return rows
@@ -74,7 +73,7 @@ def _devices() -> list[dict[str, Any]]:
     return [*rows, _row("cuda", "ok" if names else "absent", ", ".join(names) or "-", mend)]
 
 
-def _dense() -> list[dict[str, Any]]:
+def _dense() -> list[dict[str, object]]:
     """Return rows on the packages of detection and segmentation, and on the operators that mmcv would use."""
     if absent := openmmlab.missing():
         return [_row("dense tasks", "absent", f"{', '.join(absent)} not installed", openmmlab.FIX)]
@@ -84,11 +83,11 @@ def _dense() -> list[dict[str, Any]]:
     return [_row("dense tasks", "ok", found), _row("mmcv operators", "ok", mmcv_ops.in_use())]
 
 
-def _data(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _data(arguments: argparse.Namespace) -> list[dict[str, object]]:
     return [_row(entry.title, entry.state, entry.line, entry.mend) for entry in inventory(arguments.data_dir)]
 
 
-def _folders(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _folders(arguments: argparse.Namespace) -> list[dict[str, object]]:
     store = store_of(arguments)
     absent = [folder for folder in (store.results, store.runs) if not folder.exists()]
     try:
@@ -106,13 +105,13 @@ def _folders(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     ]
 
 
-def _shipped() -> list[dict[str, Any]]:
+def _shipped() -> list[dict[str, object]]:
     records = sum(1 for _ in RESULTS.rglob("r*.json"))
     how = "installed with the program" if INSTALLED else "this checkout"
     return [_row("suites", "ok", f"{len(suite_files())}, and {records} committed records, in {SHIPPED} ({how})")]
 
 
-def _code() -> list[dict[str, Any]]:
+def _code() -> list[dict[str, object]]:
     revision = provenance.revision()
     if revision["commit"] is None:
         return [_row("revision", "absent", "no git here: records will name a source hash only")]

@@ -6,10 +6,9 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
-from typing import Any
 
 from benchmark.cli.planning import store_of
 from benchmark.data.locate import DataSource
@@ -17,7 +16,7 @@ from benchmark.errors import UsageError
 from benchmark.launch.jobs import Array, Job, Wishes, arrays_of, refuse_several, shared_out, to_do
 from benchmark.launch.states import State, States
 from benchmark.launch.submissions import Submission
-from benchmark.plan.experiment import Plan, Run
+from benchmark.plan.experiment import Experiment, Plan, Run
 from benchmark.records.store import Store
 
 LOOK_SECONDS = 5.0
@@ -62,7 +61,11 @@ def launched(arguments: argparse.Namespace, plan: Plan, source: DataSource | Non
 
 
 def _jobs(
-    arguments: argparse.Namespace, runs: Sequence[Run], estimate: Any, queued: dict[str, str], device: str
+    arguments: argparse.Namespace,
+    runs: Sequence[Run],
+    estimate: Callable[[Experiment], float],
+    queued: dict[str, str],
+    device: str,
 ) -> list[Array]:
     wishes = Wishes(
         ranks=arguments.ranks or (arguments.gpus or None),
@@ -117,7 +120,7 @@ def _submit(
     # Whatever of the command line a run's settings name, as `run` itself would take it.
     names = {field.name for field in fields(Settings)}
     settings = {name: value for name, value in vars(arguments).items() if name in names}
-    settings |= {"device": device, "asked": {"device": arguments.device}, "source": source}
+    settings |= {"asked": {"device": arguments.device}, "source": source}
     resources = Resources(
         device=device,
         partition=arguments.partition,
@@ -127,7 +130,7 @@ def _submit(
         requeues=arguments.requeues,
         slurm=dict(arguments.slurm),
     )
-    submitting = Submitting(store, arguments.launcher, resources, settings, sys.argv[1:])
+    submitting = Submitting(store, arguments.launcher, resources, partial(Settings, **settings), sys.argv[1:])
     if arguments.launcher == "slurm":
         return submitting.to_slurm(arrays)
     jobs = [job for array in arrays for job in array.jobs]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 
-def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] = ()) -> None:
+def print_rows(rows: Sequence[Mapping[str, object]], as_json: bool, columns: Sequence[str] = ()) -> None:
     """Print rows as JSON, or as aligned columns. `columns` selects some; by default all columns of the first row."""
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
@@ -22,7 +21,7 @@ def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return "-" if value is None else str(value)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from benchmark.cli.planning import store_to_read
 from benchmark.errors import UsageError
@@ -25,7 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _method(arguments: argparse.Namespace) -> dict[str, Any]:
+def _method(arguments: argparse.Namespace) -> dict[str, object]:
     import ast
 
     from benchmark.machine.plugins import syntax
@@ -48,7 +49,7 @@ def _method(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _model(arguments: argparse.Namespace) -> dict[str, Any]:
+def _model(arguments: argparse.Namespace) -> dict[str, object]:
     from benchmark.models.counting import parameters
     from benchmark.models.registry import model
 
@@ -81,19 +82,19 @@ def _multiply_adds(name: str, network: nn.Module) -> dict[str, int]:
     return {f"multiply-adds, {side} x {side}": macs(network, (1, 3, side, side))}
 
 
-def _recipe(arguments: argparse.Namespace) -> dict[str, Any]:
+def _recipe(arguments: argparse.Namespace) -> dict[str, object]:
     from benchmark.paper.recipe import recipe
 
     return {"recipe": arguments.name, **recipe(arguments.name).model_dump(mode="json")}
 
 
-def _suite(arguments: argparse.Namespace) -> dict[str, Any]:
+def _suite(arguments: argparse.Namespace) -> dict[str, object]:
     from benchmark.paper.manifest import load, suite_path
 
     return load(suite_path(arguments.name)).file.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
 
 
-def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
+def _experiment(arguments: argparse.Namespace) -> Mapping[str, object]:
     """Find an experiment in the suites, or else in their smoke runs, where generated images may be used."""
     from benchmark.judge.protocol import why_not_comparable
     from benchmark.paper.datasets import STAND_INS
@@ -107,21 +108,23 @@ def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
     smoke = Selection(all_rows=True, profile="smoke")
     on_generated = Selection(all_rows=True, profile="smoke", stand_in=True, absent=frozenset(STAND_INS))
     suites = load_all()
-    matches: dict[str, dict[str, Any]] = {}
+    matches: dict[str, Mapping[str, object]] = {}
+    serves: dict[str, list[str]] = {}
     for selections in ((as_they_are,), (smoke, on_generated)):
         for plan in (make_plan([suite], selection) for selection in selections for suite in suites):
             for identity, experiment in plan.experiments.items():
                 if identity.startswith(arguments.name):
                     described = experiment.describe()
                     note = {"note": why} if (why := why_not_comparable(described)) else {}
-                    known = matches.setdefault(identity, {"identity": identity, **described, **note, "serves": []})
-                    known["serves"] += [cell.id for cell in plan.cells.get(identity, ())]
+                    cells = serves.setdefault(identity, [])
+                    cells += [cell.id for cell in plan.cells.get(identity, ())]
+                    matches.setdefault(identity, {"identity": identity, **described, **note, "serves": cells})
         if matches:
             break
     return _only(matches, arguments.name, hint)
 
 
-def _run(arguments: argparse.Namespace) -> dict[str, Any]:
+def _run(arguments: argparse.Namespace) -> Mapping[str, object]:
     from benchmark.records.store import Record
 
     matches = {
@@ -134,7 +137,7 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
     )
 
 
-def _only(matches: dict[str, dict[str, Any]], name: str, hint: str) -> dict[str, Any]:
+def _only(matches: Mapping[str, Mapping[str, object]], name: str, hint: str) -> Mapping[str, object]:
     if not name:
         raise UsageError("which one?", hint)
     if len(matches) != 1:
@@ -143,7 +146,7 @@ def _only(matches: dict[str, dict[str, Any]], name: str, hint: str) -> dict[str,
     return next(iter(matches.values()))
 
 
-def _schema(arguments: argparse.Namespace) -> dict[str, Any]:
+def _schema(arguments: argparse.Namespace) -> dict[str, object]:
     from benchmark.paper.suite import SuiteFile
 
     return SuiteFile.model_json_schema()

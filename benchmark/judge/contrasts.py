@@ -184,7 +184,8 @@ def method_names(cell: Cell) -> tuple[str, ...]:
         return tuple(name.strip() for name in method.split("+"))
     if isinstance(method, dict):
         return tuple(method)
-    return tuple(name for item in method or () for name in ((item,) if isinstance(item, str) else item))
+    named = (item if isinstance(item, dict) else (item,) for item in method or ())
+    return tuple(str(name) for item in named for name in item)
 
 
 def gains(contenders: Sequence[Contender], rules: Rules) -> Iterator[Gain]:

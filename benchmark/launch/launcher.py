@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmark.train.settings import Settings
+
 import contextlib
 import io
 import os
@@ -12,7 +18,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -69,7 +74,7 @@ class Submitting:
     store: Store
     launcher: Launcher
     resources: Resources
-    settings: dict[str, Any]  # of the runs
+    settings: Callable[..., Settings]  # of the runs; each job adds its own
     command: Sequence[str]
     place: Place = field(init=False)
     submission: Submission = field(init=False)
@@ -114,12 +119,12 @@ class Submitting:
                 self._submit(executor, [job])
         return self.submission
 
-    def to_this_process(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    def to_this_process(self, jobs: Sequence[Job]) -> list[dict[str, object]]:
         """Run the jobs now, through submitit's debugging executor. Return each job's result."""
         executor = submitit.DebugExecutor(self.place.folder)
         return [executor.submit(self._work(job)).result() for job in jobs]
 
-    def _submit(self, executor: Any, jobs: Sequence[Job]) -> list[str]:
+    def _submit(self, executor: submitit.Executor, jobs: Sequence[Job]) -> list[str]:
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # sbatch's complaint is told once, with a fix
                 submitted = executor.submit_array([self._work(job) for job in jobs])
@@ -157,6 +162,7 @@ class Submitting:
             runs=job.runs,
             needs=job.needs,
             store=self.store,
+            device=self.resources.device,
             settings=self.settings,
             place=self.place.folder,
             submitted=self.submission.submitted,
@@ -168,7 +174,7 @@ class Submitting:
         environment = {**self.snapshot.environment(), **inherited()}
         return shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable])
 
-    def _slurm_parameters(self, array: Array, dependency: str | None) -> dict[str, Any]:
+    def _slurm_parameters(self, array: Array, dependency: str | None) -> dict[str, object]:
         resources = self.resources
         tasks = -(-array.ranks // resources.nodes)
         several = ["--kill-on-bad-exit=1"] if array.ranks > 1 else []

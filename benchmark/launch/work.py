@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmark.errors import UsageError
 from benchmark.launch.jobs import refuse_several
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from benchmark.launch.local import Outcome
     from benchmark.machine.ranks import Ranks
+    from benchmark.train.settings import Settings
 
 SECONDS = 30.0  # what a busy controller may take to answer
 
@@ -43,12 +44,13 @@ class Work:
     runs: tuple[Run, ...]
     needs: tuple[Run, ...]
     store: Store
-    settings: dict[str, Any]
+    device: str
+    settings: Callable[..., Settings]  # what it does not say itself: the device here, the ranks, when to stop
     place: Path
     submitted: float
     requeues: int
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, object]:
         """Execute the runs. Return counts, and why runs failed."""
         again = _requeue_of_submitit()
         flag = Flag()
@@ -75,7 +77,7 @@ class Work:
         from benchmark.machine.devices import local_device, pick_device
         from benchmark.machine.ranks import asked_for, joined
 
-        device = pick_device(self.settings["device"])
+        device = pick_device(self.device)
         _introduce_processes()
         if (processes := asked_for()) > 1:  # before they wait for each other
             self._refuse(f"{processes} processes in this job (SLURM_NTASKS)")
@@ -95,12 +97,11 @@ class Work:
     def _attended(self, flag: Flag, device: str, ranks: Ranks) -> Outcome:
         from benchmark.launch.local import Local
         from benchmark.launch.progress import reporting
-        from benchmark.train.settings import Settings
 
         every = (*self.needs, *self.runs)
         # The leader looks for all: a file may appear between two looks.
         broken = ranks.told([index for index, run in enumerate(every) if self._teacher_failed(run)])
-        settings = Settings(store=self.store, stop=flag, **{**self.settings, "device": device, "ranks": ranks})
+        settings = self.settings(store=self.store, stop=flag, device=device, ranks=ranks)
         with reporting(settings, len(every) - len(broken)) as reported:
             wanted = [run for index, run in enumerate(every) if index not in broken]
             outcome = Local(reported).carry_out(Plan(runs=wanted))

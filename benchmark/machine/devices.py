@@ -7,6 +7,7 @@ import os
 import torch
 
 from benchmark.errors import UsageError
+from benchmark.machine import provenance
 from benchmark.machine.ranks import asked_for
 
 
@@ -34,8 +35,6 @@ def pick_device(name: str) -> str:
 
 def devices_of(device: str, at_most: int | None) -> list[int]:
     """Return the indices of the CUDA devices that `--launcher local` may use; an empty list on a CPU."""
-    import torch
-
     if not device.startswith("cuda"):
         return []
     _, _, index = device.partition(":")
@@ -54,3 +53,9 @@ def local_device(device: str) -> str:
             f"torchrun --nproc_per_node {max(1, torch.cuda.device_count())}, or --device cpu",
         )
     return f"cuda:{local}"
+
+
+def hardware(device: str) -> dict[str, str | int]:
+    """Return the processor's name and cores, and the name of the GPU if the device is one."""
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
+    return {**provenance.hardware(), **gpu}

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -68,7 +68,7 @@ def _hash_of(paths: Iterable[Path]) -> str:
 
 
 @cache
-def packages() -> dict[str, str]:
+def packages() -> Mapping[str, str]:
     """Return the versions of Python and of the packages that decide numbers."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -80,7 +80,7 @@ def packages() -> dict[str, str]:
 
 
 @cache
-def hardware() -> dict[str, str | int]:
+def hardware() -> Mapping[str, str | int]:
     """Return the processor's name and its number of cores."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")

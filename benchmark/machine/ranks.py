@@ -12,7 +12,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -50,10 +50,9 @@ class Ranks:
         """Return the leader's value, on every rank."""
         if self.world == 1:
             return value
-        held: list[Any] = [value if self.leads else None]
+        held = [value if self.leads else None]
         dist.broadcast_object_list(held, device=torch.device("cpu"))
-        answer: T = held[0]
-        return answer
+        return cast("T", held[0])
 
     def all(self, value: T) -> list[T]:
         """Return every rank's value, in order of rank."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 import copy
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from benchmark.errors import UsageError, nearest
+from benchmark.machine.plain import Plain
 from benchmark.machine.plugins import ROOT
 from benchmark.machine.shipped import SUITES
 from benchmark.models.registry import ModelEntry, models
@@ -61,7 +66,7 @@ def load(path: Path) -> Suite:
     return Suite(parsed, path, cells)
 
 
-MENDINGS = 5  # rounds of leaving out what is wrong and filling in what is then missing
+PATCHES = 5  # rounds of leaving out what is wrong and filling in what is then missing
 SCHEMA_HINT = "python -m benchmark show schema prints what a manifest may hold"
 
 
@@ -71,26 +76,26 @@ def _parse(file: YamlFile) -> SuiteFile:
     if not isinstance(data, dict):
         file.complain((), f"a suite is a mapping of keys to values, not {type(data).__name__}")
         file.check(SCHEMA_HINT)
-    for attempt in range(MENDINGS):
+    for attempt in range(PATCHES):
         try:
             return _typed(data)
         except ValidationError as error:
             for place, problem in _one_a_place(error, file).items():
                 if attempt == 0:
                     file.complain(place, _schema_message(problem))
-                _mend(data, place, problem["type"] == "missing", file.path.stem)
+                _patch(data, place, problem["type"] == "missing", file.path.stem)
     file.check(SCHEMA_HINT)  # a part went with its mistake that nothing can stand in for: what is noted must do
     raise AssertionError("unreachable")
 
 
-def _typed(data: Any) -> SuiteFile:
+def _typed(data: object) -> SuiteFile:
     """Parse strictly: "3" and true are not accepted as numbers."""
     return SuiteFile.model_validate_json(json.dumps(data, default=str), strict=True)
 
 
-def _one_a_place(error: ValidationError, file: YamlFile) -> dict[Place, Any]:
+def _one_a_place(error: ValidationError, file: YamlFile) -> dict[Place, ErrorDetails]:
     """Return one problem for each place. If several types are possible, keep the problem of the nearest type."""
-    found: dict[Place, Any] = {}
+    found: dict[Place, ErrorDetails] = {}
     for problem in error.errors():
         loc = problem["loc"]
         place = (*file.written(loc[:-1]), loc[-1]) if problem["type"] == "missing" else file.written(loc)
@@ -103,14 +108,18 @@ def _one_a_place(error: ValidationError, file: YamlFile) -> dict[Place, Any]:
     }
 
 
-def _mend(data: Any, place: Place, missing: bool, suite: str) -> None:
+def _patch(data: Plain, place: Place, missing: bool, suite: str) -> None:
     """Remove a wrong value, or insert text for a missing required one."""
     for part in place[:-1]:
-        data = data.get(part, {}) if isinstance(data, dict) else data[part]
-    if missing:
-        data[place[-1]] = suite if place == ("suite",) else "/".join(map(str, place))
+        if isinstance(data, list) and isinstance(part, int):
+            data = data[part]
+        elif isinstance(data, dict):
+            data = data.get(str(part), {})
+    key = str(place[-1])
+    if isinstance(data, dict) and missing:
+        data[key] = suite if place == ("suite",) else "/".join(map(str, place))
     elif isinstance(data, dict):
-        data.pop(place[-1], None)
+        data.pop(key, None)
 
 
 _PARTS: dict[str, type[BaseModel]] = {
@@ -127,7 +136,7 @@ _PARTS: dict[str, type[BaseModel]] = {
 _MEMBERS = frozenset({"str", "TeacherSpec", "list[any]", "dict[str,any]"})
 
 
-def _schema_message(problem: Any) -> str:
+def _schema_message(problem: ErrorDetails) -> str:
     key = str(problem["loc"][-1])
     if problem["type"] == "extra_forbidden":
         model = _PARTS.get(str(problem["loc"][0]), Setting) if len(problem["loc"]) > 1 else SuiteFile

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark.errors import UsageError, nearest
+from benchmark.machine.plain import Plain
 from benchmark.machine.shipped import SUITES
 from benchmark.paper.yamlfile import YamlFile
 
@@ -72,11 +73,11 @@ class Recipe(BaseModel):
             }
         )
 
-    def canonical(self) -> dict[str, Any]:
+    def canonical(self) -> dict[str, object]:
         """Return the settings that differ from the defaults, for the identity."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
-    def effective(self) -> dict[str, Any]:
+    def effective(self) -> dict[str, object]:
         """Return every setting in force, defaults included. Settings that are switched off are left out."""
         return {key: value for key, value in self.model_dump(mode="json").items() if value or value is False}
 
@@ -100,24 +101,21 @@ class NamedRecipe(_Description):
 def recipes(path: Path = RECIPES) -> dict[str, NamedRecipe]:
     """Load every recipe by name. An entry may name another as its `base` and change some of its settings."""
     file = YamlFile(path)
-    raw: dict[str, Any] = file.data if isinstance(file.data, dict) else {}
     found: dict[str, NamedRecipe] = {}
-    for name, entry in raw.items():
-        settings = entry.get("settings", {}) if isinstance(entry, dict) else None
-        if not isinstance(settings, dict):
+    for name, entry in file.entries().items():
+        if not isinstance(entry, dict) or not isinstance(settings := entry.get("settings", {}), dict):
             file.complain((name, "settings"), f"{name} needs `settings`, a mapping of keys to values")
             continue
         rest = {key: value for key, value in entry.items() if key not in ("base", "settings")}
-        inherited: dict[str, Any] = {}
+        inherited: dict[str, Plain] = {}
         ignored: dict[str, str] = {}
         if "base" in entry:
-            if entry["base"] not in found:
-                file.complain(
-                    (name, "base"), f"no recipe {entry['base']!r} above; {nearest(str(entry['base']), found)}"
-                )
+            base = str(entry["base"])
+            if base not in found:
+                file.complain((name, "base"), f"no recipe {base!r} above; {nearest(base, found)}")
                 continue
-            inherited = found[entry["base"]].settings.model_dump(mode="json")
-            ignored = found[entry["base"]].ignored
+            inherited = found[base].settings.model_dump(mode="json")
+            ignored = found[base].ignored
         settled = file.typed(Recipe, inherited | settings, (name, "settings"))
         described = file.typed(_Description, rest, (name,))
         if settled is None or described is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,8 +50,8 @@ class Setting(_Strict):
     teacher: str | TeacherSpec | None = Field(None, description="a model trained by the plan, or given weights")
     inherit: bool | None = Field(None, description="whether a detector's neck and heads start as its teacher's (FGD)")
     subject: Literal["student", "teacher"] | None = Field(None, description="whose number the cell is")
-    method: str | list[Any] | dict[str, Any] | None = None
-    options: dict[str, dict[str, Any]] | None = Field(None, description="by method, for all rows that use it")
+    method: str | list[object] | dict[str, object] | None = None
+    options: dict[str, dict[str, object]] | None = Field(None, description="by method, for all rows that use it")
     recipe: str | None = None
     precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
     metric: str | None = None
@@ -201,8 +201,8 @@ def merge(*settings: Setting) -> Setting:
 
     Later ones win, but `options` are merged for each method and `pending` markers are joined.
     """
-    found: dict[str, Any] = {}
-    options: dict[str, dict[str, Any]] = {}
+    found: dict[str, object] = {}
+    options: dict[str, dict[str, object]] = {}
     pending: dict[str, None] = {}
     for setting in settings:
         own = {name: getattr(setting, name) for name in Setting.model_fields}
@@ -219,7 +219,7 @@ def method_of(setting: Setting) -> MethodSpec:
     return MethodSpec.parse([{name: _joined(shared.get(name), own)} for name, own in named(setting.method)])
 
 
-def _joined(shared: dict[str, Any] | None, own: Any) -> Any:
+def _joined(shared: dict[str, object] | None, own: object) -> object:
     return (shared or {}) | own if isinstance(own, dict) else own
 
 
@@ -227,7 +227,7 @@ def _joined(shared: dict[str, Any] | None, own: Any) -> Any:
 def profiles() -> dict[str, Profile]:
     """Load the profiles and their default changes."""
     file = YamlFile(SUITES / "profiles.yaml")
-    typed = {name: file.typed(Profile, entry, (name,)) for name, entry in file.data.items()}
+    typed = {name: file.typed(Profile, entry, (name,)) for name, entry in file.entries().items()}
     file.check()
     return {name: profile for name, profile in typed.items() if profile is not None}
 

@@ -6,19 +6,20 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from benchmark.errors import UsageError, nearest
+from benchmark.machine.plain import Plain
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class Loader(_Base):  # type: ignore[misc]  # the base is chosen at run time
+class Loader(_Base):  # type: ignore[valid-type, misc]  # the base is chosen at run time
     """A loader of safe YAML in which 1e-3 is a number, as it is everywhere but in YAML 1.1."""
 
 
@@ -47,16 +48,16 @@ class YamlFile:
         try:
             self._loader = Loader(text)
             node = self._loader.get_single_node()
-            self.data: Any = self._value(node, ()) if node is not None else None
+            self.data: Plain = self._value(node, ()) if node is not None else None
         except (yaml.YAMLError, ValueError) as error:  # ValueError: a date with a thirteenth month
             mark = getattr(error, "problem_mark", None)
             where = f"{path}:{mark.line + 1}" if mark else str(path)
             raise UsageError(f"{where}: {getattr(error, 'problem', None) or error}", "mend the YAML") from error
 
-    def _value(self, node: yaml.Node, place: Place) -> Any:
+    def _value(self, node: yaml.Node, place: Place) -> Plain:
         self._lines[place] = node.start_mark.line + 1
         if isinstance(node, yaml.MappingNode):
-            found: dict[str, Any] = {}
+            found: dict[str, Plain] = {}
             for key_node, value_node in node.value:
                 key = str(self._loader.construct_object(key_node, deep=True))
                 if key in found:
@@ -66,8 +67,16 @@ class YamlFile:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*place, index)) for index, item in enumerate(node.value)]
         if place and place[-1] in VERBATIM and isinstance(node, yaml.ScalarNode):
-            return node.value
-        return self._loader.construct_object(node, deep=True)
+            return str(node.value)
+        built: Plain = self._loader.construct_object(node, deep=True)
+        return built
+
+    def entries(self) -> dict[str, Plain]:
+        """Return what the file holds by key. A file that is no mapping is complained of, and taken for an empty one."""
+        if isinstance(self.data, dict):
+            return self.data
+        self.complain((), f"this file is a mapping of keys to values, not {type(self.data).__name__}")
+        return {}
 
     def line(self, place: Place) -> int:
         """Return the line of a place, or of the nearest place above it that the file has."""
@@ -87,7 +96,7 @@ class YamlFile:
                 kept = (*kept, part)
         return kept
 
-    def typed(self, model: type[Model], data: Any, place: Place) -> Model | None:
+    def typed(self, model: type[Model], data: object, place: Place) -> Model | None:
         """Return a flat entry as a model, strictly: "3" and true are no numbers. None if problems were noted."""
         try:
             return model.model_validate_json(json.dumps(data, default=str), strict=True)

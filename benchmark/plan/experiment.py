@@ -6,10 +6,9 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any
 
 from benchmark.errors import UsageError
 from benchmark.paper.datasets import (
@@ -46,7 +45,7 @@ class Data:
     image_size: int | None = None
     files: str | None = None
 
-    def canonical(self) -> dict[str, Any]:
+    def canonical(self) -> dict[str, object]:
         """Return the settings that differ from the whole data set."""
         whole = Data(self.name)
         changed = {key: value for key, value in vars(self).items() if value != getattr(whole, key)}
@@ -73,9 +72,9 @@ class Experiment:
     profile: ProfileName = "paper"
     precision: str = "fp32"
 
-    def canonical(self) -> dict[str, Any]:
+    def canonical(self) -> dict[str, object]:
         """Return the form whose hash is the identity. Defaults are left out, so new settings change no identity."""
-        form: dict[str, Any] = {
+        form: dict[str, object] = {
             "version": CANONICAL_VERSION,
             "task": self.task,
             "data": self.data.canonical(),
@@ -120,9 +119,9 @@ class Experiment:
         """Format the experiment for a terminal: `cifar100/resnet56-resnet20/diffkd`."""
         return f"{self.data.name}/{self.pair}/{self.method.name}"
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Return every setting with its effective value, for records and `show`."""
-        teacher: dict[str, Any] | None = None
+        teacher: dict[str, object] | None = None
         if isinstance(self.teacher, Experiment):
             teacher = {"model": self.teacher.student, "experiment": self.teacher.identity}
         elif self.teacher is not None:
@@ -156,7 +155,7 @@ def experiment_of(
     data = _data(setting.data, setting.holdout, profile, stand_in, absent if profile_name == "smoke" else ())
     named = recipe(setting.recipe)
 
-    def trained(model: str, recipe_name: str, method: MethodSpec, **more: Any) -> Experiment:
+    def trained(model: str, recipe_name: str, method: MethodSpec) -> Experiment:
         return Experiment(
             task=setting.task or "classification",
             data=data,
@@ -166,7 +165,6 @@ def experiment_of(
             recipe_name=recipe_name,
             profile=profile_name,
             precision=setting.precision or "fp32",
-            **more,
         )
 
     teacher: Experiment | TeacherSpec | None = None
@@ -181,10 +179,8 @@ def experiment_of(
         return None
     method = cell.method()
     assert method is not None
-    return trained(
-        setting.student,
-        setting.recipe,
-        method,
+    return replace(
+        trained(setting.student, setting.recipe, method),
         teacher=teacher if method.needs_teacher else None,
         student_weights=setting.student_weights,
         student_weights_sha256=setting.student_weights_sha256,

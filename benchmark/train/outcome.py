@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmark.machine import provenance
+from benchmark.machine.devices import hardware
 from benchmark.models import openmmlab
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record
@@ -83,14 +84,13 @@ def asked_and_found(run: Run, settings: Settings) -> dict[str, Any]:
 def circumstances(run: Run, device: str) -> dict[str, Any]:
     """Return fields of every record: the experiment, the code and the machine."""
     dense = openmmlab.versions() if run.experiment.task != "classification" else {}
-    cuda = torch.device(device).type == "cuda"
     return {
         "identity": run.experiment.identity,
         "repetition": run.repetition,
         "experiment": run.experiment.describe(),
         "code": provenance.revision(),
-        "packages": provenance.packages() | dense,
-        "hardware": provenance.hardware() | ({"gpu": torch.cuda.get_device_name(device)} if cuda else {}),
+        "packages": {**provenance.packages(), **dense},
+        "hardware": hardware(device),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from benchmark.records.static import VERSION, CostClaim, StaticCell
 
@@ -59,6 +65,9 @@ class Export:
         return self.params_equal and self.macs_equal and self.output_equal
 
 
+Built = Literal["built", "cannot serve", "failed"]
+
+
 @dataclass(frozen=True)
 class PairBuilt:
     """One student, teacher and method of the suites, built and run by shapes."""
@@ -67,7 +76,7 @@ class PairBuilt:
     data: str
     method: str
     cells: int
-    outcome: Literal["built", "cannot serve", "failed"]
+    outcome: Built
     reason: str = ""
 
 
@@ -102,27 +111,20 @@ class Findings:
         if Unchecked(what, why) not in self.unchecked:
             self.unchecked.append(Unchecked(what, why))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return all findings as plain data."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Findings:
-        """Build the findings from the data that `as_json` returned."""
-        kinds = {
-            "cells": StaticCell,
-            "networks": NetworkCost,
-            "detectors": DetectorCost,
-            "side": SideCost,
-            "exports": Export,
-            "claims": CostClaim,
-            "pairs": PairBuilt,
-            "unchecked": Unchecked,
-        }
-        typed = {name: [kind(**entry) for entry in data[name]] for name, kind in kinds.items()}
-        return cls(**{**data, **typed})
+    def from_json(cls, data: object) -> Findings:
+        """Build the findings from the data that `as_json` returned.
 
-    def static(self) -> dict[str, Any]:
+        Raises:
+            ValueError: it is not such data.
+        """
+        return TypeAdapter(cls).validate_python(data)
+
+    def static(self) -> dict[str, object]:
         """Return the committed part: sorted, without anything that depends on the machine or on optional packages."""
         networks = {n.model: {"data": n.data, **_without(n, "model", "data", "fvcore")} for n in self.networks}
         return {
@@ -137,7 +139,7 @@ class Findings:
         }
 
 
-def _without(entry: Any, *names: str) -> dict[str, Any]:
+def _without(entry: DataclassInstance, *names: str) -> dict[str, object]:
     return {name: value for name, value in asdict(entry).items() if name not in names and value not in (None, "", {})}
 
 

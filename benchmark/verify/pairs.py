@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from benchmark.errors import BenchmarkError, CannotServe, UsageError
 from benchmark.models.registry import models
@@ -17,7 +16,7 @@ from benchmark.paper.suite import Cell, Suite, method_of
 from benchmark.plan.experiment import Selection, make_plan
 from benchmark.verify import method_cost
 from benchmark.verify.cost_check import names_of
-from benchmark.verify.findings import Findings, PairBuilt
+from benchmark.verify.findings import Built, Findings, PairBuilt
 from methods.base import Pair
 from methods.spec import MethodSpec
 
@@ -108,12 +107,12 @@ def _wanted(cell: Cell) -> _Wanted:
     )
 
 
-def _shown(spec: MethodSpec, written: dict[str, Any]) -> str:
+def _shown(spec: MethodSpec, written: dict[str, object]) -> str:
     return spec.name if not any(written.values()) else json.dumps(written, sort_keys=True)
 
 
 def _built(item: _Wanted, cells: int, known: dict[tuple[str, str, str], Pair]) -> PairBuilt:
-    def found(outcome: Any, reason: str = "") -> PairBuilt:
+    def found(outcome: Built, reason: str = "") -> PairBuilt:
         return PairBuilt(f"{item.teacher} -> {item.student}", item.data, item.shown, cells, outcome, reason)
 
     place = (item.student, item.teacher or item.student, item.data)

@@ -76,7 +76,7 @@ def cached(folder: Path, full: bool, fresh: bool, say: Say) -> Findings:
     if not fresh:
         try:
             return Findings.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError):
             pass  # no cache, or one that was cut off
     findings = verify(full, say)
     write_text(path, json.dumps(findings.as_json()))

@@ -16,6 +16,7 @@ from benchmark.launch.jobs import Array, Wishes, arrays_of, shared_out, to_do, w
 from benchmark.launch.work import Work
 from benchmark.paper.manifest import load, suite_path
 from benchmark.plan.experiment import Experiment, Run, Selection, make_plan, ranks_of
+from benchmark.train.settings import Settings
 
 REPEATED = {"repetitions": 4}
 
@@ -133,7 +134,7 @@ def test_a_job_that_slurm_gave_several_tasks_trains_no_dense_run(
 ) -> None:
     plan = make_plan([load(suite_path("table4"))], Selection(only=("*DiffKD*",), profile="smoke"))
     store = store_in(workplace)
-    work = Work(tuple(plan.runs), (), store, {"device": "cpu"}, workplace, 0.0, 0)
+    work = Work(tuple(plan.runs), (), store, "cpu", Settings, workplace, 0.0, 0)
     here = {"JOB_ID": "7", "JOB_NODELIST": "here", "NTASKS": "2", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
     for name, value in {**here, "JOB_NUM_NODES": "1"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
