@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from benchmark.bench.step import interleaved
+from benchmark.machine.saying import Say
 from benchmark.machine.streams import generator
 from benchmark.train import precision
 from benchmark.verify.cost_check import ROLE, STATED_SHAPES
@@ -21,8 +22,6 @@ from methods.diffkd.networks import PREDICTORS
 LIGHT = "light"
 BATCH = 2  # images of a device in mmdet's schedules
 SHAPE = STATED_SHAPES["table12"]
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from benchmark.bench.step import Circumstances, Contestant, circumstances, count
 from benchmark.errors import CannotServe
 from benchmark.launch.packed import Turns, Work
 from benchmark.machine.files import write_text
+from benchmark.machine.saying import Say
 from benchmark.models.registry import model
 from benchmark.paper.suite import Suite
 from benchmark.plan.estimate import Measured, hardware_of, key_of, plan_seconds
@@ -28,7 +29,6 @@ WARM_UP = 3
 COPIED_BYTES = 2**28
 MATRIX = 2048
 
-Say = Callable[[str], None]
 Case = tuple[str, str]  # pair, method
 
 

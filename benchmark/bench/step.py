@@ -11,7 +11,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from benchmark.data.random_images import noise
 from benchmark.errors import CannotServe, UsageError, nearest
 from benchmark.machine import provenance
 from benchmark.machine.devices import hardware
+from benchmark.machine.saying import Say
 from benchmark.models import counting
 from benchmark.models.registry import model, models
 from benchmark.paper import datasets
@@ -38,8 +39,6 @@ from methods.spec import MethodSpec
 
 PLAIN = "none"
 WARM_UP = 3  # untimed steps of each method: allocators fill, convolutions choose their algorithm
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

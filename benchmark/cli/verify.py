@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmark.machine.saying import Say, seldom
+
 GATE = 5  # the exit code of a failed check
-PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -73,17 +72,8 @@ def _claims(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _progress() -> Callable[[str], None]:
+def _progress() -> Say:
     """Return a function that prints progress on standard error, so that standard output contains only results."""
-    last = 0.0
-
-    def on_terminal(line: str) -> None:
-        print(f"\r\033[K{line[:100]}", end="", file=sys.stderr, flush=True)
-
-    def plainly(line: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > PLAIN_SECONDS:
-            last = time.monotonic()
-            print(line, file=sys.stderr, flush=True)
-
-    return on_terminal if sys.stderr.isatty() else plainly
+    if sys.stderr.isatty():
+        return lambda line: print(f"\r\033[K{line[:100]}", end="", file=sys.stderr, flush=True)
+    return seldom(lambda line: print(line, file=sys.stderr, flush=True))

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from benchmark.machine.saying import seldom
 from benchmark.train.settings import Progress, Settings
-
-PLAIN_SECONDS = 15.0
 
 
 @contextmanager
 def reporting(settings: Settings, runs: int) -> Iterator[Settings]:
     """Yield a copy of the settings whose `say` and `progress` suit a terminal or a file."""
     if not sys.stdout.isatty():
-        yield replace(settings, say=_plain_say, progress=_Plain().show)
+        say = seldom(_plain_say)
+        yield replace(
+            settings, say=_plain_say, progress=lambda progress: say(f"{progress.run.label}: {_note(progress)}")
+        )
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
@@ -47,18 +48,6 @@ def _note(progress: Progress) -> str:
 
 def _plain_say(text: str) -> None:
     print(text, flush=True)
-
-
-class _Plain:
-    """A display of progress by one line at intervals."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def show(self, progress: Progress) -> None:
-        if time.monotonic() - self._last > PLAIN_SECONDS:
-            self._last = time.monotonic()
-            _plain_say(f"{progress.run.label}: {_note(progress)}")
 
 
 def duration(seconds: float) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from benchmark.judge.verdicts import Verdict, judge_static
+from benchmark.machine.saying import Say
 from benchmark.models import counting
 from benchmark.models.registry import model, models
 from benchmark.paper import datasets
@@ -23,8 +24,6 @@ ROLE = "fpn.0"
 # Section C.2, of the feature whose diffusion model Table 12 is about; its detectors are not needed for that.
 STATED_SHAPES = {"table12": (256, 80, 124)}
 CRD_GATHERED = "rows that the loss reads"
-
-Say = Callable[[str], None]
 
 
 def unit(metric: str) -> float:

@@ -9,14 +9,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark.machine.saying import Say
 from benchmark.models import openmmlab
 from benchmark.models.counting import parameters
 from benchmark.models.registry import models
 from benchmark.paper.suite import Suite
 from benchmark.verify.cost_check import names_of
 from benchmark.verify.findings import DetectorCost, Findings
-
-Say = Callable[[str], None]
 
 DATA, CLASSES = "coco2017", 80
 SIDES = (800, 1280)  # height and width that mmdet counts at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmark.data.on_device import DeviceData
 from benchmark.data.random_images import SIDE, noise
 from benchmark.errors import BenchmarkError, CannotServe
+from benchmark.machine.saying import Say
 from benchmark.models import counting
 from benchmark.models.registry import model
 from benchmark.paper.recipe import recipe
@@ -27,8 +28,6 @@ from methods.spec import MethodSpec
 
 TEACHER, STUDENT = "resnet14", "resnet8"
 BATCH = 16
-
-Say = Callable[[str], None]
 
 
 def check(findings: Findings, say: Say) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from benchmark.errors import BenchmarkError, CannotServe, UsageError
+from benchmark.machine.saying import Say
 from benchmark.models.registry import models
 from benchmark.models.taps import resolve_roles
 from benchmark.paper import datasets
@@ -21,8 +22,6 @@ from methods.base import Pair
 from methods.spec import MethodSpec
 
 BATCH = 4  # images of a pass by shapes
-
-Say = Callable[[str], None]
 
 
 def lint(findings: Findings) -> list[Suite]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmark.errors import CannotServe
 from benchmark.machine.files import write_text
 from benchmark.machine.plugins import ROOT
 from benchmark.machine.provenance import packages
+from benchmark.machine.saying import Say
 from benchmark.machine.shipped import SUITES
 from benchmark.models import counting
 from benchmark.paper.suite import Suite, method_of
@@ -22,8 +22,6 @@ from methods.spec import MethodSpec
 STUDENT, TEACHER, DATA = "resnet18", "resnet34", "imagenet"  # the pair of section C.6
 
 _PRESENTATION = frozenset({"report", "commands", "launch"})  # what no finding depends on
-
-Say = Callable[[str], None]
 
 
 def verify(full: bool, say: Say) -> Findings:
