@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+CHECK_FAILED = 5  # the exit code of a command that ran, and whose checks found what they look for
+
 
 class BenchmarkError(Exception):
     """An error that a user can fix. It is printed without a traceback, with `fix` on a line of its own."""

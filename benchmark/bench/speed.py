@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from benchmark.bench.step import Circumstances, Contestant, circumstances, counted_macs, parse_pair
+from benchmark.bench.step import WARM_UP, Circumstances, Contestant, circumstances, counted_macs, parse_pair
 from benchmark.errors import CannotServe
-from benchmark.launch.packed import Turns, Work
+from benchmark.launch.packed import Turns, Advance
 from benchmark.machine.files import write_text
 from benchmark.machine.saying import Say
 from benchmark.models.registry import model
@@ -25,11 +25,10 @@ from benchmark.records.store import Store
 from benchmark.train import precision
 from benchmark.train.settings import Compile, Settings
 
-WARM_UP = 3
 COPIED_BYTES = 2**28
 MATRIX = 2048
 
-Case = tuple[str, str]  # pair, method
+PairAndMethod = tuple[str, str]  # pair, method
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Speeds:
 
 
 def measure(
-    cases: Sequence[Case], batch: int, steps: int, pack: int, compile: Compile, settings: Settings, say: Say
+    cases: Sequence[PairAndMethod], batch: int, steps: int, pack: int, compile: Compile, settings: Settings, say: Say
 ) -> Speeds:
     """Measure every case, one after the other. Methods that cannot serve their pair are left out with the reason."""
     device = torch.device(settings.device)
@@ -127,7 +126,7 @@ def _images_per_second(contestants: Sequence[Contestant], batch: int, steps: int
     first = contestants[0]
     turns = Turns(len(contestants), first.training.device, print)
 
-    def work(contestant: Contestant) -> Work:
+    def work(contestant: Contestant) -> Advance:
         while True:
             contestant.training.one_step(contestant.plan)
             yield
@@ -214,7 +213,7 @@ def _quickest(call: Callable[[], object], device: torch.device, times: int) -> f
     return best
 
 
-def cases_of(suites: Sequence[Suite]) -> list[Case]:
+def cases_of(suites: Sequence[Suite]) -> list[PairAndMethod]:
     """Return every pair and method that the suites train on CIFAR images."""
     experiments = [e for suite in suites for e in make_plan([suite], Selection()).experiments.values()]
     wanted = [e for e in experiments if e.data.name == "cifar100" and e.teacher is not None and e.recipe is not None]

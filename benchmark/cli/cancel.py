@@ -9,7 +9,7 @@ import signal
 from benchmark.cli.planning import store_of
 from benchmark.errors import BenchmarkError, UsageError, nearest
 from benchmark.launch.squeue import Queue
-from benchmark.launch.submissions import Place, Submission, submissions
+from benchmark.launch.submissions import Submission, SubmissionFolder, submissions
 from benchmark.machine.files import write_text
 
 
@@ -36,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _cancel(place: Place, submission: Submission, alive: list[str]) -> None:
+def _cancel(place: SubmissionFolder, submission: Submission, alive: list[str]) -> None:
     write_text(place.cancelled, "")  # first: a job that stops now must not queue itself again
     if submission.launcher == "local":
         for job in submission.jobs:

@@ -57,7 +57,7 @@ def _distill(arguments: argparse.Namespace, device: str, ranks: Ranks) -> int:
         ranks=ranks,
     )
     with reporting(settings, len(plan.runs)) as reported:
-        outcome = Local(reported).carry_out(plan)
+        outcome = Local(reported).execute(plan)
     if not ranks.leads:
         return outcome.exit_code
     for run, reason in outcome.failed:
@@ -69,7 +69,7 @@ def _distill(arguments: argparse.Namespace, device: str, ranks: Ranks) -> int:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Wanted:
     """The pair of networks and their experiment."""
 
     student: str
@@ -78,7 +78,7 @@ class Asked:
     experiment: Experiment
 
 
-def asked(arguments: argparse.Namespace) -> Asked:
+def asked(arguments: argparse.Namespace) -> Wanted:
     """Parse the command line into a pair and its experiment.
 
     Raises:
@@ -114,10 +114,10 @@ def asked(arguments: argparse.Namespace) -> Asked:
         profile="mini",
         precision=arguments.precision,
     )
-    return Asked(student, teacher, weights, experiment)
+    return Wanted(student, teacher, weights, experiment)
 
 
-def plan_of(wanted: Asked) -> Plan:
+def plan_of(wanted: Wanted) -> Plan:
     """Return a plan of the teacher, if it must be trained, and then the student."""
     given = wanted.experiment.teacher
     runs = [Run(given, 0)] if isinstance(given, Experiment) else []
@@ -164,7 +164,7 @@ def _files(folder: Path) -> str:
     return f"{str(found['train_files_sha256'])[:16]}-{str(found['val_files_sha256'])[:16]}"
 
 
-def _show_taps(wanted: Asked) -> None:
+def _show_taps(wanted: Wanted) -> None:
     import torch
 
     from benchmark.machine.streams import initialising

@@ -7,11 +7,9 @@ import json
 import time
 
 from benchmark.cli.planning import store_of
-from benchmark.errors import UsageError
+from benchmark.errors import CHECK_FAILED, UsageError
 from benchmark.machine.devices import pick_device
 from benchmark.models.registry import LIBRARIES
-
-GATE = 5
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -38,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
         print(json.dumps(found, indent=1))
     else:
         print(_text(found, time.monotonic() - began))
-    return 0 if found.get("passes", True) else GATE
+    return 0 if found.get("passes", True) else CHECK_FAILED
 
 
 def tagged(name: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmark.cli.output import print_rows
 from benchmark.cli.planning import USUAL, require_folder
+from benchmark.errors import CHECK_FAILED
 from benchmark.judge.compare import Sources, compare
 from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import Comparison
@@ -17,7 +18,6 @@ from benchmark.machine.files import write_text
 from benchmark.machine.shipped import RESULTS
 from benchmark.records.evidence import ProblemKind
 
-GATE_HIT = 5
 BROKEN_MANIFEST = 2
 SHOWN_PROBLEMS = 20
 
@@ -110,6 +110,6 @@ def _exit_code(comparison: Comparison, gate: list[Verdict]) -> int:
         judgement = reference.judgement
         print(f"GATE {judgement.verdict}: {cell.id}: {judgement.reason}", file=sys.stderr)
     if hits:
-        return GATE_HIT
+        return CHECK_FAILED
     broken = any(problem.kind is ProblemKind.MANIFEST for problem in comparison.inputs.problems)
     return BROKEN_MANIFEST if broken else 0

@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
         print(f"NOTE: {source.note}")
 
     from benchmark.launch.jobs import to_do
-    from benchmark.launch.local import Local, Outcome
+    from benchmark.launch.local import Local, PlanOutcome
     from benchmark.launch.progress import reporting
     from benchmark.plan.estimate import Measured
     from benchmark.train.settings import Settings
@@ -67,7 +67,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
     if arguments.dry_run:
         return 0
     ask(hours, arguments)
-    outcome = Outcome()
+    outcome = PlanOutcome()
     if ranks.told(bool(missing)):
         settings = Settings(
             store=store,
@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
             stop=Flag(),
         )
         with reporting(settings, len(plan.runs)) as reported:
-            outcome = Local(reported).carry_out(plan)
+            outcome = Local(reported).execute(plan)
     if ranks.leads:
         _print_tables(arguments, suites, source)
         for run, reason in outcome.failed:

@@ -73,10 +73,10 @@ def _multiply_adds(name: str, network: nn.Module) -> dict[str, int]:
     from benchmark.models.library import SIDE, side_of_images
 
     if name in mmdet.MODELS:
-        from benchmark.verify.detectors import PROPOSALS, SIDES, stage_macs
+        from benchmark.verify.detectors import SIDES, TESTED_PROPOSALS, stage_macs
 
         dense, second = stage_macs(network)
-        more = {f"multiply-adds of the second stage, {PROPOSALS} proposals": second} if second else {}
+        more = {f"multiply-adds of the second stage, {TESTED_PROPOSALS} proposals": second} if second else {}
         return {f"multiply-adds, {SIDES[0]} x {SIDES[1]}": dense, **more}
     side = side_of_images(network, SIDE if ":" in name else 32)
     return {f"multiply-adds, {side} x {side}": macs(network, (1, 3, side, side))}

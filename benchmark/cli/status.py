@@ -8,7 +8,7 @@ from collections import Counter
 from benchmark.cli.output import print_rows
 from benchmark.cli.planning import selection_of, store_to_read, suites_of
 from benchmark.data.locate import present
-from benchmark.launch.states import NAMES, States
+from benchmark.launch.states import STATE_NAMES, States
 from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Plan, make_plan
 
@@ -23,7 +23,7 @@ def main(arguments: argparse.Namespace) -> int:
         plan = _plan(suite, arguments)
         states = {run.label + run.experiment.identity: known.of(run) for run in plan.runs}
         counts = Counter(state.name for state in states.values())
-        rows.append({"suite": suite.name, "runs": len(plan.runs), **{name: counts[name] for name in NAMES}})
+        rows.append({"suite": suite.name, "runs": len(plan.runs), **{name: counts[name] for name in STATE_NAMES}})
         for run in plan.runs:
             state = states[run.label + run.experiment.identity]
             runs.append(
@@ -32,7 +32,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_rows([*rows, *runs] if arguments.suites else rows, as_json=True)
         return 0
-    shown = [name for name in NAMES if any(row[name] for row in rows)]
+    shown = [name for name in STATE_NAMES if any(row[name] for row in rows)]
     print_rows(rows, False, ("suite", "runs", *shown))
     if arguments.suites:
         print()

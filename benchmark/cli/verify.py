@@ -8,9 +8,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmark.errors import CHECK_FAILED
 from benchmark.machine.saying import Say, seldom
-
-GATE = 5  # the exit code of a failed check
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -27,7 +26,7 @@ def _everything(arguments: argparse.Namespace) -> int:
     print(json.dumps(findings.as_json(), indent=1, ensure_ascii=False) if arguments.json else text(findings))
     if findings.problems:
         print(f"{len(findings.problems)} problems", file=sys.stderr)
-        return GATE
+        return CHECK_FAILED
     return _refresh(arguments.results_dir, static_text(findings), arguments.check)
 
 
@@ -45,11 +44,11 @@ def _refresh(folder: Path | None, content: str, check: bool) -> int:
         return 0
     if check:
         print(f"{path} is out of date: python -m benchmark verify writes it", file=sys.stderr)
-        return GATE
+        return CHECK_FAILED
     if INSTALLED and folder is None:
         again = "python -m benchmark verify --results-dir results writes what was found here"
         print(f"what was found differs from {path}: {again}", file=sys.stderr)
-        return GATE
+        return CHECK_FAILED
     write_text(path, content)
     print(f"written to {path}", file=sys.stderr)
     return 0

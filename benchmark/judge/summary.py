@@ -13,7 +13,7 @@ from benchmark.judge.cell import JUDGED
 from benchmark.judge.stats import expected_false_flags
 from benchmark.judge.views import Inputs, Provenance, RuleView, TableView
 from benchmark.machine import provenance
-from benchmark.paper.rules import Number, Rules
+from benchmark.paper.rules import Rules, SourcedNumber
 from benchmark.plan.experiment import Experiment
 from benchmark.records.evidence import Evidence, Problem, ProblemKind, RunView, Settled
 
@@ -96,10 +96,10 @@ def rule_views(rules: Rules) -> Iterator[RuleView]:
         yield RuleView(", ".join(path), number.value, number.source, number.reason)
 
 
-def _numbers(part: BaseModel, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Number]]:
+def _numbers(part: BaseModel, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], SourcedNumber]]:
     for name in type(part).model_fields:
         value = getattr(part, name)
-        if isinstance(value, Number):
+        if isinstance(value, SourcedNumber):
             yield (name.replace("_", " "), *path), value
         elif isinstance(value, BaseModel):
             yield from _numbers(value, (*path, name.replace("_", " ")))

@@ -27,7 +27,7 @@ from benchmark.launch.jobs import Array, Job
 from benchmark.launch.lease import Holder
 from benchmark.launch.snapshot import Snapshot, take
 from benchmark.launch.squeue import PREFIX
-from benchmark.launch.submissions import Launcher, Place, Submission, SubmittedJob, code_folder, jobs_folder
+from benchmark.launch.submissions import Launcher, Submission, SubmissionFolder, SubmittedJob, code_folder, jobs_folder
 from benchmark.launch.work import Work
 from benchmark.machine import provenance
 from benchmark.machine.process import inherited
@@ -76,12 +76,12 @@ class Submitting:
     resources: Resources
     settings: Callable[..., Settings]  # of the runs; each job adds its own
     command: Sequence[str]
-    place: Place = field(init=False)
+    place: SubmissionFolder = field(init=False)
     submission: Submission = field(init=False)
 
     def __post_init__(self) -> None:
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
-        self.place = Place(jobs_folder(self.store) / name)
+        self.place = SubmissionFolder(jobs_folder(self.store) / name)
         self.snapshot: Snapshot = take(code_folder(self.store))
         self.submission = Submission(
             name=name,

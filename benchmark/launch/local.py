@@ -17,7 +17,7 @@ import torch
 
 from benchmark.errors import BenchmarkError, StorageError
 from benchmark.launch.lease import Held, lease
-from benchmark.launch.packed import Turns, Work
+from benchmark.launch.packed import Turns, Advance
 from benchmark.machine.files import storage, sweep_partials, write_text
 from benchmark.plan.experiment import Experiment, Plan, Run
 from benchmark.records.store import Record, Unreadable, read_record
@@ -29,7 +29,7 @@ END, WAITING = -1, -2  # what followers are told besides the number of a run
 
 
 @dataclass
-class Outcome:
+class PlanOutcome:
     """The outcome of a plan, by run."""
 
     done: list[Run] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Local:
         self._looked = (0, 0.0)  # how many were running when runs to start were last looked for, and when to look again
         self._teachers: set[str] = set()  # identities whose weights other runs of the plan need
 
-    def carry_out(self, plan: Plan) -> Outcome:
+    def execute(self, plan: Plan) -> PlanOutcome:
         """Execute every run of the plan, teachers first.
 
         With several ranks the leader decides, and the others follow.
@@ -67,8 +67,8 @@ class Local:
             finally:
                 self._carrying_out.close()
 
-    def _follow(self, plan: Plan) -> Outcome:
-        outcome = Outcome()
+    def _follow(self, plan: Plan) -> PlanOutcome:
+        outcome = PlanOutcome()
         while (index := self.settings.ranks.told(END)) != END:
             if index == WAITING:
                 continue
@@ -81,15 +81,15 @@ class Local:
                 outcome.fail(plan.runs[index], error.message, error.exit_code)
         return outcome
 
-    def _lead(self, plan: Plan) -> Outcome:
+    def _lead(self, plan: Plan) -> PlanOutcome:
         self._plan = plan
-        outcome = self._carried_out(plan)
+        outcome = self._executed(plan)
         self.settings.ranks.told(END)  # not after an error: the others may be in the middle of a step
         return outcome
 
-    def _carried_out(self, plan: Plan) -> Outcome:
+    def _executed(self, plan: Plan) -> PlanOutcome:
         self.settings.store.prepare()
-        outcome = Outcome()
+        outcome = PlanOutcome()
         found = (run.experiment.teacher for run in plan.runs)
         self._teachers = {teacher.identity for teacher in found if isinstance(teacher, Experiment)}
         waiting, told = list(plan.runs), list[Run]()
@@ -108,7 +108,7 @@ class Local:
                 outcome.stopped = outcome.stopped or self.settings.stop.is_set()
         return outcome
 
-    def _started(self, waiting: list[Run], outcome: Outcome) -> list[Run]:
+    def _started(self, waiting: list[Run], outcome: PlanOutcome) -> list[Run]:
         """Start every run that can start and has room. Return the others, in their order."""
         now = time.monotonic()
         if not self._turns.room or (self._turns and len(self._turns) == self._looked[0] and now < self._looked[1]):
@@ -129,7 +129,7 @@ class Local:
             return False
         return self._turns.room
 
-    def _attend(self, run: Run, outcome: Outcome) -> bool:
+    def _attend(self, run: Run, outcome: PlanOutcome) -> bool:
         """Start a run unless it is done. Return False if it must wait for another, here or in another process."""
         if self._is_done(run):
             outcome.already.append(run)
@@ -145,7 +145,7 @@ class Local:
             return False
         return True
 
-    def _leased(self, run: Run, outcome: Outcome) -> Work:
+    def _leased(self, run: Run, outcome: PlanOutcome) -> Advance:
         with lease(self.settings.store.paths(run).lease):
             if self._recorded(run):  # finished by another process while we asked for the lease, or fixed
                 outcome.already.append(run)
@@ -198,7 +198,7 @@ class Local:
             record is not None and record.status == "done" and self.settings.store.weights(Run(teacher, 0)) is not None
         )
 
-    def _teacher_failed(self, run: Run, outcome: Outcome) -> str:
+    def _teacher_failed(self, run: Run, outcome: PlanOutcome) -> str:
         teacher = run.experiment.teacher
         assert isinstance(teacher, Experiment)
         record = self.settings.store.read(Run(teacher, 0))
@@ -207,7 +207,7 @@ class Local:
         broken = any(failed.experiment.identity == teacher.identity for failed, _ in outcome.failed)
         return f"its teacher {teacher.label} failed" if broken else ""
 
-    def _guarded(self, run: Run, outcome: Outcome) -> Work:
+    def _guarded(self, run: Run, outcome: PlanOutcome) -> Advance:
         paths = self.settings.store.paths(run)
         with storage(paths.attempts), paths.attempts.open("a") as file:
             file.write(f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n")

@@ -17,7 +17,7 @@ import torch
 
 from benchmark.plan.experiment import Run
 
-Work = Generator[None, None, bool]  # hands back after each step; at its end: whether the run is attended to
+Advance = Generator[None, None, bool]  # hands back after each step; at its end: whether the run is attended to
 WARM_UP, PROBE = 3, 10  # steps before and during a measurement of `auto`
 WORTH = 1.03  # what one run more must gain in total throughput, to be kept
 SPARE = 0.1  # of the memory, left free by `auto`
@@ -28,7 +28,7 @@ class Turn:
     """A run in progress."""
 
     run: Run
-    work: Work
+    work: Advance
     stream: Callable[[], AbstractContextManager[object]]
     alone: float = 0.0  # seconds a step while no other worked, measured by `auto`
 
@@ -60,7 +60,7 @@ class Turns:
             return True
         return not self.settled and len(self) == self.width and self._fits()
 
-    def add(self, run: Run, work: Work) -> None:
+    def add(self, run: Run, work: Advance) -> None:
         """Start a run: build it and train its first step. Errors of building are passed on."""
         free = free_memory(self.device)[0]
         turn = Turn(run, work, _stream(self.device))

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from benchmark.launch.lease import Holder
-from benchmark.launch.submissions import Place, Submission
+from benchmark.launch.submissions import Submission, SubmissionFolder
 
-SECONDS = 30.0  # what a busy controller may take to answer
+ANSWER_SECONDS = 30.0  # what a busy controller may take to answer
 WAITING = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 )
@@ -33,7 +33,7 @@ class Queue:
     silent: str = ""  # why Slurm did not answer
 
     @classmethod
-    def ask(cls, found: Iterable[tuple[Place, Submission]]) -> Queue:
+    def ask(cls, found: Iterable[tuple[SubmissionFolder, Submission]]) -> Queue:
         """Return the queue as it is now."""
         queue = cls()
         known = list(found)
@@ -55,7 +55,7 @@ class Queue:
         # The job's name tells ours from a later job that was given the same number.
         command = ["squeue", "--noheader", "--array", "--me", "--format=%i|%j|%T|%r"]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             self.silent = str(error)
             return

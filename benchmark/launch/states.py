@@ -8,16 +8,16 @@ from pathlib import Path
 
 from benchmark.launch.lease import holder_of
 from benchmark.launch.squeue import Queue, Queued
-from benchmark.launch.submissions import Place, Submission, submissions
+from benchmark.launch.submissions import Submission, SubmissionFolder, submissions
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, RunPaths, Store, Unreadable, read_record
 
-NAMES = ("done", "running", "queued", "stopped", "failed", "diverged", "skipped", "unreadable", "missing")
+STATE_NAMES = ("done", "running", "queued", "stopped", "failed", "diverged", "skipped", "unreadable", "missing")
 
 
 @dataclass(frozen=True)
 class State:
-    """A state's name, one of NAMES, and a reason, or an empty string."""
+    """A state's name, one of STATE_NAMES, and a reason, or an empty string."""
 
     name: str
     why: str = ""
@@ -27,7 +27,7 @@ class State:
 class Given:
     """The last job that a run was given to."""
 
-    place: Place
+    place: SubmissionFolder
     submission: Submission
     job: str
     queued: Queued | None  # None: the job has ended

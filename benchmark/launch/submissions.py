@@ -43,7 +43,7 @@ class Submission(BaseModel):
 
 
 @dataclass(frozen=True)
-class Place:
+class SubmissionFolder:
     """A submission's folder, with its file and the logs and pickles of its jobs."""
 
     folder: Path
@@ -95,10 +95,10 @@ def code_folder(store: Store) -> Path:
     return store.runs / "code"
 
 
-def submissions(store: Store) -> list[tuple[Place, Submission]]:
+def submissions(store: Store) -> list[tuple[SubmissionFolder, Submission]]:
     """Return every submission of these runs, the oldest first."""
     folder = jobs_folder(store)
-    places = [Place(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    places = [SubmissionFolder(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
     found = [(place, place.read()) for place in places]
     return sorted(
         ((place, submission) for place, submission in found if submission is not None),
@@ -106,6 +106,6 @@ def submissions(store: Store) -> list[tuple[Place, Submission]]:
     )
 
 
-def logs_of(place: Place, job: str) -> Iterable[Path]:
+def logs_of(place: SubmissionFolder, job: str) -> Iterable[Path]:
     """Return the existing logs of all processes of a job."""
     return sorted(place.folder.glob(f"{job}_*_log.out"))

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from benchmark.errors import UsageError
 from benchmark.launch.jobs import refuse_several
+from benchmark.launch.squeue import ANSWER_SECONDS
 from benchmark.launch.stopping import Flag, noting
-from benchmark.launch.submissions import Place
+from benchmark.launch.submissions import SubmissionFolder
 from benchmark.machine.files import write_text
 from benchmark.plan.experiment import Plan, Run
 from benchmark.records.store import Store
@@ -24,11 +25,9 @@ from benchmark.records.store import Store
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission
 
-    from benchmark.launch.local import Outcome
+    from benchmark.launch.local import PlanOutcome
     from benchmark.machine.ranks import Ranks
     from benchmark.train.settings import Settings
-
-SECONDS = 30.0  # what a busy controller may take to answer
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Work:
         again = _requeue_of_submitit()
         flag = Flag()
         with noting(flag, _time_signal(), signal.SIGTERM):
-            outcome = self._carry_out(flag)
+            outcome = self._execute(flag)
             for run, reason in outcome.failed:
                 print(f"FAILED {run.label}: {reason}", flush=True)
             if outcome.stopped and again is not None and _leads() and self._may_go_on(flag):
@@ -73,7 +72,7 @@ class Work:
 
         return DelayedSubmission(replace(self, requeues=self.requeues - 1)) if self.requeues > 0 else None
 
-    def _carry_out(self, flag: Flag) -> Outcome:
+    def _execute(self, flag: Flag) -> PlanOutcome:
         from benchmark.machine.devices import local_device, pick_device
         from benchmark.machine.ranks import asked_for, joined
 
@@ -94,7 +93,7 @@ class Work:
                 write_text(self.store.paths(run).failure, str(error))
             raise
 
-    def _attended(self, flag: Flag, device: str, ranks: Ranks) -> Outcome:
+    def _attended(self, flag: Flag, device: str, ranks: Ranks) -> PlanOutcome:
         from benchmark.launch.local import Local
         from benchmark.launch.progress import reporting
 
@@ -104,7 +103,7 @@ class Work:
         settings = self.settings(store=self.store, stop=flag, device=device, ranks=ranks)
         with reporting(settings, len(every) - len(broken)) as reported:
             wanted = [run for index, run in enumerate(every) if index not in broken]
-            outcome = Local(reported).carry_out(Plan(runs=wanted))
+            outcome = Local(reported).execute(Plan(runs=wanted))
         for run in (every[index] for index in broken):
             outcome.fail(run, f"its teacher failed: see {self.store.paths(run.teacher or run).failure}")
         return outcome
@@ -122,7 +121,7 @@ class Work:
 
     def _may_go_on(self, flag: Flag) -> bool:
         """Return True if the job was preempted or timed out, and False if a user cancelled it."""
-        if Place(self.place).cancelled.exists():
+        if SubmissionFolder(self.place).cancelled.exists():
             return False
         if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
             return flag.number == _time_signal()  # on this machine, whoever sends SIGTERM means it
@@ -141,7 +140,7 @@ def _cancelled() -> bool:
     try:
         command = ["squeue", "--noheader", f"--jobs={JobEnvironment().job_id}", "--format=%T %L"]
         state, left = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, check=True
+            command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True
         ).stdout.split()
     except (OSError, subprocess.SubprocessError, ValueError):
         return False

@@ -20,7 +20,7 @@ from torch import distributed as dist
 
 from benchmark.errors import BenchmarkError, UsageError
 
-NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 SILENCE = datetime.timedelta(minutes=30)  # after which a rank that says nothing is given up: an epoch's evaluation fits
 
 T = TypeVar("T")
@@ -152,7 +152,7 @@ def joined(device: str) -> Iterator[Ranks]:
     if world == 1:
         yield ALONE
         return
-    absent = [name for name in NAMES if name not in os.environ]
+    absent = [name for name in VARIABLES if name not in os.environ]
     if absent:
         raise UsageError(
             f"WORLD_SIZE is {world}, but {', '.join(absent)} is not set",

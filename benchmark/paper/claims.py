@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from benchmark.errors import nearest
 from benchmark.machine.shipped import SUITES
@@ -22,7 +22,7 @@ from benchmark.paper.expression import Evaluator
 from benchmark.paper.manifest import load_all
 from benchmark.paper.quantities import ExpressionError, Quantity, Truth, as_printed
 from benchmark.paper.suite import Cell
-from benchmark.paper.yamlfile import Place, YamlFile
+from benchmark.paper.yamlfile import Place, Strict, YamlFile
 
 CLAIMS = SUITES / "claims.yaml"
 
@@ -40,11 +40,7 @@ Kind = Literal[
 Outcome = Literal["holds", "does not follow", "cannot be checked"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Stated(_Strict):
+class Stated(Strict):
     """A number that is in no table: in the prose, or in another publication."""
 
     value: str = Field(pattern=r"^[+-]?\d+(\.\d+)?$", description="as printed, in quotes, so that it keeps its digits")
@@ -53,7 +49,7 @@ class Stated(_Strict):
     quote: str | None = Field(None, description="the words it is taken from, verbatim")
 
 
-class Claim(_Strict):
+class Claim(Strict):
     """One checkable sentence."""
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -68,7 +64,7 @@ class Claim(_Strict):
     note: str = Field("", description="what a reader should know of the answer")
 
 
-class ClaimsFile(_Strict):
+class ClaimsFile(Strict):
     """The content of suites/claims.yaml as written."""
 
     names: dict[str, tuple[str, ...]] = Field({}, description="lists of names that checks may loop over")

@@ -5,20 +5,16 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from benchmark.errors import UsageError, nearest
 from benchmark.machine.shipped import SUITES
-from benchmark.paper.yamlfile import YamlFile
+from benchmark.paper.yamlfile import Strict, YamlFile
 
 RULES = SUITES / "rules.yaml"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Number(_Strict):
+class SourcedNumber(Strict):
     """A number of the rules, its source, and the reason for its size."""
 
     value: float = Field(gt=0, allow_inf_nan=False)
@@ -26,29 +22,29 @@ class Number(_Strict):
     reason: str = Field(min_length=1)
 
 
-class Level(Number):
+class Confidence(SourcedNumber):
     """A probability: 0.90 is 90 %."""
 
     value: float = Field(gt=0.5, lt=1)
 
 
-class Levels(_Strict):
+class Confidences(Strict):
     """The confidence of each kind of statement."""
 
-    equivalence: Level
-    prediction: Level
-    ordering: Level
-    power: Level
+    equivalence: Confidence
+    prediction: Confidence
+    ordering: Confidence
+    power: Confidence
 
 
-class Scale(_Strict):
+class Scale(Strict):
     """The sizes that count as small for some metrics of a data set, in the metrics' own points."""
 
     data: str
     metrics: tuple[str, ...] = Field(min_length=1)
-    margin: Number
-    spread_floor: Number
-    typical_spread: Number
+    margin: SourcedNumber
+    spread_floor: SourcedNumber
+    typical_spread: SourcedNumber
 
     @model_validator(mode="after")
     def _ordered(self) -> Scale:
@@ -57,17 +53,17 @@ class Scale(_Strict):
         return self
 
 
-class Tolerance(_Strict):
+class Tolerance(Strict):
     """The largest accepted error of a teacher, for some metrics."""
 
     metrics: tuple[str, ...] = Field(min_length=1)
-    tolerance: Number
+    tolerance: SourcedNumber
 
 
-class TeacherGate(_Strict):
+class TeacherGate(Strict):
     """The conditions under which a teacher counts as the published one."""
 
-    pinned: Number
+    pinned: SourcedNumber
     trained: tuple[Tolerance, ...]
 
     def tolerance(self, metric: str, *, pinned: bool) -> float:
@@ -83,12 +79,12 @@ class TeacherGate(_Strict):
         return known[metric]
 
 
-class Rules(_Strict):
+class Rules(Strict):
     """The content of suites/rules.yaml."""
 
-    levels: Levels
-    minimum_repetitions: Number
-    consistent_within: Number
+    levels: Confidences
+    minimum_repetitions: SourcedNumber
+    consistent_within: SourcedNumber
     scales: tuple[Scale, ...]
     teacher_gate: TeacherGate
 

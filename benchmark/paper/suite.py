@@ -7,22 +7,18 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from benchmark.machine.shipped import SUITES
 from benchmark.paper.datasets import DATA_SETS
 from benchmark.paper.tasks import Task
-from benchmark.paper.yamlfile import YamlFile
+from benchmark.paper.yamlfile import Strict, YamlFile
 from methods.spec import MethodSpec, named
 
 ProfileName = Literal["paper", "mini", "smoke"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TeacherSpec(_Strict):
+class TeacherSpec(Strict):
     """A teacher whose weights are given. A teacher that is only named is trained by the plan."""
 
     model: str
@@ -36,7 +32,7 @@ class TeacherSpec(_Strict):
     source: str = ""
 
 
-class Setting(_Strict):
+class Setting(Strict):
     """The settings of an experiment and a cell. A row's settings win over its column's, both over the suite's."""
 
     task: Task | None = None
@@ -79,7 +75,7 @@ class Row(Setting):
     cells: str | None = None
 
 
-class Rerun(_Strict):
+class Rerun(Strict):
     """An independent re-run of a cell: a further reference."""
 
     row: str
@@ -91,7 +87,7 @@ class Rerun(_Strict):
     source: str
 
 
-class Profile(_Strict):
+class Profile(Strict):
     """The changes that a profile makes to every experiment of a suite."""
 
     doc: str = ""
@@ -107,7 +103,7 @@ class Profile(_Strict):
     repetitions: int | None = Field(None, gt=0)
 
 
-class Figure(_Strict):
+class Figure(Strict):
     """The quantity that a figure draws from the suite's runs."""
 
     quantity: Literal["accuracy", "gamma-histogram", "gamma-curve", "feature-saliency", "class-scores"]
@@ -115,7 +111,7 @@ class Figure(_Strict):
     note: str = ""
 
 
-class SuiteFile(_Strict):
+class SuiteFile(Strict):
     """A manifest as written."""
 
     suite: str = Field(description="the file's own name, without .yaml")

@@ -6,16 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from benchmark.errors import StorageError
 from benchmark.machine.shipped import RESULTS
+from benchmark.paper.claims import Outcome
 
 STATIC = RESULTS / "static.json"
 
 VERSION = 1  # of the file's layout
-
-Outcome = Literal["holds", "does not follow", "cannot be checked"]
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from benchmark.verify.findings import DetectorCost, Findings
 
 DATA, CLASSES = "coco2017", 80
 SIDES = (800, 1280)  # height and width that mmdet counts at
-PROPOSALS = 1000  # that a two-stage detector tests
+TESTED_PROPOSALS = 1000  # that a two-stage detector tests
 
 # Millions of parameters, and 10^9 multiply-adds of convolutions and linear layers with what norms add (a third of a
 # per cent), of mmdet 3.3's configurations at SIDES: fvcore's count, made apart from this one.
-COUNTED = {
+BY_MMDET = {
     "faster_rcnn_r50_fpn": (41.75, 206.8),
     "faster_rcnn_r101_fpn": (60.75, 282.8),
     "retinanet_r50_fpn": (37.97, 239.0),
@@ -32,7 +32,7 @@ COUNTED = {
     "fcos_r101": (51.29, 276.4),
     "reppoints_r50": (36.85, 190.1),
 }
-NORMS = 0.005  # the most, as a share, that the norms in COUNTED explain
+NORMS = 0.005  # the most, as a share, that the norms in BY_MMDET explain
 
 
 def add_detectors(findings: Findings, suites: Iterable[Suite], say: Say) -> None:
@@ -81,7 +81,7 @@ def _second_stage(network: Any) -> None:
     extractors, heads = (x if isinstance(x, nn.ModuleList) else [x] for x in (extractor, stages))
     for pooled, head in zip(extractors, heads, strict=True):
         side = pooled.roi_layers[0].output_size
-        head(torch.empty(PROPOSALS, pooled.out_channels, *side))
+        head(torch.empty(TESTED_PROPOSALS, pooled.out_channels, *side))
 
 
 def _macs(run: Callable[[], None]) -> int:
@@ -92,9 +92,9 @@ def _macs(run: Callable[[], None]) -> int:
 
 def _departure(cost: DetectorCost) -> str:
     """Return the difference between a count and the known one, or an empty string if there is none."""
-    if cost.model not in COUNTED:
+    if cost.model not in BY_MMDET:
         return ""
-    params, macs = COUNTED[cost.model]
+    params, macs = BY_MMDET[cost.model]
     ours = cost.params / 1e6, (cost.macs + cost.second_stage) / 1e9
     if round(ours[0], 2) == params and macs * (1 - NORMS) <= ours[1] <= macs:
         return ""

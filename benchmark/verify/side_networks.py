@@ -15,7 +15,6 @@ from benchmark.verify.method_cost import build_on_meta
 from methods.base import Method, Pair
 from methods.diffkd.diffkd import Branch
 
-Shapes = Mapping[str, tuple[int, ...]]
 Times = Mapping[str, float]
 
 PARTS = ("projection", "encoder", "decoder", "predictor", "adapter", "output")
@@ -23,7 +22,7 @@ PARTS = ("projection", "encoder", "decoder", "predictor", "adapter", "output")
 # How often each part is counted. Training at T = 5 runs the noise predictor five times to denoise, and once more to
 # train it (section 3.2).
 EACH_ONCE = {"projection": 1, "encoder": 1, "decoder": 1}
-CONVENTIONS: Mapping[str, tuple[str, Times]] = {
+SIDE_CONVENTIONS: Mapping[str, tuple[str, Times]] = {
     f"{what}, {count} {'pass' if count == 1 else 'passes'}": ("feature", {**others, "predictor": count})
     for what, others in (("noise predictor", {}), ("autoencoder, projection and noise predictor", EACH_ONCE))
     for count in (1, 2, 5, 6)
@@ -83,7 +82,7 @@ def _macs(module: nn.Module, shape: tuple[int, ...], *more: int) -> int:
 def added_up(costs: Mapping[str, BranchCost]) -> dict[str, float]:
     """Return each convention's sum in multiply-adds and, as `operations`, twice that."""
     found: dict[str, float] = {}
-    for name, (which, times) in CONVENTIONS.items():
+    for name, (which, times) in SIDE_CONVENTIONS.items():
         taken = [cost for branch, cost in costs.items() if which == "all" or branch != "logits"]
         if which == "all" and len(taken) == 1:
             continue  # says nothing that the feature modules alone do not say

@@ -14,7 +14,7 @@ from small import ROWS, call, record_of, run_suite, runs_of, store_in, write_sui
 from benchmark.cli.parser import main
 from benchmark.launch.squeue import Queue
 from benchmark.launch.states import States
-from benchmark.launch.submissions import Place, Submission, SubmittedJob, jobs_folder, submissions
+from benchmark.launch.submissions import Submission, SubmissionFolder, SubmittedJob, jobs_folder, submissions
 
 FAKE_SQUEUE = "#!/bin/sh\ncat {answer}\n"
 
@@ -24,10 +24,10 @@ def suite(workplace: Path) -> Path:
     return write_suite(workplace / "small.yaml", {"Student": {"method": "none"}})
 
 
-def submitted(workplace: Path, suite: Path, **more: object) -> tuple[Place, Submission]:
+def submitted(workplace: Path, suite: Path, **more: object) -> tuple[SubmissionFolder, Submission]:
     """A submission to Slurm as it lies on the disk: one job, every run of the suite."""
     runs = tuple(run.key for run in runs_of(suite).values())
-    place = Place(jobs_folder(store_in(workplace)) / "20300101-000000-abcd")
+    place = SubmissionFolder(jobs_folder(store_in(workplace)) / "20300101-000000-abcd")
     given: dict[str, object] = {"launcher": "slurm", "submitted": time.time() - 60, "command": (), "code": "code"}
     jobs = (SubmittedJob(id="17_0", runs=runs),)
     submission = Submission.model_validate({"name": place.folder.name, "jobs": jobs, **given, **more})

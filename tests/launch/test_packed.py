@@ -18,7 +18,7 @@ from small import record_of, run_suite, runs_of, store_in, write_suite
 
 from benchmark.cli.parser import main
 from benchmark.launch import packed
-from benchmark.launch.packed import Turns, Work
+from benchmark.launch.packed import Turns, Advance
 from benchmark.models.registry import model
 from benchmark.plan.experiment import Run
 
@@ -223,7 +223,7 @@ class Clock:
     def __init__(self, overlap: int) -> None:
         self.now, self.overlap, self.turns = 0.0, overlap, 0
 
-    def work(self, steps: int = 10_000) -> Work:
+    def work(self, steps: int = 10_000) -> Advance:
         for _ in range(steps):
             self.turns += 1
             at_once = min(self.overlap, max(1, self.together))
@@ -254,7 +254,7 @@ def test_auto_starts_no_run_that_memory_cannot_hold(monkeypatch: pytest.MonkeyPa
     free = [1000]
     monkeypatch.setattr(packed, "free_memory", lambda device: (free[0], 1000))
 
-    def work() -> Work:
+    def work() -> Advance:
         free[0] -= 350
         while True:
             yield

@@ -197,7 +197,7 @@ def test_a_run_refuses_it_too_and_leaves_no_record(workplace: Path) -> None:
     experiment = runs_of(suite)["Student"].experiment
     assert experiment.recipe is not None
     changed = replace(experiment, recipe=experiment.recipe.model_copy(update={"min_lr": 0.001}))
-    outcome = Local(settings_in(workplace)).carry_out(Plan(runs=[Run(changed, 0)]))
+    outcome = Local(settings_in(workplace)).execute(Plan(runs=[Run(changed, 0)]))
     ((_, reason),) = outcome.failed
     assert outcome.exit_code == 2
     assert re.search(r"min_lr 0.001: not carried out; .* honours .*milestones, decay.*\n.*fix: .*A1, A1-small", reason)
