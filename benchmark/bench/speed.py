@@ -14,7 +14,7 @@ import torch
 
 from benchmark.bench.step import WARM_UP, Circumstances, Contestant, circumstances, counted_macs, parse_pair
 from benchmark.errors import CannotServe
-from benchmark.launch.packed import Turns, Advance
+from benchmark.launch.packed import Advance, Turns
 from benchmark.machine.files import write_text
 from benchmark.machine.saying import Say
 from benchmark.models.registry import model

@@ -12,15 +12,14 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from benchmark.data import find_folder
-from benchmark.data.inventory import absent_sets
-from benchmark.data.locate import DataSource, resolve
+from benchmark.api import load_suites
+from benchmark.data.available import absent, images_for, needed_by
+from benchmark.data.locate import DataSource
 from benchmark.errors import MissingInput, UsageError
 from benchmark.paper.datasets import GENERATED
-from benchmark.paper.manifest import companions, load, load_all, suite_path
+from benchmark.paper.manifest import companions
 from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Plan, Selection, make_plan
 from benchmark.records.store import Store
@@ -31,7 +30,7 @@ def suites_of(arguments: argparse.Namespace) -> list[Suite]:
     names = list(dict.fromkeys(arguments.suites))
     if len(names) > 1:
         names = [name for name in names if Path(name).resolve() not in companions()]
-    return [load(suite_path(name)) for name in names] if names else load_all()
+    return load_suites(*names)
 
 
 def store_of(arguments: argparse.Namespace) -> Store:
@@ -80,7 +79,7 @@ def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selec
         profile=arguments.profile,
         all_rows=arguments.all_rows,
         stand_in=stand_in,
-        absent=find_folder.absent(arguments.data_dir) | absent_sets(arguments.data_dir),
+        absent=absent(arguments.data_dir),
     )
 
 
@@ -92,42 +91,15 @@ def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning
     Raises:
         MissingInput: no data, and the profile is to be compared with something.
     """
-    needed = {str(cell.setting.data) for s in suites for cell in s.cells if not cell.setting.pending}
     smoke_only = all((arguments.profile or suite.file.profile) == "smoke" for suite in suites)
-    found: DataSource | None = None
     try:
-        if "cifar100" in needed:
-            found = resolve("cifar100", arguments.data_dir, not only_planning, allow_generated=smoke_only)
-        folders = _folders(needed, arguments, smoke_only)
+        return images_for(needed_by(suites), arguments.data_dir, smoke_only, download=not only_planning)
     except MissingInput as error:
         if not only_planning:
             without = "or prove the path alone, on generated images: --profile smoke"
             raise MissingInput(error.message, f"{error.fix}\n  {without}") from error
         print(f"NOTE: {error.message}", file=sys.stderr)
         return None
-    if found is None or folders is None:
-        return found or folders
-    notes = [source.note for source in (found, folders) if source.note]
-    return replace(found, data_dir=folders.data_dir, note="; ".join(notes))
-
-
-def _folders(needed: set[str], arguments: argparse.Namespace, smoke_only: bool) -> DataSource | None:
-    """Return the available image folders, or None if none is needed."""
-    wanted = sorted(needed.intersection(find_folder.NAMES))
-    absent = sorted(find_folder.absent(arguments.data_dir).intersection(wanted))
-    if absent and not smoke_only:
-        find_folder.find(absent[0], arguments.data_dir)
-    for name in set(wanted).difference(absent):
-        place = find_folder.find(name, arguments.data_dir)
-        if (place / find_folder.MARKER).is_file() and not smoke_only:
-            raise MissingInput(f"{place} holds generated images, not {name}", "name the real one with --data-dir")
-    if not wanted:
-        return None
-    note = (
-        f"{' and '.join(absent)} not found: generated images stand in, teachers are randomly initialised, "
-        "figures say nothing about ImageNet"
-    )
-    return DataSource("folder", note=note if absent else "", data_dir=arguments.data_dir)
 
 
 def planned(suites: list[Suite], arguments: argparse.Namespace, source: DataSource | None) -> Plan:

@@ -17,7 +17,7 @@ import torch
 
 from benchmark.errors import BenchmarkError, StorageError
 from benchmark.launch.lease import Held, lease
-from benchmark.launch.packed import Turns, Advance
+from benchmark.launch.packed import Advance, Turns
 from benchmark.machine.files import storage, sweep_partials, write_text
 from benchmark.plan.experiment import Experiment, Plan, Run
 from benchmark.records.store import Record, Unreadable, read_record

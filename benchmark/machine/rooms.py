@@ -19,7 +19,7 @@ FLOORS: Sequence[Sequence[str]] = (
     ("records",),
     ("train", "judge"),
     ("launch", "probe", "verify", "report"),
-    ("bench",),
+    ("bench", "api"),
     ("cli",),
 )
 
@@ -39,6 +39,7 @@ ROOMS: Mapping[str, str] = {
     "verify": "what can be proved without training",
     "report": "tables, pages, figures",
     "bench": "speed and cost, measured",
+    "api": "the same for a notebook: what `import benchmark` offers",
     "cli": "the command line",
 }
 
@@ -61,7 +62,7 @@ def folder_of(room: str) -> str:
     """Return a room's folder or file, from the project's root."""
     if room == "methods":
         return room
-    return f"benchmark/{room}.py" if room == "errors" else f"benchmark/{room}"
+    return f"benchmark/{room}.py" if room in ("errors", "api") else f"benchmark/{room}"
 
 
 def trained_by() -> tuple[str, ...]:

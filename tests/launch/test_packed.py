@@ -18,7 +18,7 @@ from small import record_of, run_suite, runs_of, store_in, write_suite
 
 from benchmark.cli.parser import main
 from benchmark.launch import packed
-from benchmark.launch.packed import Turns, Advance
+from benchmark.launch.packed import Advance, Turns
 from benchmark.models.registry import model
 from benchmark.plan.experiment import Run
 
