@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -129,7 +128,7 @@ def _achieved(sample: Sample, selection: str) -> Achieved:
         repetitions=sample.numbers,
         declared=sample.declared or 0,
         diverged=sample.diverged,
-        mean=math.fsum(sample.values) / sample.n if sample.n else None,
+        mean=stats.mean(sample.values) if sample.n else None,
         std=stats.spread(sample.values) if sample.n > 1 else None,
     )
 

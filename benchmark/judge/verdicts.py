@@ -219,12 +219,30 @@ class _Measured:
     """The numbers that rules 4 to 8 use."""
 
     n: int
-    gap: float
-    interval: Interval
-    prediction: float
-    margin: float
-    smallest_gap_seen: float
+    gap: float  # ours minus published
+    interval: Interval  # of the gap
+    error: float  # standard error of the gap, the published runs' part included
+    df: float  # degrees of freedom of that error
+    rounding: float  # the most that printing may have moved the published number
     against: str  # how the published side was read
+    scale: Scale
+    rules: Rules
+
+    @property
+    def margin(self) -> float:
+        return self.scale.margin.value
+
+    @property
+    def prediction(self) -> float:
+        level = self.rules.levels.prediction.value
+        return stats.prediction_half_width(self.error, self.df, self.rounding, level)
+
+    @property
+    def smallest_gap_seen(self) -> float:
+        levels = self.rules.levels
+        return stats.smallest_detectable_gap(
+            self.error, self.df, self.rounding, levels.prediction.value, levels.power.value
+        )
 
     def judgement(self, verdict: Verdict, reason: str) -> Judgement:
         return Judgement(
@@ -259,29 +277,18 @@ def judge(published: Published, achieved: Achieved, rules: Rules, blocked: Block
 def _measure(published: Published, achieved: Achieved, scale: Scale, rules: Rules) -> _Measured | None:
     if not achieved.values:
         return None
-    levels, runs = rules.levels, published.runs or 1
+    level, df = rules.levels.equivalence.value, math.inf
     if achieved.n < rules.least:
-        known, _ = _assumed_spread(published, scale)
-        gap = math.fsum(achieved.values) / achieved.n - published.value
-        half = stats.t_quantile(levels.equivalence.value, math.inf) * known / math.sqrt(achieved.n)
-        interval = Interval(gap - half, gap + half, levels.equivalence.value)
-        error, df = known * math.sqrt(1 / achieved.n + 1 / runs), math.inf
+        spread, _ = _assumed_spread(published, scale)
+        gap = stats.mean(achieved.values) - published.value
+        interval = stats.known_spread_interval(gap, spread, achieved.n, level)
     else:
-        interval = stats.gap_interval(achieved.values, published.value, levels.equivalence.value)
-        gap = (interval.low + interval.high) / 2
-        error = stats.prediction_error(achieved.values, runs, scale.spread_floor.value)
-        df = achieved.n - 1
-    return _Measured(
-        n=achieved.n,
-        gap=gap,
-        interval=interval,
-        prediction=stats.t_quantile(levels.prediction.value, df) * error + published.rounding,
-        margin=scale.margin.value,
-        smallest_gap_seen=stats.smallest_detectable_gap(
-            error, df, published.rounding, levels.prediction.value, levels.power.value
-        ),
-        against="" if published.runs else ", the published value taken as one run",
-    )
+        spread, df = stats.spread(achieved.values, scale.spread_floor.value), achieved.n - 1
+        interval = stats.gap_interval(achieved.values, published.value, level)
+        gap = interval.middle
+    error = stats.prediction_error(spread, achieved.n, published.runs or 1)
+    against = "" if published.runs else ", the published value taken as one run"
+    return _Measured(achieved.n, gap, interval, error, df, published.rounding, against, scale, rules)
 
 
 def _assumed_spread(published: Published, scale: Scale) -> tuple[float, str]:
@@ -312,7 +319,7 @@ def _decide(measured: _Measured, rules: Rules) -> Judgement:
     interval, gap, reach, margin = measured.interval, measured.gap, measured.prediction, measured.margin
     spanned = f"the {interval.level:.0%} interval of the gap, {interval.low:+.2f} to {interval.high:+.2f},"
     chance = f"the {rules.levels.prediction.value:.0%} prediction interval of ±{reach:.2f}{measured.against}"
-    if interval.inside(margin):
+    if stats.equivalent(interval, margin):
         return measured.judgement(Verdict.REPRODUCED, f"{spanned} lies inside the margin of ±{margin:.2f}")
     if abs(gap) > reach:
         verdict = Verdict.BELOW if gap < 0 else Verdict.ABOVE
@@ -447,7 +454,7 @@ def judge_gain(
     if measured is None:
         if not (ours.n and base.n):
             return Judgement(Verdict.NOT_RUN, "no repetition is recorded of one of the two", n)
-        gap = math.fsum(ours.values) / ours.n - math.fsum(base.values) / base.n - published.value
+        gap = stats.mean(ours.values) - stats.mean(base.values) - published.value
         reason = f"{ours.n} and {_runs(base.n)}, of at least {rules.least} each"
         return Judgement(Verdict.INSUFFICIENT_SEEDS, reason, n, gap, margin=scale.margin.value)
     decided = _decide(measured, rules)
@@ -469,27 +476,15 @@ def mean_difference(ours: Achieved, base: Achieved, rules: Rules, floor: float =
 def _measure_gain(
     published: PublishedGain, ours: Achieved, base: Achieved, difference: Difference, scale: Scale, rules: Rules
 ) -> _Measured:
-    floor, levels = scale.spread_floor.value, rules.levels
+    floor = scale.spread_floor.value
     floored = mean_difference(ours, base, rules, floor)
     assert floored is not None  # the same samples gave a difference without a floor
     theirs = sum(
-        max(stats.spread(side.values), floor) ** 2 / (runs or 1)
+        stats.spread(side.values, floor) ** 2 / (runs or 1)
         for side, runs in ((ours, published.runs_ours), (base, published.runs_base))
     )
     error = math.hypot(floored.standard_error, math.sqrt(theirs))
     unknown = published.runs_ours is None or published.runs_base is None
-    return _Measured(
-        n=difference.n,
-        gap=difference.value - published.value,
-        interval=replace(
-            difference.interval,
-            low=difference.interval.low - published.value,
-            high=difference.interval.high - published.value,
-        ),
-        prediction=stats.t_quantile(levels.prediction.value, floored.df) * error + published.rounding,
-        margin=scale.margin.value,
-        smallest_gap_seen=stats.smallest_detectable_gap(
-            error, floored.df, published.rounding, levels.prediction.value, levels.power.value
-        ),
-        against=", published values taken as one run" if unknown else "",
-    )
+    against = ", published values taken as one run" if unknown else ""
+    gap, interval = difference.value - published.value, difference.interval.less(published.value)
+    return _Measured(difference.n, gap, interval, error, floored.df, published.rounding, against, scale, rules)
