@@ -45,13 +45,11 @@ def trained_cell(cell: Cell, case: Case, rules: Rules, mode: Mode) -> tuple[Cell
         references = tuple(_references(cell, case, last, best, rules, mode))
     except UsageError as error:
         references, problem = (), error.message
-    shown = "best" if selection == "best" else "last"
-    sample = best if shown == "best" else last
     view = replace(
         _blank(cell),
         experiment=case.experiment.identity if case.experiment else None,
         label=case.experiment.label if case.experiment else "",
-        achieved=_achieved(sample, shown) if case.experiment else None,
+        achieved=shown(case) if case.experiment else None,
         best=_achieved(best, "best") if case.experiment and selection == "unknown" else None,
         references=references,
         runs=tuple(run.id for run in case.runs),
@@ -65,6 +63,7 @@ def trained_cell(cell: Cell, case: Case, rules: Rules, mode: Mode) -> tuple[Cell
     published = _published(cell, paper.value, paper.digits, paper.std, paper.runs, rules) if paper else None
     if paper is None or published is None:
         return view, None
+    sample = best if selection == "best" else last
     return view, Contender(cell, published, sample, paper.judgement.verdict, paper.judgement.reason)
 
 
@@ -119,6 +118,12 @@ def _judge(
     if blocked is not None:
         return Judgement(*blocked, last.n)
     raise UsageError(f"suites/rules.yaml has no rule for {cell.metric} on {cell.setting.data}", "add a scale for it")
+
+
+def shown(case: Case) -> Achieved:
+    """Return the results that stand in a table: of the best epoch if the source reports that one, else of the last."""
+    selection = "best" if case.cell.setting.epoch == "best" else "last"
+    return _achieved(case.achieved(selection), selection)
 
 
 def _achieved(sample: Sample, selection: str) -> Achieved:

@@ -146,7 +146,8 @@ class Store:
         """Return the paths of a run's files. The disk is not read."""
         experiment = run.experiment
         stem = f"{experiment.label}-{experiment.identity}"
-        root = self.runs / "records" if experiment.profile == "smoke" else self.results
+        results, smoke = self.folders
+        root = smoke if experiment.profile == "smoke" else results
         return RunPaths(
             record=root / experiment.profile / stem / f"r{run.repetition}.json",
             work=self.runs / "work" / run.key,
@@ -169,9 +170,14 @@ class Store:
         paths = self.paths(run)
         return next((path for path in (paths.weights_beside, paths.student) if path.is_file()), None)
 
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Return the two folders that hold records."""
+        return self.results, self.runs / "records"
+
     def all(self) -> Iterator[Record | Unreadable]:
         """Yield every record of both folders."""
-        for root in (self.results, self.runs / "records"):
+        for root in self.folders:
             if root.is_dir():
                 for path in sorted(root.rglob("r*.json")):
                     found = read_record(path)
