@@ -22,6 +22,7 @@ import numpy as np
 from benchmark.judge import stats
 from benchmark.judge.verdicts import Achieved, Published, PublishedGain, Verdict, judge, judge_gain
 from benchmark.paper.rules import load_rules
+from benchmark.report.markdown_table import markdown_table
 
 DOC = Path(__file__).with_name("verdicts.md")
 SEED = 2305_15712
@@ -103,9 +104,8 @@ def percent(share: float) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Format a Markdown table."""
-    lines = [head, ["---:"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """Format a table of numbers."""
+    return markdown_table(head, rows, rule="---:")
 
 
 def main_table(draws: int = 4000) -> str:

@@ -11,6 +11,7 @@ from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Selection, experiment_of
 from benchmark.records.evidence import collect
 from benchmark.records.store import Store
+from benchmark.report.markdown_table import markdown_table
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,9 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """Return a Markdown table whose columns are aligned, so that it reads well as plain text too."""
-        lines = [self.header, *self.rows]
-        widths = [max(len(line[index]) for line in lines) for index in range(len(self.header))]
-
-        def line(cells: Sequence[str]) -> str:
-            return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-        rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+        """Return the table as Markdown that reads well as plain text too."""
         notes = [f"- {note}" for note in self.notes]
-        parts = [f"### {self.title}", "", line(self.header), rule, *map(line, self.rows)]
+        parts = [f"### {self.title}", "", markdown_table(self.header, self.rows, padded=True)]
         return "\n".join(parts + (["", *notes] if notes else [])) + "\n"
 
 
