@@ -1,23 +1,19 @@
-"""Run records: one small JSON file a run, its curves beside it, and a pandas view of all."""
+"""Run records: one small JSON file a run, with its curves beside it."""
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.machine.files import storage, write_text
 from benchmark.machine.plugins import ROOT
 from benchmark.plan.experiment import Run
-
-if TYPE_CHECKING:
-    import pandas
 
 SCHEMA_VERSION = 1
 Status = Literal["done", "diverged", "skipped"]
@@ -221,35 +217,3 @@ def curves_csv(rows: Iterable[Mapping[str, float]]) -> str:
     lines = [",".join(names)]
     lines += [",".join(f"{row[name]:.6g}" if name in row else "" for name in names) for row in listed]
     return "\n".join(lines) + "\n"
-
-
-def frame(results: Path | None = None, runs: Path | None = None) -> pandas.DataFrame:
-    """Load every readable record as one row of a pandas table, with metrics as `last.top1`, `best.top1`, ..."""
-    import pandas
-
-    store = Store(results or Store.results, runs or Store.runs)
-    rows = [flat(record) for record in store.all() if isinstance(record, Record)]
-    return pandas.DataFrame(rows)
-
-
-def flat(record: Record) -> dict[str, Any]:
-    """Return a record with one level of nesting, for tables."""
-    described = record.experiment
-    row: dict[str, Any] = {
-        "identity": record.identity,
-        "repetition": record.repetition,
-        "status": record.status,
-        "profile": record.profile,
-        "data": (described.get("data") or {}).get("name"),
-        "teacher": (described.get("teacher") or {}).get("model"),
-        "student": described.get("student"),
-        "method": "+".join(described.get("method") or {}),
-        "options": json.dumps(described.get("method"), sort_keys=True),
-        "recipe": (described.get("recipe") or {}).get("name"),
-        "seconds": record.seconds,
-        "images_per_second": record.images_per_second,
-        "interruptions": record.interruptions,
-    }
-    for kind in ("last", "best", "tracked"):
-        row |= {f"{kind}.{name}": value for name, value in getattr(record, kind).items()}
-    return row
