@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.judge.protocol import differences, other_images
-from benchmark.judge.verdicts import Achieved, Blocked, Verdict
+from benchmark.judge.samples import Sample
+from benchmark.judge.verdicts import Blocked, Verdict
 from benchmark.paper.datasets import STAND_INS
 from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Suite, TeacherSpec
@@ -49,14 +50,14 @@ class Case:
 
     own: bool = False  # whether a declared repetition of the cell's own experiment is recorded
 
-    def achieved(self, selection: str) -> Achieved:
+    def achieved(self, selection: str) -> Sample:
         """Return the declared repetitions in the cell's metric.
 
         Values that cannot be used are left out; `problems` lists them.
         """
         usable = {run.record.repetition: value for run, value, problem in self._values(selection) if not problem}
         diverged = sum(run.record.status == "diverged" for run in self.runs)
-        return Achieved(tuple(usable.values()), diverged, tuple(usable), self.declared)
+        return Sample(tuple(usable.values()), diverged, tuple(usable), self.declared)
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -11,8 +11,9 @@ from benchmark.judge import stats
 from benchmark.judge.cases import Case
 from benchmark.judge.contrasts import Contender, contest_of, method_names
 from benchmark.judge.costs import StaticResults
-from benchmark.judge.verdicts import Achieved as Sample
-from benchmark.judge.verdicts import Blocked, Judgement, Published, Selection, Verdict, judge_epochs
+from benchmark.judge.rule_chain import judge_epochs
+from benchmark.judge.samples import EpochChoice, Published, Sample
+from benchmark.judge.verdicts import Blocked, Judgement, Verdict
 from benchmark.judge.views import Achieved, CellView, Coverage, Mode, Reference
 from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Rerun
@@ -38,7 +39,7 @@ def is_static(cell: Cell) -> bool:
 
 def trained_cell(cell: Cell, case: Case, rules: Rules, mode: Mode) -> tuple[CellView, Contender | None]:
     """Return a cell measured by training, and a contender (None if the paper's number cannot be judged)."""
-    selection: Selection = cell.setting.epoch or "unknown"
+    selection: EpochChoice = cell.setting.epoch or "unknown"
     last, best = case.achieved("last"), case.achieved("best")
     problem = ""
     try:
@@ -109,7 +110,7 @@ def _judge(
     published: Published | None,
     last: Sample,
     best: Sample,
-    selection: Selection,
+    selection: EpochChoice,
     rules: Rules,
     blocked: Blocked | None,
 ) -> Judgement:

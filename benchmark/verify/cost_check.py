@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from benchmark.judge.verdicts import Verdict, judge_static
+from benchmark.judge.rule_chain import judge_static
+from benchmark.judge.verdicts import Verdict
 from benchmark.models import counting
 from benchmark.models.registry import model, models
 from benchmark.paper import datasets
