@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.data.available import absent, images_for, needed_by
-from benchmark.judge.views import Comparison, Mode
 from benchmark.paper.datasets import GENERATED
 from benchmark.paper.manifest import load, load_all, suite_path
 from benchmark.paper.suite import ProfileName, Suite
@@ -18,6 +17,7 @@ from benchmark.records.store import Store
 if TYPE_CHECKING:
     import pandas
 
+    from benchmark.judge.views import Comparison, Mode
     from benchmark.launch.local import PlanOutcome
 
 
@@ -105,23 +105,19 @@ def run(
     return Local(settings).execute(plan)
 
 
-def compare(
-    *folders: str | Path, suites: Sequence[str] = (), mode: Mode = "paper", runs: str | Path | None = None
-) -> Comparison:
+def compare(*folders: str | Path, suites: Sequence[str] = (), mode: Mode = "paper") -> Comparison:
     """Judge the records in some folders against the published numbers.
 
     Args:
         folders: of records, from any number of machines; the committed ones unless given.
         suites: by name or file; all of them unless given.
         mode: compare with the `paper`, with `reruns` of others, or with `all`.
-        runs: the folder of working states, to look at smoke records too. They are shown, and never compared.
     """
     from benchmark.judge.compare import Sources
     from benchmark.judge.compare import compare as judged
     from benchmark.machine.shipped import RESULTS
 
-    smoke = () if runs is None else (Path(runs) / "records",)
-    return judged(Sources((*(tuple(map(Path, folders)) or (RESULTS,)), *smoke), mode, tuple(suites)))
+    return judged(Sources(tuple(map(Path, folders)) or (RESULTS,), mode, tuple(suites)))
 
 
 def cells(comparison: Comparison) -> pandas.DataFrame:
@@ -130,6 +126,7 @@ def cells(comparison: Comparison) -> pandas.DataFrame:
 
     import pandas
 
+    from benchmark.judge.views import Comparison, Mode
     from benchmark.report.cells_csv import cells_csv
 
     return pandas.read_csv(io.StringIO(cells_csv(comparison)))

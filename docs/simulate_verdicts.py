@@ -3,7 +3,7 @@
     python docs/simulate_verdicts.py            print the tables
     python docs/simulate_verdicts.py --write    put them into docs/verdicts.md
 
-Every draw goes through `benchmark.judge.verdicts.judge` itself, so the tables describe the program and not a copy of
+Every draw goes through `benchmark.judge.rule_chain.judge` itself, so the tables describe the program and not a copy of
 its rules. Seeded.
 """
 
@@ -20,8 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.judge import stats
-from benchmark.judge.verdicts import Achieved, Published, PublishedGain, Verdict, judge, judge_gain
+from benchmark.judge.rule_chain import judge, judge_gain
+from benchmark.judge.samples import Published, PublishedGain, Sample
+from benchmark.judge.verdicts import Verdict
 from benchmark.paper.rules import load_rules
+from benchmark.report.markdown_table import markdown_table
 
 DOC = Path(__file__).with_name("verdicts.md")
 SEED = 2305_15712
@@ -70,7 +73,7 @@ def shares(case: Case, draws: int, seed: int) -> Shares:
     inside = 0
     for row, number in zip(values.tolist(), np.round(printed, case.digits).tolist(), strict=True):
         published = Published(round(number, case.digits), case.digits, case.data, case.metric, runs=case.stated_runs)
-        judgement = judge(published, Achieved(tuple(row)), rules)
+        judgement = judge(published, Sample(tuple(row)), rules)
         counts[judgement.verdict] += 1
         assert judgement.gap is not None and judgement.prediction is not None  # at least three values were given
         inside += abs(judgement.gap) <= judgement.prediction
@@ -88,7 +91,7 @@ def gain_shares(n: int, worse: float, correlation: float, draws: int, seed: int,
     counts: Counter[Verdict] = Counter()
     for row, base_row, (top, bottom) in zip(ours.tolist(), base.tolist(), theirs.tolist(), strict=True):
         published = PublishedGain(round(top - bottom, 2), 0.01, "cifar100", "top1")
-        counts[judge_gain(published, Achieved(tuple(row)), Achieved(tuple(base_row)), rules).verdict] += 1
+        counts[judge_gain(published, Sample(tuple(row)), Sample(tuple(base_row)), rules).verdict] += 1
     return Shares({verdict: counts[verdict] / draws for verdict in SHOWN}, float("nan"))
 
 
@@ -103,9 +106,8 @@ def percent(share: float) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Format a Markdown table."""
-    lines = [head, ["---:"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """Format a table of numbers."""
+    return markdown_table(head, rows, rule="---:")
 
 
 def main_table(draws: int = 4000) -> str:
@@ -199,7 +201,7 @@ def orders_table() -> str:
 def worked_case() -> str:
     """Return a worked example with every number: DKD, resnet32x4 to resnet8x4."""
     lines = []
-    runs = Achieved(DKD_RUNS, declared=5)
+    runs = Sample(DKD_RUNS, declared=5)
     spread = stats.spread(DKD_RUNS)
     lines.append(f"- runs: {', '.join(f'{value:.2f}' for value in DKD_RUNS)}; published {DKD_PAPER:.2f}")
     lines.append(f"- mean {np.mean(DKD_RUNS):.3f}, spread s = {spread:.3f}, n = 5")

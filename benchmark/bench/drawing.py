@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+
+from markupsafe import Markup
 
 from benchmark.bench.step import Bench, Cost
+from benchmark.report.markdown_table import markdown_table
+from benchmark.report.svg import joined, tag, text
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 440, 62, 90, 44, 54
 TICKS = 5
@@ -26,14 +29,13 @@ def markdown(bench: Bench) -> str:
     """Format a table, cheapest method first, and the meaning of its columns."""
     rows = [_row(cost) for cost in sorted(bench.costs, key=lambda cost: cost.time_ratio)]
     header = ("method", "step", "time / plain", "quartiles", "memory", "memory / plain", "counted / plain", "gain")
-    lines = ["| " + " | ".join(line) + " |" for line in (header, ("---",) * len(header), *rows)]
     title = (
         f"### Cost of training, {bench.pair}, batch {bench.batch}, "
         f"{bench.device} with {bench.threads} threads, {bench.rounds} rounds"
     )
     notes = [f"- {note}" for note in MEASURES]
     notes += [f"- {name} is left out: {reason}" for name, reason in bench.skipped.items()]
-    return "\n".join([title, "", *lines, "", *notes]) + "\n"
+    return "\n".join([title, "", markdown_table(header, rows), "", *notes]) + "\n"
 
 
 def _row(cost: Cost) -> tuple[str, ...]:
@@ -61,11 +63,17 @@ def svg(bench: Bench) -> str:
     y = _Axis([c.gain for c in costs if c.gain is not None] + [0.0], HEIGHT - BOTTOM, TOP)
     parts = [*_frame(bench, x, y), *(part for cost in costs for part in _mark(cost, x, y))]
     style = "text{font:12px sans-serif;fill:#222}.t{font-size:14px}.g{stroke:#ddd}.m{stroke:#1f5fa8;fill:#1f5fa8}"
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="gain against training cost">'
-        f'<style>{style}</style><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
+    drawing = tag(
+        "svg",
+        joined([tag("style", style), tag("rect", width="100%", height="100%", fill="#fff"), *parts]),
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        width=WIDTH,
+        height=HEIGHT,
+        role="img",
+        aria_label="gain against training cost",
     )
+    return f"{drawing}\n"
 
 
 class _Axis:
@@ -77,35 +85,31 @@ class _Axis:
         self.start, self.end = start, end
 
     def __call__(self, value: float) -> float:
-        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     @property
     def ticks(self) -> list[float]:
         return [self.low + (self.high - self.low) * number / TICKS for number in range(TICKS + 1)]
 
 
-def _frame(bench: Bench, x: _Axis, y: _Axis) -> list[str]:
+def _frame(bench: Bench, x: _Axis, y: _Axis) -> list[Markup]:
     title = f"{bench.pair}: published gain against measured step time ({bench.device}, batch {bench.batch})"
-    parts = [_text(LEFT, 24, title, "t")]
+    parts = [text(title, LEFT, 24, "t")]
     for value in x.ticks:
-        parts.append(f'<line class="g" x1="{x(value)}" x2="{x(value)}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(_text(x(value) - 12, HEIGHT - BOTTOM + 18, f"{value:.2f}"))
+        parts.append(tag("line", class_="g", x1=x(value), x2=x(value), y1=TOP, y2=HEIGHT - BOTTOM))
+        parts.append(text(f"{value:.2f}", x(value) - 12, HEIGHT - BOTTOM + 18))
     for value in y.ticks:
-        parts.append(f'<line class="g" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value)}" y2="{y(value)}"/>')
-        parts.append(_text(16, y(value) + 4, f"{value:+.2f}"))
-    parts.append(_text(LEFT, HEIGHT - 14, "step time / plain student's, median and quartiles; upwards: top-1 points"))
+        parts.append(tag("line", class_="g", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value)))
+        parts.append(text(f"{value:+.2f}", 16, y(value) + 4))
+    parts.append(text("step time / plain student's, median and quartiles; upwards: top-1 points", LEFT, HEIGHT - 14))
     return parts
 
 
-def _mark(cost: Cost, x: _Axis, y: _Axis) -> list[str]:
+def _mark(cost: Cost, x: _Axis, y: _Axis) -> list[Markup]:
     assert cost.gain is not None
     across, up = x(cost.time_ratio), y(cost.gain)
     return [
-        f'<line class="m" x1="{x(cost.time_low)}" x2="{x(cost.time_high)}" y1="{up}" y2="{up}"/>',
-        f'<circle class="m" cx="{across}" cy="{up}" r="4"/>',
-        _text(across + 7, up - 6, cost.method),
+        tag("line", class_="m", x1=x(cost.time_low), x2=x(cost.time_high), y1=up, y2=up),
+        tag("circle", class_="m", cx=across, cy=up, r=4),
+        text(cost.method, across + 7, up - 6),
     ]
-
-
-def _text(x: float, y: float, content: str, kind: str = "") -> str:
-    return f'<text x="{x}" y="{y}"{f" class={chr(34)}{kind}{chr(34)}" if kind else ""}>{escape(content)}</text>'

@@ -12,6 +12,7 @@ import torch
 from benchmark.bench.step import interleaved
 from benchmark.machine.saying import Say
 from benchmark.machine.streams import generator
+from benchmark.report.markdown_table import markdown_table
 from benchmark.train import precision
 from benchmark.verify.cost_check import ROLE, STATED_SHAPES
 from benchmark.verify.side_networks import bare_pair, branch_costs
@@ -115,7 +116,6 @@ def markdown(costs: Sequence[PredictorCost], batch: int, rounds: int, device: st
         )
         for found in costs
     ]
-    lines = ["| " + " | ".join(line) + " |" for line in (header, ("---",) * len(header), *rows)]
     threads = torch.get_num_threads()
     title = f"### Noise predictors of Table 12, batch {batch}, {device} with {threads} threads, {rounds} rounds"
     notes = (
@@ -123,4 +123,4 @@ def markdown(costs: Sequence[PredictorCost], batch: int, rounds: int, device: st
         " predictor's own loss, forward and backward, and the update; predictors take turns.",
         "- Printed: 13.62 M and 650.77 G for the UNet, 0.21 M and 132.76 G for light, and 3.05 times the time.",
     )
-    return "\n".join([title, "", *lines, "", *notes]) + "\n"
+    return "\n".join([title, "", markdown_table(header, rows), "", *notes]) + "\n"

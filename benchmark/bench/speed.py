@@ -22,6 +22,7 @@ from benchmark.paper.suite import Suite
 from benchmark.plan.estimate import Measured, hardware_of, key_of, plan_seconds
 from benchmark.plan.experiment import Selection, make_plan
 from benchmark.records.store import Store
+from benchmark.report.markdown_table import markdown_table
 from benchmark.train import precision
 from benchmark.train.settings import Compile, Settings
 
@@ -250,24 +251,36 @@ def keep(found: Speeds, runs: Path) -> Path:
 def markdown(found: Speeds) -> str:
     """Format tables of rates, shares and hours."""
     hardware = found.circumstances.get("hardware", {})
+    parts = ("teacher", "student", "method", "augmentation", "optimiser")
+    heads = ("pair", "method", "step", "images/s alone", "packed", *parts, "of matrix rate")
+    speeds = [
+        (
+            speed.pair,
+            speed.method,
+            speed.step,
+            f"{speed.alone:.0f}",
+            f"{speed.packed:.0f}",
+            *(f"{speed.shares[part]:.0%}" for part in parts),
+            f"{speed.of_matrix_rate:.0%}",
+        )
+        for speed in found.speeds
+    ]
+    suites = [
+        (name, f"{hours['alone']:.1f}", f"{hours['packed']:.1f}", f"{hours['measured']:.0%}")
+        for name, hours in found.suite_hours.items()
+    ]
     lines = [
         f"### Speed on {hardware.get('gpu', hardware.get('cpu', found.device))}, {found.threads} threads",
         "",
         f"Copies {found.copy_gb_per_second:.1f} GB/s, float32 matrix products {found.matrix_gflops:.0f} GFLOP/s; "
         f"{found.steps} steps each, {found.pack} runs packed.",
         "",
-        "| pair | method | step | images/s alone | packed | teacher | student | method | augmentation | optimiser |"
-        " of matrix rate |",
-        "|" + " --- |" * 11,
+        markdown_table(heads, speeds),
+        "",
+        markdown_table(("suite", "hours alone", "packed", "runs measured"), suites),
+        "",
+        "- Shares are of an eager step; the method has what the other parts leave.",
+        "- Hours of what was not measured follow from multiply-adds, scaled to what was.",
     ]
-    for speed in found.speeds:
-        parts = [f"{speed.shares[n]:.0%}" for n in ("teacher", "student", "method", "augmentation", "optimiser")]
-        row = (speed.pair, speed.method, speed.step, f"{speed.alone:.0f}", f"{speed.packed:.0f}", *parts)
-        lines.append("| " + " | ".join((*row, f"{speed.of_matrix_rate:.0%}")) + " |")
-    lines += ["", "| suite | hours alone | packed | runs measured |", "| --- | --- | --- | --- |"]
-    for name, hours in found.suite_hours.items():
-        lines.append(f"| {name} | {hours['alone']:.1f} | {hours['packed']:.1f} | {hours['measured']:.0%} |")
-    lines += ["", "- Shares are of an eager step; the method has what the other parts leave."]
-    lines += ["- Hours of what was not measured follow from multiply-adds, scaled to what was."]
     lines += [f"- {name} is left out: {reason}" for name, reason in found.skipped.items()]
     return "\n".join(lines) + "\n"

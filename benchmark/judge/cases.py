@@ -8,10 +8,11 @@ profile the cell is `not comparable`. A near run that another cell asks for is o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark.judge.protocol import differences, other_images
-from benchmark.judge.verdicts import Achieved, Blocked, Verdict
+from benchmark.judge.samples import Sample
+from benchmark.judge.verdicts import Blocked, Verdict
 from benchmark.paper.datasets import STAND_INS
 from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Suite, TeacherSpec
@@ -49,14 +50,14 @@ class Case:
 
     own: bool = False  # whether a declared repetition of the cell's own experiment is recorded
 
-    def achieved(self, selection: str) -> Achieved:
+    def achieved(self, selection: str) -> Sample:
         """Return the declared repetitions in the cell's metric.
 
         Values that cannot be used are left out; `problems` lists them.
         """
         usable = {run.record.repetition: value for run, value, problem in self._values(selection) if not problem}
         diverged = sum(run.record.status == "diverged" for run in self.runs)
-        return Achieved(tuple(usable.values()), diverged, tuple(usable), self.declared)
+        return Sample(tuple(usable.values()), diverged, tuple(usable), self.declared)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -113,11 +114,15 @@ def declared_repetitions(suites: Iterable[Suite], experiments: Mapping[str, Expe
         for cell in suite.cells:
             experiment = experiments[cell.id]
             if experiment is not None:
-                own = 1 if cell.setting.subject == "teacher" else asked
-                found[experiment.identity] = max(own, found.get(experiment.identity, 0))
+                found[experiment.identity] = max(declared_of(cell, asked), found.get(experiment.identity, 0))
                 if isinstance(experiment.teacher, Experiment):
                     found.setdefault(experiment.teacher.identity, 1)
     return found
+
+
+def declared_of(cell: Cell, asked: int) -> int:
+    """Return the number of repetitions that count for a cell: those asked for, but one of a teacher."""
+    return 1 if cell.setting.subject == "teacher" else asked
 
 
 def published_teachers(cells: Iterable[Cell]) -> dict[tuple[str, str, str], float]:
@@ -133,6 +138,13 @@ def published_teachers(cells: Iterable[Cell]) -> dict[tuple[str, str, str], floa
     return found
 
 
+def recorded(cell: Cell, experiment: Experiment, declared: int, evidence: Evidence) -> Case:
+    """Return a cell with the runs of its own experiment; those beyond the declared repetitions are extra."""
+    found = evidence.by_identity.get(experiment.identity, ())
+    own = tuple(run for run in found if run.record.repetition < declared)
+    return Case(cell, experiment, declared, own, extra=tuple(run for run in found if run not in own), own=bool(own))
+
+
 def case_of(cell: Cell, basis: Basis) -> Case:
     """Return the runs of a cell that is measured by training, with the first reason that prevents judging it."""
     experiment = basis.experiments[cell.id]
@@ -140,23 +152,16 @@ def case_of(cell: Cell, basis: Basis) -> Case:
         reason = cell.setting.not_verifiable
         verdict = Verdict.NOT_VERIFIABLE if reason else Verdict.NOT_RUN
         return Case(cell, None, 0, blocked=(verdict, reason or why_left_out(cell)))
-    declared = basis.declared[experiment.identity]
-    recorded = basis.evidence.by_identity.get(experiment.identity, ())
-    own = [run for run in recorded if run.record.repetition < declared]
-    extra = tuple(run for run in recorded if run.record.repetition >= declared)
+    case = recorded(cell, experiment, basis.declared[experiment.identity], basis.evidence)
     near = _near(experiment, cell, basis)
-    runs, blocked = _blocked(cell, experiment, own, near, basis)
-    return Case(
-        cell=cell,
-        experiment=experiment,
-        declared=declared,
-        runs=tuple(run for run in runs if run.record.repetition < declared),
-        extra=extra,
+    runs, blocked = _blocked(cell, experiment, case.runs, near, basis)
+    return replace(
+        case,
+        runs=tuple(run for run in runs if run.record.repetition < case.declared),
         near=tuple(near),
         blocked=blocked,
-        notes=tuple(_notes(experiment, own, extra, declared, basis)),
-        own=bool(own),
-        smoke=any(run.record.profile == "smoke" and run.record.status == "done" for run in (*near, *own)),
+        notes=tuple(_notes(experiment, case.runs, case.extra, case.declared, basis)),
+        smoke=any(run.record.profile == "smoke" and run.record.status == "done" for run in (*near, *case.runs)),
     )
 
 

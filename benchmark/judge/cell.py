@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,9 @@ from benchmark.judge import stats
 from benchmark.judge.cases import Case
 from benchmark.judge.contrasts import Contender, contest_of, method_names
 from benchmark.judge.costs import StaticResults
-from benchmark.judge.verdicts import Achieved as Sample
-from benchmark.judge.verdicts import Blocked, Judgement, Published, Selection, Verdict, judge_epochs
+from benchmark.judge.rule_chain import judge_epochs
+from benchmark.judge.samples import EpochChoice, Published, Sample
+from benchmark.judge.verdicts import Blocked, Judgement, Verdict
 from benchmark.judge.views import Achieved, CellView, Coverage, Mode, Reference
 from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Rerun
@@ -39,20 +39,18 @@ def is_static(cell: Cell) -> bool:
 
 def trained_cell(cell: Cell, case: Case, rules: Rules, mode: Mode) -> tuple[CellView, Contender | None]:
     """Return a cell measured by training, and a contender (None if the paper's number cannot be judged)."""
-    selection: Selection = cell.setting.epoch or "unknown"
+    selection: EpochChoice = cell.setting.epoch or "unknown"
     last, best = case.achieved("last"), case.achieved("best")
     problem = ""
     try:
         references = tuple(_references(cell, case, last, best, rules, mode))
     except UsageError as error:
         references, problem = (), error.message
-    shown = "best" if selection == "best" else "last"
-    sample = best if shown == "best" else last
     view = replace(
         _blank(cell),
         experiment=case.experiment.identity if case.experiment else None,
         label=case.experiment.label if case.experiment else "",
-        achieved=_achieved(sample, shown) if case.experiment else None,
+        achieved=shown(case) if case.experiment else None,
         best=_achieved(best, "best") if case.experiment and selection == "unknown" else None,
         references=references,
         runs=tuple(run.id for run in case.runs),
@@ -66,6 +64,7 @@ def trained_cell(cell: Cell, case: Case, rules: Rules, mode: Mode) -> tuple[Cell
     published = _published(cell, paper.value, paper.digits, paper.std, paper.runs, rules) if paper else None
     if paper is None or published is None:
         return view, None
+    sample = best if selection == "best" else last
     return view, Contender(cell, published, sample, paper.judgement.verdict, paper.judgement.reason)
 
 
@@ -111,7 +110,7 @@ def _judge(
     published: Published | None,
     last: Sample,
     best: Sample,
-    selection: Selection,
+    selection: EpochChoice,
     rules: Rules,
     blocked: Blocked | None,
 ) -> Judgement:
@@ -122,6 +121,12 @@ def _judge(
     raise UsageError(f"suites/rules.yaml has no rule for {cell.metric} on {cell.setting.data}", "add a scale for it")
 
 
+def shown(case: Case) -> Achieved:
+    """Return the results that stand in a table: of the best epoch if the source reports that one, else of the last."""
+    selection = "best" if case.cell.setting.epoch == "best" else "last"
+    return _achieved(case.achieved(selection), selection)
+
+
 def _achieved(sample: Sample, selection: str) -> Achieved:
     return Achieved(
         selection=selection,
@@ -129,7 +134,7 @@ def _achieved(sample: Sample, selection: str) -> Achieved:
         repetitions=sample.numbers,
         declared=sample.declared or 0,
         diverged=sample.diverged,
-        mean=math.fsum(sample.values) / sample.n if sample.n else None,
+        mean=stats.mean(sample.values) if sample.n else None,
         std=stats.spread(sample.values) if sample.n > 1 else None,
     )
 

@@ -1,7 +1,7 @@
 """The comparison of records with published numbers: cells, gains, orderings, claims.
 
 The result is a `benchmark.judge.views.Comparison`. Nothing is trained, and no statistic is computed here:
-`benchmark.judge.verdicts` judges, `benchmark.records.evidence` reads records, `benchmark.judge.cases` decides which
+`benchmark.judge.rule_chain` judges, `benchmark.records.evidence` reads records, `benchmark.judge.cases` decides which
 runs belong to a cell.
 """
 

@@ -14,18 +14,11 @@ from itertools import combinations
 from typing import Literal
 
 from benchmark.judge import stats
+from benchmark.judge.measures import mean_difference
+from benchmark.judge.rule_chain import judge_gain
+from benchmark.judge.samples import Published, PublishedGain, Sample
 from benchmark.judge.stats import FalseFlags, Interval
-from benchmark.judge.verdicts import (
-    BLOCKING,
-    Achieved,
-    Blocked,
-    Judgement,
-    Published,
-    PublishedGain,
-    Verdict,
-    judge_gain,
-    mean_difference,
-)
+from benchmark.judge.verdicts import BLOCKING, Blocked, Judgement, Verdict
 from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Suite, TeacherSpec, ordering_of
 
@@ -45,8 +38,8 @@ class Ordering:
     """One published ordering: the source has `better` above `worse`."""
 
     name: str
-    better: Achieved
-    worse: Achieved
+    better: Sample
+    worse: Sample
     data: str
     metric: str
 
@@ -149,7 +142,7 @@ class Contender:
 
     cell: Cell
     published: Published
-    achieved: Achieved
+    achieved: Sample
     verdict: Verdict
     reason: str
 
@@ -250,7 +243,7 @@ def orderings(contenders: Sequence[Contender], rules: Rules) -> tuple[OrderRepor
     return (judge_orderings(found, rules) if found else None), left_out
 
 
-def expected_orderings(suite: Suite, achieved: Mapping[str, Achieved], rules: Rules) -> tuple[OrderReport | None, int]:
+def expected_orderings(suite: Suite, achieved: Mapping[str, Sample], rules: Rules) -> tuple[OrderReport | None, int]:
     """Judge the orderings that a study declared before it ran; also return how many lack runs.
 
     `achieved` is by cell.

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import BenchmarkError
-from benchmark.judge.verdicts import Judgement, Verdict, judge_static
+from benchmark.judge.rule_chain import judge_static
+from benchmark.judge.verdicts import Judgement, Verdict
 from benchmark.judge.views import ClaimAnswer
 from benchmark.paper.suite import Cell
 from benchmark.records.evidence import Problem, ProblemKind

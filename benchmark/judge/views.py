@@ -63,11 +63,6 @@ class Reference:
     source: str
     judgement: Judgement
 
-    @property
-    def achieved(self) -> float | None:
-        """Return our number, the reference plus the gap, or None if the verdict has no gap."""
-        return None if self.judgement.gap is None else self.value + self.judgement.gap
-
 
 @dataclass(frozen=True)
 class CellView:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -104,8 +103,3 @@ def submissions(store: Store) -> list[tuple[SubmissionFolder, Submission]]:
         ((place, submission) for place, submission in found if submission is not None),
         key=lambda pair: (pair[1].submitted, pair[1].name),
     )
-
-
-def logs_of(place: SubmissionFolder, job: str) -> Iterable[Path]:
-    """Return the existing logs of all processes of a job."""
-    return sorted(place.folder.glob(f"{job}_*_log.out"))

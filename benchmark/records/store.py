@@ -1,22 +1,18 @@
-"""Run records: one small JSON file a run, its curves beside it, and a pandas view of all."""
+"""Run records: one small JSON file a run, with its curves beside it."""
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.machine.files import storage, write_text
 from benchmark.plan.experiment import Run
-
-if TYPE_CHECKING:
-    import pandas
 
 SCHEMA_VERSION = 1
 Status = Literal["done", "diverged", "skipped"]
@@ -155,7 +151,8 @@ class Store:
         return self._records(profile) / f"{suite}.md"
 
     def _records(self, profile: str) -> Path:
-        return (self.runs / "records" if profile == "smoke" else self.results) / profile
+        results, smoke = self.folders
+        return (smoke if profile == "smoke" else results) / profile
 
     def read(self, run: Run) -> Record | None:
         """Return the run's record, or None if it is missing or cannot be used."""
@@ -174,9 +171,14 @@ class Store:
         paths = self.paths(run)
         return next((path for path in (paths.weights_beside, paths.student) if path.is_file()), None)
 
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Return the two folders that hold records."""
+        return self.results, self.runs / "records"
+
     def all(self) -> Iterator[Record | Unreadable]:
         """Yield every record of both folders."""
-        for root in (self.results, self.runs / "records"):
+        for root in self.folders:
             if root.is_dir():
                 for path in sorted(root.rglob("r*.json")):
                     found = read_record(path)
@@ -220,35 +222,3 @@ def curves_csv(rows: Iterable[Mapping[str, float]]) -> str:
     lines = [",".join(names)]
     lines += [",".join(f"{row[name]:.6g}" if name in row else "" for name in names) for row in listed]
     return "\n".join(lines) + "\n"
-
-
-def frame(results: Path | None = None, runs: Path | None = None) -> pandas.DataFrame:
-    """Load every readable record as one row of a pandas table, with metrics as `last.top1`, `best.top1`, ..."""
-    import pandas
-
-    store = Store(results or Store.results, runs or Store.runs)
-    rows = [flat(record) for record in store.all() if isinstance(record, Record)]
-    return pandas.DataFrame(rows)
-
-
-def flat(record: Record) -> dict[str, Any]:
-    """Return a record with one level of nesting, for tables."""
-    described = record.experiment
-    row: dict[str, Any] = {
-        "identity": record.identity,
-        "repetition": record.repetition,
-        "status": record.status,
-        "profile": record.profile,
-        "data": (described.get("data") or {}).get("name"),
-        "teacher": (described.get("teacher") or {}).get("model"),
-        "student": described.get("student"),
-        "method": "+".join(described.get("method") or {}),
-        "options": json.dumps(described.get("method"), sort_keys=True),
-        "recipe": (described.get("recipe") or {}).get("name"),
-        "seconds": record.seconds,
-        "images_per_second": record.images_per_second,
-        "interruptions": record.interruptions,
-    }
-    for kind in ("last", "best", "tracked"):
-        row |= {f"{kind}.{name}": value for name, value in getattr(record, kind).items()}
-    return row

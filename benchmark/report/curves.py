@@ -10,7 +10,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from benchmark.judge.views import CellView
-from benchmark.records.evidence import RunView
+from benchmark.report.listing import ListedRun
 from benchmark.report.plots import Level, Line, Point, curve_plot
 
 MOST_RUNS = 5  # lines of one plot that can still be told apart
@@ -55,7 +55,7 @@ def _point(row: Sequence[str], at: int, place: int) -> Point | None:
     return found if math.isfinite(found[0]) and math.isfinite(found[1]) else None
 
 
-Files = Sequence[tuple[RunView, CurveFile]]
+CurveFiles = Sequence[tuple[ListedRun, CurveFile]]
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class CurveFigure:
     lines: tuple[str, ...]
 
 
-def lines_of(runs: Sequence[RunView]) -> int:
+def lines_of(runs: Sequence[ListedRun]) -> int:
     """Return the largest number of lines that a cell's figures may have."""
     with_curves = sum(run.curves is not None for run in runs[:MOST_RUNS])
     return with_curves + MOST_TERMS if with_curves else 0
 
 
-def curve_figures(cell: CellView, runs: Sequence[RunView], ident: str, most: int) -> tuple[CurveFigure, ...]:
+def curve_figures(cell: CellView, runs: Sequence[ListedRun], ident: str, most: int) -> tuple[CurveFigure, ...]:
     """Draw a cell's figures: its metric by epoch for each run, and the training terms of the first run that has any.
 
     A line has at most `most` points.
@@ -82,7 +82,7 @@ def curve_figures(cell: CellView, runs: Sequence[RunView], ident: str, most: int
     return tuple(figure for figure in figures if figure is not None)
 
 
-def _metric_figure(cell: CellView, files: Files, ident: str, most: int) -> CurveFigure | None:
+def _metric_figure(cell: CellView, files: CurveFiles, ident: str, most: int) -> CurveFigure | None:
     read = [Line(f"repetition {run.repetition}", file.line(f"test.{cell.metric}")) for run, file in files]
     lines = [line for line in read if line.points]
     if not lines:
@@ -93,7 +93,7 @@ def _metric_figure(cell: CellView, files: Files, ident: str, most: int) -> Curve
     return CurveFigure(drawing, tuple(line.label for line in lines))
 
 
-def _term_figure(cell: CellView, files: Files, ident: str, most: int) -> CurveFigure | None:
+def _term_figure(cell: CellView, files: CurveFiles, ident: str, most: int) -> CurveFigure | None:
     for run, file in files:
         read = [Line(name.removeprefix("train."), file.line(name)) for name in file.terms()[:MOST_TERMS]]
         lines = [line for line in read if line.points]

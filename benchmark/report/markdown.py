@@ -10,6 +10,7 @@ from benchmark.judge.contrasts import Gain
 from benchmark.judge.stats import Interval
 from benchmark.judge.verdicts import Judgement, Verdict
 from benchmark.judge.views import CellView, Comparison, Reference, TableView
+from benchmark.report.markdown_table import markdown_table
 
 BREAK = "<br>"
 TITLES = {
@@ -40,9 +41,9 @@ def summary(comparison: Comparison) -> str:
     rows = [(t.suite, *(str(getattr(t.coverage, name)) for name in names)) for t in comparison.tables]
     heads = ("", *(name.replace("_", " ") for name in names))
     parts = [
-        grid(("verdict", "cells", "meaning"), counts),
+        markdown_table(("verdict", "cells", "meaning"), counts),
         "Coverage, in cells with a published number:",
-        grid(heads, [total, *rows]),
+        markdown_table(heads, [total, *rows]),
         _list((*comparison.notes, inputs_line(comparison))),
     ]
     return "\n\n".join(parts)
@@ -105,7 +106,7 @@ def _body(table: TableView) -> str:
     for line in table.rows:
         name = line.name + (" (cited)" if line.standing == "cited" else "")
         rows.append((name, *(_cell(cell) if cell is not None else "" for cell in line.cells)))
-    return grid(("", *table.columns), rows)
+    return markdown_table(("", *table.columns), rows)
 
 
 def _cell(cell: CellView) -> str:
@@ -181,7 +182,7 @@ def _gains(gains: Sequence[Gain], total: int) -> str:
         for gain in gains
     ]
     heads = ("row", "column", "over", "published", "ours", "ours - published", "verdict")
-    return f"{grid(heads, rows)}\n\n{len(gains)} of {total} published gains have runs on both sides."
+    return f"{markdown_table(heads, rows)}\n\n{len(gains)} of {total} published gains have runs on both sides."
 
 
 def _orderings(table: TableView) -> str:
@@ -195,7 +196,8 @@ def _orderings(table: TableView) -> str:
         f"{declared}{counts}; {table.left_out} more have no runs. {table.orderings.tested} were tested; "
         f"p values are adjusted by Holm. Unadjusted, chance alone would give {flags.expected:.1f} false ones."
     )
-    return f"{grid(('ordering', 'verdict', 'why'), [(j.name, j.order.value, j.reason) for j in judged])}\n\n{text}"
+    rows = [(judgement.name, judgement.order.value, judgement.reason) for judgement in judged]
+    return f"{markdown_table(('ordering', 'verdict', 'why'), rows)}\n\n{text}"
 
 
 def _claims(comparison: Comparison) -> str:
@@ -210,7 +212,7 @@ def _claims(comparison: Comparison) -> str:
     counts = Counter(claim.published.outcome for claim in comparison.claims)
     said = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
     heads = ("claim", "where", "words", "by the published numbers", "by ours")
-    return f"## Claims\n\nBy the published numbers: {said}.\n\n{grid(heads, rows)}"
+    return f"## Claims\n\nBy the published numbers: {said}.\n\n{markdown_table(heads, rows)}"
 
 
 def _provenance(comparison: Comparison) -> str:
@@ -232,16 +234,7 @@ def _provenance(comparison: Comparison) -> str:
 
 def _rules(comparison: Comparison) -> str:
     rows = [(rule.name, f"{rule.value:g}", rule.source, rule.reason) for rule in comparison.rules]
-    return "## Rules\n\n" + grid(("number", "value", "source", "reason"), rows)
-
-
-def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table. Bars and new lines inside cells are escaped."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
-
-    return "\n".join((line(heads), "|" + " --- |" * len(heads), *map(line, rows)))
+    return "## Rules\n\n" + markdown_table(("number", "value", "source", "reason"), rows)
 
 
 def _list(lines: Iterable[str]) -> str:

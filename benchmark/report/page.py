@@ -12,8 +12,8 @@ from markupsafe import Markup
 from benchmark.judge.contrasts import Gain, Order, OrderJudgement
 from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import CellView, Comparison, Coverage, Line, TableView
-from benchmark.records.evidence import RunView
 from benchmark.report.curves import CurveFigure, curve_figures, lines_of
+from benchmark.report.listing import ListedRun
 from benchmark.report.plots import GapRow, gap_plot, points_each
 from benchmark.report.wording import NOTHING_PRINTED, OUTCOMES, arrows, plural, symbol, tone
 
@@ -29,10 +29,10 @@ class Place:
     cell: CellView
     anchor: str
     table: str  # its number
-    runs: tuple[RunView, ...]
-    extra: tuple[RunView, ...]
-    set_aside: tuple[RunView, ...]
-    near: tuple[RunView, ...]
+    runs: tuple[ListedRun, ...]
+    extra: tuple[ListedRun, ...]
+    set_aside: tuple[ListedRun, ...]
+    near: tuple[ListedRun, ...]
     figures: tuple[CurveFigure, ...]
 
     @property
@@ -161,15 +161,17 @@ def table_name(table: str) -> str:
     return table
 
 
-def sections(comparison: Comparison) -> tuple[Section, ...]:
-    """Return every table in the papers' order: tables by number, then figures, then sections."""
-    most = points_of(comparison)
-    return tuple(_section(table, comparison.runs, most) for table in sorted(comparison.tables, key=_order))
+def sections(comparison: Comparison, runs: Mapping[str, ListedRun], most: int) -> tuple[Section, ...]:
+    """Return every table in the papers' order: tables by number, then figures, then sections.
+
+    Each learning curve has at most `most` points.
+    """
+    return tuple(_section(table, runs, most) for table in sorted(comparison.tables, key=_order))
 
 
-def points_of(comparison: Comparison) -> int:
+def points_of(comparison: Comparison, runs: Mapping[str, ListedRun]) -> int:
     """Return the number of epochs that each learning curve of the page is drawn with."""
-    return points_each(sum(lines_of(_found(cell.runs, comparison.runs)) for cell in comparison.cells))
+    return points_each(sum(lines_of(_found(cell.runs, runs)) for cell in comparison.cells))
 
 
 def _order(table: TableView) -> tuple[int, int, int, str]:
@@ -179,7 +181,7 @@ def _order(table: TableView) -> tuple[int, int, int, str]:
     return paper, rank, int(digits) if digits.isdigit() else 0, table.suite
 
 
-def _section(table: TableView, runs: Mapping[str, RunView], most: int) -> Section:
+def _section(table: TableView, runs: Mapping[str, ListedRun], most: int) -> Section:
     rows = [
         Row(
             line,
@@ -203,7 +205,7 @@ def _section(table: TableView, runs: Mapping[str, RunView], most: int) -> Sectio
 
 
 def _place(
-    cell: CellView, table: TableView, runs: Mapping[str, RunView], most: int, position: tuple[int, int]
+    cell: CellView, table: TableView, runs: Mapping[str, ListedRun], most: int, position: tuple[int, int]
 ) -> Place:
     anchor = f"{table.suite}-{position[0]}-{position[1]}"
     counted = _found(cell.runs, runs)
@@ -219,7 +221,7 @@ def _place(
     )
 
 
-def _found(ids: tuple[str, ...], runs: Mapping[str, RunView]) -> tuple[RunView, ...]:
+def _found(ids: tuple[str, ...], runs: Mapping[str, ListedRun]) -> tuple[ListedRun, ...]:
     return tuple(runs[ident] for ident in ids if ident in runs)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
+
+from benchmark.report.svg import at, joined, tag, text
 
 Point = tuple[float, float]
 
@@ -62,11 +64,11 @@ def gap_plot(
     drawn = [_gap_row(row, x, top + ROW_HEIGHT * index) for index, row in enumerate(rows)]
     ticks = ticks_between(-limit, limit, 7)
     drawn += [
-        _tag("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"),
-        _tag("line", x1=x(0), x2=x(0), y1=top, y2=bottom, class_="zero"),
-        *(_tag("line", x1=x(t), x2=x(t), y1=bottom, y2=bottom + 4, class_="axis") for t in ticks),
-        *(_text(_signed(t, ticks), x(t), bottom + 16, "tick middle") for t in ticks),
-        _text(axis, (left + right) / 2, bottom + 33, "label middle"),
+        tag("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"),
+        tag("line", x1=x(0), x2=x(0), y1=top, y2=bottom, class_="zero"),
+        *(tag("line", x1=x(t), x2=x(t), y1=bottom, y2=bottom + 4, class_="axis") for t in ticks),
+        *(text(_signed(t, ticks), x(t), bottom + 16, "tick middle") for t in ticks),
+        text(axis, (left + right) / 2, bottom + 33, "label middle"),
     ]
     described = "; ".join(f"{row.label}: {row.gap:+.2f}, {row.word}" for row in rows)
     return _svg(ident, GAP_WIDTH, bottom + 40, title, described, drawn, "gaps")
@@ -85,33 +87,33 @@ def _gap_row(row: GapRow, x: _Scale, top: float) -> Markup:
     middle, limit, word_left = top + ROW_HEIGHT / 2, x.high, GAP_WIDTH - WORD_WIDTH + 10
     low, high = max(row.low, -limit), min(row.high, limit)
     parts = [
-        _tag("path", d=_box(x(-row.margin), top, x(row.margin), top + ROW_HEIGHT), class_="band"),
-        _text(_shortened(row.label), x(-limit) - 10, middle + 4, "label end"),
-        _tag("line", x1=x(low), x2=x(high), y1=middle, y2=middle, class_="interval"),
+        tag("path", d=_box(x(-row.margin), top, x(row.margin), top + ROW_HEIGHT), class_="band"),
+        text(_cut(row.label), x(-limit) - 10, middle + 4, "label end"),
+        tag("line", x1=x(low), x2=x(high), y1=middle, y2=middle, class_="interval"),
         _end(x(low), middle, cut=row.low < -limit, direction=-1),
         _end(x(high), middle, cut=row.high > limit, direction=1),
-        _tag("circle", cx=x(row.gap), cy=middle, r=3.8, class_="dot"),
-        _text(_tag("tspan", row.symbol, class_="sign") + f" {row.word}", word_left, middle + 4, "word"),
+        tag("circle", cx=x(row.gap), cy=middle, r=3.8, class_="dot"),
+        text(tag("tspan", row.symbol, class_="sign") + f" {row.word}", word_left, middle + 4, "word"),
     ]
-    drawn = _tag("g", _joined(parts), class_=f"tone-{row.tone}")
-    return _tag("a", drawn, href=f"#{row.anchor}", class_="gap-row", tabindex="-1")
+    drawn = tag("g", joined(parts), class_=f"tone-{row.tone}")
+    return tag("a", drawn, href=f"#{row.anchor}", class_="gap-row", tabindex="-1")
 
 
 def _end(x: float, y: float, *, cut: bool, direction: int) -> Markup:
     """Draw the end of an interval: a cap, or an arrow if the interval continues outside the drawing."""
     if cut:
         back = x - 6 * direction
-        path = f"M{_n(back)} {_n(y - 4)}L{_n(x)} {_n(y)}L{_n(back)} {_n(y + 4)}"
+        path = f"M{at(back)} {at(y - 4)}L{at(x)} {at(y)}L{at(back)} {at(y + 4)}"
     else:
-        path = f"M{_n(x)} {_n(y - 4)}V{_n(y + 4)}"
-    return _tag("path", d=path, class_="interval")
+        path = f"M{at(x)} {at(y - 4)}V{at(y + 4)}"
+    return tag("path", d=path, class_="interval")
 
 
 def _box(left: float, top: float, right: float, bottom: float) -> str:
-    return f"M{_n(left)} {_n(top)}H{_n(right)}V{_n(bottom)}H{_n(left)}Z"
+    return f"M{at(left)} {at(top)}H{at(right)}V{at(bottom)}H{at(left)}Z"
 
 
-def _shortened(label: str) -> str:
+def _cut(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
 
 
@@ -157,12 +159,16 @@ def curve_plot(
     y = _Scale(low, high, bottom, top, log=log)
     y_ticks = decades_between(low, high) if log else ticks_between(low, high, 5)
     parts = [
-        _tag("path", d="".join(f"M{_n(left)} {_n(y(t))}H{_n(right)}" for t in y_ticks), class_="grid"),
-        *(_text(_plain(t, () if log else y_ticks), left - 6, y(t) + 4, "tick end") for t in y_ticks),
-        _tag("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"),
-        *(_text(_plain(t), x(t), bottom + 14, "tick middle") for t in ticks_between(0, last, 5)),
-        _text("epoch", (left + right) / 2, CURVE_HEIGHT - 5, "label middle"),
-        _text(y_label, left, 12, "label"),
+        tag(
+            "path",
+            d="".join(f"M{at(left)} {at(y(t))}H{at(right)}" for t in y_ticks),
+            class_="grid",
+        ),
+        *(text(_plain(t, () if log else y_ticks), left - 6, y(t) + 4, "tick end") for t in y_ticks),
+        tag("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"),
+        *(text(_plain(t), x(t), bottom + 14, "tick middle") for t in ticks_between(0, last, 5)),
+        text("epoch", (left + right) / 2, CURVE_HEIGHT - 5, "label middle"),
+        text(y_label, left, 12, "label"),
         *(_drawn_line(line, x, y, index, most) for index, line in enumerate(lines)),
         *(_level(level, left, right, y) for level in levels),
     ]
@@ -173,22 +179,22 @@ def _drawn_line(line: Line, x: _Scale, y: _Scale, index: int, most: int) -> Mark
     kept = thinned(line.points, most)
     style = f"line line-{index % LINE_STYLES}"
     if len(kept) == 1:
-        return _tag("circle", cx=x(kept[0][0]), cy=y(kept[0][1]), r=2, class_=style)
-    return _tag("path", d=_path([(x(epoch), y(value)) for epoch, value in kept]), class_=style)
+        return tag("circle", cx=x(kept[0][0]), cy=y(kept[0][1]), r=2, class_=style)
+    return tag("path", d=_path([(x(epoch), y(value)) for epoch, value in kept]), class_=style)
 
 
 def _path(points: Sequence[Point]) -> str:
     """Return a path of relative steps in tenths: a third shorter than absolute positions, without rounding drift."""
     tenths = [(round(10 * x), round(10 * y)) for x, y in points]
     steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(tenths)]
-    start = f"M{_n(tenths[0][0] / 10)} {_n(tenths[0][1] / 10)}l"
-    return start + " ".join(f"{_n(dx / 10)} {_n(dy / 10)}".replace(" -", "-") for dx, dy in steps)
+    start = f"M{at(tenths[0][0] / 10)} {at(tenths[0][1] / 10)}l"
+    return start + " ".join(f"{at(dx / 10)} {at(dy / 10)}".replace(" -", "-") for dx, dy in steps)
 
 
 def _level(level: Level, left: float, right: float, y: _Scale) -> Markup:
     height = y(level.value)
-    line = _tag("line", x1=left, x2=right, y1=height, y2=height, class_="level")
-    return _joined([line, _text(level.label, right, height - 4, "tick end")])
+    line = tag("line", x1=left, x2=right, y1=height, y2=height, class_="level")
+    return joined([line, text(level.label, right, height - 4, "tick end")])
 
 
 def _padded(low: float, high: float, log: bool) -> Point:
@@ -239,35 +245,16 @@ def _plain(value: float, ticks: Sequence[float] = ()) -> str:
     return f"{value:.{_decimals(ticks)}f}" if ticks and _decimals(ticks) <= 3 else f"{value:g}"
 
 
-def _n(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
-
-
-def _attributes(values: dict[str, object]) -> Iterator[str]:
-    for name, value in values.items():
-        written = _n(value) if isinstance(value, float) else str(value)
-        yield f' {name.rstrip("_").replace("_", "-")}="{escape(written)}"'
-
-
-def _tag(name: str, inside: Markup | str = "", **attributes: object) -> Markup:
-    end = f">{escape(inside)}</{name}>" if inside else "/>"
-    return Markup(f"<{name}{''.join(_attributes(attributes))}{end}")
-
-
-def _text(text: str | Markup, x: float, y: float, kind: str) -> Markup:
-    return _tag("text", text, x=float(x), y=float(y), class_=kind)
-
-
-def _joined(parts: Iterable[Markup]) -> Markup:
-    return Markup("").join(parts)
-
-
 def _svg(
     ident: str, width: float, height: float, title: str, described: str, parts: Iterable[Markup], kind: str
 ) -> Markup:
-    names, labels = _tag("title", title, id=f"{ident}-t"), {"aria_labelledby": f"{ident}-t"}
+    names, labels = tag("title", title, id=f"{ident}-t"), {"aria_labelledby": f"{ident}-t"}
     if described:
-        names += _tag("desc", described, id=f"{ident}-d")
+        names += tag("desc", described, id=f"{ident}-d")
         labels["aria_describedby"] = f"{ident}-d"
-    size = {"viewBox": f"0 0 {_n(width)} {_n(height)}", "width": _n(width), "height": _n(height)}
-    return _tag("svg", names + _joined(parts), class_=f"plot {kind}", role="img", **size, **labels)
+    size = {
+        "viewBox": f"0 0 {at(width)} {at(height)}",
+        "width": at(width),
+        "height": at(height),
+    }
+    return tag("svg", names + joined(parts), class_=f"plot {kind}", role="img", **size, **labels)

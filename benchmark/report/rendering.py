@@ -11,7 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import ClaimView, Comparison
 from benchmark.machine.files import write_text
+from benchmark.records.dataframe import frame_of
 from benchmark.report import wording
+from benchmark.report.listing import listed
 from benchmark.report.page import chips, legend, points_of, sections, stages
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -33,7 +35,9 @@ def write_html(comparison: Comparison, folder: Path) -> Path:
 
 def render(comparison: Comparison) -> str:
     """Return the page. The same comparison and curves give the same text, byte for byte."""
-    shown = sections(comparison)
+    runs = listed(frame_of(comparison.runs.values()))
+    most = points_of(comparison, runs)
+    shown = sections(comparison, runs, most)
     return (
         _environment()
         .get_template("page.html")
@@ -49,7 +53,7 @@ def render(comparison: Comparison) -> str:
             claims_achieved=sum(claim.achieved is not None for claim in comparison.claims),
             verdicts=tuple(Verdict),
             outcomes=wording.OUTCOMES,
-            most_points=points_of(comparison),
+            most_points=most,
         )
     )
 
@@ -87,7 +91,6 @@ _FILTERS = (
     "cost_gap",
     "duration",
     "interval",
-    "machine",
     "number",
     "plural",
     "printed",

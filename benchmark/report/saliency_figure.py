@@ -7,11 +7,12 @@ import io
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from markupsafe import escape
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.records.looked import Looked, Values
+from benchmark.report.svg import joined, tag, text
 
 WIDTH, GAP, HEAD, LEGEND = 240, 8, 26, 40  # pixels: of a picture, between pictures, of the column heads, of the scale
 STRENGTH = 0.6  # of the colours over the image
@@ -24,32 +25,39 @@ def picture(rows: Sequence[Looked], title: str, notes: Sequence[str] = ()) -> st
     """Return an SVG with one row for each image: the image, then its maps over it, on one scale for the row."""
     heads = list(dict.fromkeys(head for row in rows for head in row.maps))
     width = (len(heads) + 1) * (WIDTH + GAP) - GAP
-    parts = [_text(title, 0, 14, "title")]
+    parts = [text(title, 0, 14, "title")]
     top = 14 + GAP
-    parts += [_text(head, i * (WIDTH + GAP), top + 16, "head") for i, head in enumerate(["image", *heads])]
+    parts += [text(head, i * (WIDTH + GAP), top + 16, "head") for i, head in enumerate(["image", *heads])]
     top += HEAD
     for row in rows:
         drawn, height = _row(row, heads, top)
         parts += drawn
         top += height
     for note in notes:
-        parts.append(_text(note, 0, top + 12, "note"))
+        parts.append(text(note, 0, top + 12, "note"))
         top += 18
     described = f"{title}. Columns: image, {', '.join(heads)}. {' '.join(notes)}"
-    return "\n".join(
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top}" width="{width}" height="{top}"'
-            ' role="img" font-family="sans-serif">',
-            f"<title>{escape(title)}</title><desc>{escape(described)}</desc>",
-            "<style>.title{font-size:14px;font-weight:bold}.head{font-size:13px}.note{font-size:11px}</style>",
-            f'<rect width="{width}" height="{top}" fill="white"/>',
-            *parts,
-            "</svg>\n",
-        )
+    style = ".title{font-size:14px;font-weight:bold}.head{font-size:13px}.note{font-size:11px}"
+    lines = [
+        tag("title", title) + tag("desc", described),
+        tag("style", style),
+        tag("rect", width=width, height=top, fill="white"),
+        *parts,
+    ]
+    drawing = tag(
+        "svg",
+        joined([Markup(), *lines, Markup()], "\n"),
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {width} {top}",
+        width=width,
+        height=top,
+        role="img",
+        font_family="sans-serif",
     )
+    return f"{drawing}\n"
 
 
-def _row(row: Looked, heads: Sequence[str], top: int) -> tuple[list[str], int]:
+def _row(row: Looked, heads: Sequence[str], top: int) -> tuple[list[Markup], int]:
     with Image.open(row.image) as opened:
         image = opened.convert("RGB")
         image = image.resize((WIDTH, max(1, round(WIDTH * image.height / image.width))), Image.Resampling.LANCZOS)
@@ -62,7 +70,7 @@ def _row(row: Looked, heads: Sequence[str], top: int) -> tuple[list[str], int]:
     scale = Image.fromarray(coloured(np.linspace(0, 1, WIDTH)[None])).resize((WIDTH, 8))
     parts.append(_embedded(scale, WIDTH + GAP, legend_top))
     said = f"0 to {highest:.3g} and more; the mean of each map is 1"
-    parts.append(_text(said, WIDTH + GAP, legend_top + 20, "note"))
+    parts.append(text(said, WIDTH + GAP, legend_top + 20, "note"))
     return parts, image.height + LEGEND
 
 
@@ -86,12 +94,8 @@ def coloured(shares: Values) -> NDArray[np.uint8]:
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
-def _embedded(image: Image.Image, x: int, y: int) -> str:
+def _embedded(image: Image.Image, x: int, y: int) -> Markup:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<image x="{x}" y="{y}" width="{image.width}" height="{image.height}" href="data:image/png;base64,{data}"/>'
-
-
-def _text(text: str, x: int, y: int, kind: str) -> str:
-    return f'<text x="{x}" y="{y}" class="{kind}">{escape(text)}</text>'
+    return tag("image", x=x, y=y, width=image.width, height=image.height, href=f"data:image/png;base64,{data}")

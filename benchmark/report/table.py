@@ -1,14 +1,17 @@
-"""A suite's own runs as one table: mean ± standard deviation (n)."""
+"""A suite's own runs as one table: mean ± standard deviation (n), as the comparison has them."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.paper.suite import Cell, Suite
-from benchmark.plan.experiment import STATIC_METRICS, Experiment, Run, Selection, experiment_of
-from benchmark.records.store import Record, Store
+from benchmark.judge.cases import Case, declared_of, recorded
+from benchmark.judge.cell import is_static, shown
+from benchmark.paper.suite import Suite
+from benchmark.plan.experiment import Selection, experiment_of
+from benchmark.records.evidence import collect
+from benchmark.records.store import Store
+from benchmark.report.markdown_table import markdown_table
 
 
 @dataclass(frozen=True)
@@ -21,16 +24,9 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """Return a Markdown table whose columns are aligned, so that it reads well as plain text too."""
-        lines = [self.header, *self.rows]
-        widths = [max(len(line[index]) for line in lines) for index in range(len(self.header))]
-
-        def line(cells: Sequence[str]) -> str:
-            return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-        rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+        """Return the table as Markdown that reads well as plain text too."""
         notes = [f"- {note}" for note in self.notes]
-        parts = [f"### {self.title}", "", line(self.header), rule, *map(line, self.rows)]
+        parts = [f"### {self.title}", "", markdown_table(self.header, self.rows, padded=True)]
         return "\n".join(parts + (["", *notes] if notes else [])) + "\n"
 
 
@@ -40,11 +36,15 @@ def suite_table(suite: Suite, selection: Selection, store: Store, notes: Sequenc
     profile = suite.profile(profile_name)
     columns = [column.column for column in suite.file.columns]
     lines: dict[tuple[str, str], dict[str, str]] = {}
-    declared = selection.seeds or profile.repetitions or suite.file.repetitions
+    asked = selection.seeds or profile.repetitions or suite.file.repetitions
+    evidence = collect(store.folders)
     for cell in suite.cells:
-        if selection.takes(cell) and selection.wants(cell) and cell.metric not in STATIC_METRICS:
+        if selection.takes(cell) and selection.wants(cell) and not is_static(cell):
             experiment = experiment_of(cell, profile_name, profile, selection.stand_in, selection.absent)
-            text = achieved(cell, experiment, declared, store) if experiment else "not available"
+            if experiment is None:
+                text = "not available"
+            else:
+                text = _text(recorded(cell, experiment, declared_of(cell, asked), evidence))
             lines.setdefault((cell.group, cell.row), {})[cell.column] = text
     rows = tuple(
         (f"{group}: {row}" if group else row, *(cells.get(column, "") for column in columns))
@@ -55,13 +55,9 @@ def suite_table(suite: Suite, selection: Selection, store: Store, notes: Sequenc
     return Table(title, ("", *columns), rows, (*notes, *extra))
 
 
-def achieved(cell: Cell, experiment: Experiment, declared: int, store: Store) -> str:
-    """Return a cell's result, for example `71.92 ± 0.14 (3)` (last epoch), or the states of its runs."""
-    found = [store.read(Run(experiment, repetition)) for repetition in range(declared)]
-    records = [record for record in found if isinstance(record, Record)]
-    values = [record.last[cell.metric] for record in records if record.status == "done" and cell.metric in record.last]
-    others = sorted({record.status for record in records if record.status != "done"})
-    if not values:
-        return ", ".join(others) or "-"
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.2f}{spread} ({len(values)})" + (f", {', '.join(others)}" if others else "")
+def _text(case: Case) -> str:
+    """Return a cell's result, for example `71.92 ± 0.14 (3)`, and the states of runs without one."""
+    found = shown(case)
+    states = sorted({run.record.status for run in case.runs} - {"done"})
+    result = [] if found.mean is None else [f"{found.text.replace('±', ' ± ')} ({found.n})"]
+    return ", ".join((*result, *states)) or "-"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from benchmark.judge.stats import Interval
 from benchmark.judge.verdicts import Verdict
@@ -102,15 +101,9 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-def commit(code: Mapping[str, Any]) -> str:
-    """Return the revision, shortened, with `+` if files that change results differ from it."""
-    found = code.get("commit")
-    return (str(found)[:9] if found else "unknown") + ("+" if code.get("dirty") else "")
-
-
-def machine(hardware: Mapping[str, Any]) -> str:
-    """Return the accelerator's name if there is one, else the processor's."""
-    return str(hardware.get("gpu") or hardware.get("cpu") or "unknown")
+def commit(revision: str | None, dirty: bool | None) -> str:
+    """Return a revision, shortened, with `+` if files that change results differ from it."""
+    return (revision[:9] if revision else "unknown") + ("+" if dirty else "")
 
 
 def sentence(text: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from benchmark.judge.verdicts import Verdict, judge_static
+from benchmark.judge.rule_chain import judge_static
+from benchmark.judge.verdicts import Verdict
 from benchmark.machine.saying import Say
 from benchmark.models import counting
 from benchmark.models.registry import model, models

@@ -16,6 +16,7 @@ import pytest
 from small import call, command, environment, plan_of, record_of, run_suite, runs_of, write_suite
 
 from benchmark.cli.parser import main
+from benchmark.machine.plugins import ROOT
 from benchmark.models import mmdet, openmmlab
 from benchmark.models.registry import models
 from benchmark.paper.datasets import DATA_SETS
@@ -66,6 +67,26 @@ def test_listings_and_status_do_not_import_torch(arguments: list[str], without_t
     done = call(*arguments, PYTHONPATH=without_torch)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status"],
+        ["status", "mini-cifar100", "--results-dir", str(ROOT / "results")],
+        *(
+            ["list", kind]
+            for kind in ("suites", "cells", "methods", "models", "recipes", "profiles", "data", "pending")
+        ),
+    ],
+    ids=" ".join,
+)
+def test_what_must_answer_at_once_imports_neither_torch_nor_pandas(arguments: list[str], workplace: Path) -> None:
+    slow = "print([name for name in ('torch', 'pandas', 'scipy') if name in sys.modules])"
+    code = f"import sys; from benchmark.cli.parser import main; main({arguments!r}); {slow}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=120)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert len(done.stdout.splitlines()) > 1 or arguments == ["list", "pending"]
 
 
 def test_the_ban_on_torch_bans_it(without_torch: str) -> None:

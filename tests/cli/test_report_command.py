@@ -325,14 +325,14 @@ def test_csv_has_cells_without_a_reference_too(bench: Bench) -> None:
 # Speed and weight
 
 
-def test_neither_torch_nor_pandas_is_imported(tmp_path: Path) -> None:
+def test_torch_is_not_imported(tmp_path: Path) -> None:
     code = (
         "import sys; from benchmark.cli.parser import main; "
         f"main(['report', '--suite', 'table9', '--results-dir', {str(tmp_path)!r}, '--out', {str(tmp_path)!r}]); "
-        "print([name for name in ('torch', 'pandas') if name in sys.modules])"
+        "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
 
 
 def many(bench: Bench, count: int) -> float:

@@ -30,27 +30,27 @@ def test_mean_interval_is_scipys(values, level):
 @given(samples, accuracy)
 def test_equivalence_is_two_one_sided_t_tests(values, published):
     margin = 0.7
-    found = stats.equivalence(values, published, margin)
+    holds = stats.equivalent(stats.gap_interval(values, published, 0.90), margin)
     lower = scipy.stats.ttest_1samp(values, published - margin, alternative="greater").pvalue
     upper = scipy.stats.ttest_1samp(values, published + margin, alternative="less").pvalue
-    assert found.p_value == pytest.approx(max(lower, upper), abs=1e-9)
-    assume(abs(found.p_value - 0.05) > 1e-9)
-    assert found.holds == (found.p_value < 0.05)
+    p_value = max(lower, upper)
+    assume(abs(p_value - 0.05) > 1e-9)
+    assert holds == (p_value < 0.05)
 
 
 @given(samples, accuracy, st.floats(0.05, 3), st.floats(0, 3))
 def test_a_wider_margin_never_loses_equivalence(values, published, margin, more):
-    if stats.equivalence(values, published, margin).holds:
-        assert stats.equivalence(values, published, margin + more).holds
+    interval = stats.gap_interval(values, published, 0.90)
+    if stats.equivalent(interval, margin):
+        assert stats.equivalent(interval, margin + more)
 
 
 @given(samples, accuracy)
-def test_equivalence_is_symmetric(values, published):
+def test_the_interval_of_the_gap_is_symmetric(values, published):
     mirrored = [2 * published - value for value in values]
-    found, mirror = (stats.equivalence(x, published, 0.5) for x in (values, mirrored))
-    assert mirror.gap == pytest.approx(-found.gap, abs=1e-9)
-    assert (mirror.interval.low, mirror.interval.high) == pytest.approx((-found.interval.high, -found.interval.low))
-    assert mirror.p_value == pytest.approx(found.p_value, abs=1e-9)
+    found, mirror = (stats.gap_interval(x, published, 0.90) for x in (values, mirrored))
+    assert mirror.middle == pytest.approx(-found.middle, abs=1e-9)
+    assert (mirror.low, mirror.high) == pytest.approx((-found.high, -found.low), abs=1e-9)
 
 
 @given(samples, accuracy, st.integers(-20, 20))
@@ -68,26 +68,38 @@ def test_intervals_widen_with_the_level_and_shrink_with_n(values):
     assert doubled.half_width < stats.mean_interval(values, 0.9).half_width
 
 
+def prediction(values, runs=1, rounding=0.0, floor=0.0):
+    n = len(values)
+    error = stats.prediction_error(stats.spread(values, floor), n, runs)
+    return stats.prediction_half_width(error, n - 1, rounding)
+
+
 @given(samples, st.integers(1, 20), st.floats(0, 0.5), st.floats(0, 0.5))
 def test_prediction_narrows_with_published_runs_and_widens_with_rounding_and_floor(values, runs, rounding, floor):
-    plain = stats.prediction_half_width(values, runs)
-    assert stats.prediction_half_width(values, runs + 1) < plain
-    assert stats.prediction_half_width(values, runs, rounding) == pytest.approx(plain + rounding)
-    assert stats.prediction_half_width(values, runs, floor=floor) >= plain
+    plain = prediction(values, runs)
+    assert prediction(values, runs + 1) < plain
+    assert prediction(values, runs, rounding) == pytest.approx(plain + rounding)
+    assert prediction(values, runs, floor=floor) >= plain
 
 
 def test_prediction_interval_by_hand():
     assert stats.spread(DKD) == pytest.approx(0.183494, abs=1e-6)
     half = 2.776445 * 0.183494 * math.sqrt(1 / 5 + 1) + 0.005
-    assert stats.prediction_half_width(DKD, 1, stats.half_digit(2)) == pytest.approx(half, abs=1e-5)
+    assert prediction(DKD, 1, stats.half_digit(2)) == pytest.approx(half, abs=1e-5)
+
+
+@given(samples, levels)
+def test_an_interval_of_known_spread_is_the_normal_one(values, level):
+    error = 0.2 / math.sqrt(len(values))
+    expected = scipy.stats.norm.interval(level, stats.mean(values), error)
+    found = stats.known_spread_interval(stats.mean(values), 0.2, len(values), level)
+    assert (found.low, found.high) == pytest.approx(expected)
 
 
 def test_the_prediction_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(7)
     draws = rng.normal(75, 0.2, (4000, 4))
-    inside = [
-        abs(np.mean(ours) - published) <= stats.prediction_half_width(ours) for *ours, published in draws.tolist()
-    ]
+    inside = [abs(np.mean(ours) - published) <= prediction(ours) for *ours, published in draws.tolist()]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
 
 
@@ -247,8 +259,8 @@ def test_false_flags_of_a_table():
 def test_identical_values_have_exactly_no_spread():
     assert np.std([76.1] * 6, ddof=1) > 0  # rounding dust, which a t test would divide by
     assert stats.spread([76.1] * 6) == 0.0
-    assert stats.equivalence([76.1] * 3, 76.2, 0.3).p_value == 0.0
-    assert stats.equivalence([76.1] * 3, 77.0, 0.3).p_value == 1.0
+    assert stats.equivalent(stats.gap_interval([76.1] * 3, 76.2, 0.90), 0.3)
+    assert not stats.equivalent(stats.gap_interval([76.1] * 3, 77.0, 0.90), 0.3)
     assert stats.welch_difference([76.1] * 3, [75.0] * 4).df == 2
 
 
@@ -267,10 +279,8 @@ def test_impossible_questions_are_refused():
         stats.spread([76.0])
     with pytest.raises(UsageError, match="between 0 and 1, got 90"):
         stats.mean_interval([1.0, 2.0], 90)
-    with pytest.raises(UsageError, match="margin must be positive"):
-        stats.equivalence([1.0, 2.0], 1.0, 0.0)
     with pytest.raises(UsageError, match="at least one run, got 0"):
-        stats.prediction_half_width([1.0, 2.0], 0)
+        stats.prediction_error(0.2, 2, 0)
     with pytest.raises(UsageError, match="equal samples, got 2 and 3"):
         stats.paired_t([1.0, 2.0], [1.0, 2.0, 3.0])
     with pytest.raises(UsageError, match="between 0 and 1, got"):

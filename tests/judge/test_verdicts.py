@@ -17,18 +17,9 @@ from hypothesis import strategies as st
 from benchmark.errors import UsageError
 from benchmark.judge import stats
 from benchmark.judge.contrasts import Order, Ordering, judge_orderings
-from benchmark.judge.verdicts import (
-    BLOCKING,
-    Achieved,
-    Published,
-    PublishedGain,
-    Severity,
-    Verdict,
-    judge,
-    judge_epochs,
-    judge_gain,
-    judge_static,
-)
+from benchmark.judge.rule_chain import judge, judge_epochs, judge_gain, judge_static
+from benchmark.judge.samples import Published, PublishedGain, Sample
+from benchmark.judge.verdicts import BLOCKING, Severity, Verdict
 from benchmark.machine.plugins import ROOT
 from benchmark.paper.rules import RULES, load_rules
 
@@ -51,23 +42,23 @@ def cifar(value, runs=None, std=None, digits=2):
 def around(mean, spread, n):
     """n values with exactly this mean and sample spread, before rounding to nine digits."""
     shape = np.linspace(-1, 1, n)
-    return Achieved(tuple(np.round(mean + shape * spread / shape.std(ddof=1), 9).tolist()))
+    return Sample(tuple(np.round(mean + shape * spread / shape.std(ddof=1), 9).tolist()))
 
 
 # ---- rules 3 to 8
 
 
 def test_unstable_wins_over_every_number(rules):
-    found = judge(cifar(76.0), Achieved((76.0, 76.01, 75.99), diverged=1), rules)
+    found = judge(cifar(76.0), Sample((76.0, 76.01, 75.99), diverged=1), rules)
     assert found.verdict is Verdict.UNSTABLE
     assert "1 of 4 repetitions diverged" in found.reason
     assert found.gap == pytest.approx(0.0)
-    assert judge(cifar(76.0), Achieved((), diverged=3), rules).reason == "3 of 3 repetitions diverged"
+    assert judge(cifar(76.0), Sample((), diverged=3), rules).reason == "3 of 3 repetitions diverged"
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_fewer_than_three_repetitions_get_an_indication(rules, n):
-    found = judge(cifar(76.0), Achieved((75.57,) * n), rules)
+    found = judge(cifar(76.0), Sample((75.57,) * n), rules)
     assert found.verdict is Verdict.INSUFFICIENT_SEEDS
     assert "the gap of -0.43 is 2.0 times the spread of 0.21 that is typical of cifar100" in found.reason
     assert found.n == n
@@ -76,9 +67,9 @@ def test_fewer_than_three_repetitions_get_an_indication(rules, n):
 
 
 def test_a_cells_own_printed_spread_is_the_better_yardstick(rules):
-    found = judge(cifar(76.0, std=0.43), Achieved((75.57,)), rules)
+    found = judge(cifar(76.0, std=0.43), Sample((75.57,)), rules)
     assert "1.0 times the spread of 0.43 that the source prints for this cell" in found.reason
-    assert "typical of cifar100" in judge(cifar(76.0, std=0.0), Achieved((75.57,)), rules).reason
+    assert "typical of cifar100" in judge(cifar(76.0, std=0.0), Sample((75.57,)), rules).reason
 
 
 def test_reproduced_needs_the_whole_interval_inside_the_margin(rules):
@@ -115,7 +106,7 @@ def test_half_a_printed_digit_can_decide(rules):
 
 
 def test_zero_spread_condemns_nobody(rules):
-    same = Achieved((75.6, 75.6, 75.6))
+    same = Sample((75.6, 75.6, 75.6))
     found = judge(cifar(76.0), same, rules)
     assert found.verdict is Verdict.CONSISTENT
     assert found.prediction == pytest.approx(4.302653 * 0.1 * math.sqrt(4 / 3) + 0.005, abs=1e-5)
@@ -139,7 +130,7 @@ def test_margins_follow_the_data_set(rules):
 def test_every_judged_cell_shows_its_numbers(rules):
     for mean, spread, n in [(76, 0.05, 3), (75, 0.2, 5), (75.7, 0.15, 5), (75.7, 0.4, 3), (76, 0, 1)]:
         values = (76.0,) if n == 1 else around(mean, spread, n).values
-        found = judge(cifar(76.0), Achieved(values), rules)
+        found = judge(cifar(76.0), Sample(values), rules)
         assert found.n == n
         assert found.interval.low <= found.gap <= found.interval.high
         assert found.smallest_gap_seen > found.prediction > 0
@@ -149,7 +140,7 @@ def test_every_judged_cell_shows_its_numbers(rules):
 def test_missing_repetitions_are_mentioned_and_none_is_not_run(rules):
     found = judge(cifar(76.0), replace(around(76.0, 0.1, 3), declared=5), rules)
     assert found.reason.endswith("3 of 5 declared repetitions are recorded")
-    nothing = judge(cifar(76.0), Achieved(()), rules)
+    nothing = judge(cifar(76.0), Sample(()), rules)
     assert (nothing.verdict, nothing.gap, nothing.n) == (Verdict.NOT_RUN, None, 0)
 
 
@@ -179,16 +170,16 @@ def test_a_larger_gap_never_looks_better(first, second, spread, n):
 
 @pytest.mark.parametrize("verdict", sorted(BLOCKING))
 def test_what_the_caller_decided_wins(rules, verdict):
-    found = judge(cifar(76.0), Achieved((70.0, 70.1, 70.2), diverged=1), rules, blocked=(verdict, "because"))
+    found = judge(cifar(76.0), Sample((70.0, 70.1, 70.2), diverged=1), rules, blocked=(verdict, "because"))
     assert (found.verdict, found.reason) == (verdict, "because")
     near = verdict in (Verdict.PROTOCOL_MISMATCH, Verdict.TEACHER_MISMATCH)
     assert (found.gap is not None) == near
-    assert judge(cifar(76.0), Achieved(()), rules, blocked=(verdict, "because")).verdict is verdict
+    assert judge(cifar(76.0), Sample(()), rules, blocked=(verdict, "because")).verdict is verdict
 
 
 def test_a_caller_cannot_decide_a_statistical_verdict(rules):
     with pytest.raises(UsageError, match="'reproduced' cannot be decided before"):
-        judge(cifar(76.0), Achieved((76.0,)), rules, blocked=(Verdict.REPRODUCED, "trust me"))
+        judge(cifar(76.0), Sample((76.0,)), rules, blocked=(Verdict.REPRODUCED, "trust me"))
 
 
 # ---- epoch selection
@@ -264,8 +255,8 @@ def test_a_gain_between_printed_cells():
 
 def test_gains_pair_on_common_repetitions(rules):
     gain = PublishedGain.between(cifar(76.0), cifar(74.0))
-    base = Achieved((73.0, 74.0, 75.0, 73.5))
-    ours = Achieved((75.02, 75.98, 77.0, 90.0), repetitions=(0, 1, 2, 9))
+    base = Sample((73.0, 74.0, 75.0, 73.5))
+    ours = Sample((75.02, 75.98, 77.0, 90.0), repetitions=(0, 1, 2, 9))
     found = judge_gain(gain, ours, base, rules)
     assert found.verdict is Verdict.REPRODUCED
     assert found.reason.endswith("paired on 3 repetitions")
@@ -275,8 +266,8 @@ def test_gains_pair_on_common_repetitions(rules):
 
 def test_gains_without_common_repetitions_are_welchs(rules):
     gain = PublishedGain.between(cifar(76.0), cifar(74.0))
-    base = Achieved((73.9, 74.0, 74.1, 74.0))
-    ours = Achieved((75.0, 75.1, 75.2, 75.1), repetitions=(4, 5, 6, 7))
+    base = Sample((73.9, 74.0, 74.1, 74.0))
+    ours = Sample((75.0, 75.1, 75.2, 75.1), repetitions=(4, 5, 6, 7))
     found = judge_gain(gain, ours, base, rules)
     assert found.reason.endswith("unpaired (Welch)")
     assert found.verdict is Verdict.BELOW
@@ -298,14 +289,14 @@ def test_the_reach_of_a_gain_holds_both_published_spreads(rules):
 
 def test_gains_obey_rules_2_to_4(rules):
     gain = PublishedGain.between(cifar(76.0), cifar(74.0))
-    three, one = around(76.0, 0.1, 3), Achieved((74.5,))
+    three, one = around(76.0, 0.1, 3), Sample((74.5,))
     found = judge_gain(gain, three, one, rules)
     assert (found.verdict, found.reason) == (
         Verdict.INSUFFICIENT_SEEDS,
         "3 and 1 repetition, of at least 3 each",
     )
     assert found.gap == pytest.approx(-0.5)
-    assert judge_gain(gain, three, Achieved(()), rules).verdict is Verdict.NOT_RUN
+    assert judge_gain(gain, three, Sample(()), rules).verdict is Verdict.NOT_RUN
     assert judge_gain(gain, three, replace(three, diverged=1), rules).verdict is Verdict.UNSTABLE
     blocked = judge_gain(gain, three, three, rules, blocked=(Verdict.TEACHER_MISMATCH, "70.1"))
     assert (blocked.verdict, blocked.gap) == (Verdict.TEACHER_MISMATCH, pytest.approx(-2.0))
@@ -315,7 +306,7 @@ def test_gains_obey_rules_2_to_4(rules):
 
 
 def ordering(name, better, worse, **kwargs):
-    return Ordering(name, Achieved(tuple(better), **kwargs), Achieved(tuple(worse)), "cifar100", "top1")
+    return Ordering(name, Sample(tuple(better), **kwargs), Sample(tuple(worse)), "cifar100", "top1")
 
 
 def test_orderings_are_adjusted_within_the_table(rules):
@@ -380,12 +371,12 @@ def test_the_words_are_the_designs():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Achieved((76.0, math.nan)), "achieved values: value 1 is nan, not a finite number"),
-        (lambda: Achieved((760.0,)), "value 0 is 760.0, not a percentage"),
-        (lambda: Achieved((76.0,), diverged=-1), "-1 diverged"),
-        (lambda: Achieved((76.0, 75.0), repetitions=(0,)), "do not number 2 values"),
-        (lambda: Achieved((76.0, 75.0), repetitions=(1, 1)), "do not number 2 values"),
-        (lambda: Achieved((76.0, 75.0), diverged=2, declared=3), "4 repetitions where 3 are declared"),
+        (lambda: Sample((76.0, math.nan)), "achieved values: value 1 is nan, not a finite number"),
+        (lambda: Sample((760.0,)), "value 0 is 760.0, not a percentage"),
+        (lambda: Sample((76.0,), diverged=-1), "-1 diverged"),
+        (lambda: Sample((76.0, 75.0), repetitions=(0,)), "do not number 2 values"),
+        (lambda: Sample((76.0, 75.0), repetitions=(1, 1)), "do not number 2 values"),
+        (lambda: Sample((76.0, 75.0), diverged=2, declared=3), "4 repetitions where 3 are declared"),
         (lambda: cifar(math.inf), "published cifar100 top1: value 0 is inf"),
         (lambda: cifar(76.32, digits=1), "76.32 is not printed with 1 digits"),
         (lambda: cifar(76.32, runs=0), "0 runs"),
@@ -399,7 +390,7 @@ def test_bad_input_is_named(make, message):
 
 def test_unknown_scales_name_the_nearest(rules):
     with pytest.raises(UsageError, match=r"no rule for cifar10 top1\n.*did you mean 'cifar100 top1'"):
-        judge(Published(90.0, 1, "cifar10", "top1"), Achieved((90.0,)), rules)
+        judge(Published(90.0, 1, "cifar10", "top1"), Sample((90.0,)), rules)
 
 
 # ---- the rules file
@@ -476,12 +467,12 @@ def rows(block):
 
 
 def test_the_worked_case(rules):
-    found = judge(cifar(76.32), Achieved(DKD), rules)
+    found = judge(cifar(76.32), Sample(DKD), rules)
     assert found.verdict is Verdict.CONSISTENT
     assert found.gap == pytest.approx(-0.342)
     assert (found.interval.low, found.interval.high) == pytest.approx((-0.517, -0.167), abs=5e-4)
     assert found.prediction == pytest.approx(0.563, abs=5e-4)
-    assert judge(cifar(76.32, runs=5), Achieved(DKD), rules).verdict is Verdict.BELOW
+    assert judge(cifar(76.32, runs=5), Sample(DKD), rules).verdict is Verdict.BELOW
 
 
 def test_the_document_prints_what_is_computed(simulation, document):

@@ -16,7 +16,9 @@ from benchmark.data.locate import FILES
 from benchmark.errors import StorageError
 from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Run, Selection, make_plan
-from benchmark.records.store import SCHEMA_VERSION, Record, Store, Unreadable, curves_csv, frame, read_record
+from benchmark.records import frame
+from benchmark.records.dataframe import COLUMNS
+from benchmark.records.store import SCHEMA_VERSION, Record, Store, Unreadable, curves_csv, read_record
 
 
 @pytest.fixture(scope="module")
@@ -141,18 +143,56 @@ def test_the_outcome_leaves_the_circumstances_out() -> None:
     assert one.outcome() != one.model_copy(update={"weights_sha256": "b"}).outcome()
 
 
-def test_frame_is_a_pandas_table_of_all_records(finished: tuple[Path, dict[str, Run]]) -> None:
+def test_a_frame_has_one_row_for_each_record(finished: tuple[Path, dict[str, Run]]) -> None:
     folder, runs = finished
-    table = frame(folder / "results", folder / "runs").set_index("identity")
+    table = frame(folder / "results", folder / "runs" / "records")
     assert len(table) == 4
-    line = table.loc[runs["DiffKD"].experiment.identity]
+    run, record = runs["DiffKD"], record_of(runs["DiffKD"], folder)
+    line = table.loc[run.key]
+    assert (line["identity"], line["repetition"], line["status"]) == (run.experiment.identity, 0, "done")
     assert (line["method"], line["student"], line["teacher"]) == ("diffkd", "resnet8", "resnet14")
-    assert line["last.top1"] == record_of(runs["DiffKD"], folder).last["top1"]
-    assert line["status"] == "done"
+    assert json.loads(line["options"]) == record.experiment["method"]
+    assert line["last.top1"] == record.last["top1"]
+    assert line["tracked.total"] == record.tracked["total"]
+    assert (line["seconds"], line["best_epoch"]) == (record.seconds, record.best_epoch)
+    assert (line["device"], line["precision"], line["hardware"]) == ("cpu", "fp32", record.hardware["cpu"])
+    assert Path(line["path"]).with_suffix(".csv") == Path(line["curves"])
 
 
-def test_an_empty_store_is_an_empty_table(tmp_path: Path) -> None:
-    assert frame(tmp_path / "results", tmp_path / "runs").empty
+def test_every_column_of_a_frame_is_documented_and_of_one_type(finished: tuple[Path, dict[str, Run]]) -> None:
+    folder, _ = finished
+    table = frame(folder / "runs")
+    metrics = [name for name in table if name.startswith(("last.", "best.", "tracked."))]
+    assert [table.index.name, *(name for name in table if name not in metrics)] == list(COLUMNS)
+    assert all(table[name].dtype == float for name in (*metrics, "seconds", "images_per_second", "peak_memory_mb"))
+    assert all(table[name].dtype == "int" for name in ("repetition", "interruptions", "copies"))
+    assert table["best_epoch"].dtype == "Int64"
+    assert table["teacher"].isna().tolist() == [name == "none" for name in table["method"]]
+
+
+def test_a_frame_shows_which_of_several_records_counts(tmp_path: Path) -> None:
+    def write(machine: str, top1: float, finished: str) -> None:
+        folder = tmp_path / machine / "kd-0123456789abcdef"
+        folder.mkdir(parents=True)
+        record = WHOLE.model_copy(update={"last": {"top1": top1}, "finished": finished, "code": {"dirty": False}})
+        (folder / "r0.json").write_text(record.model_dump_json(exclude_defaults=True))
+
+    write("one", 70.5, "2026-01-02")
+    write("copy", 70.5, "2026-01-03")
+    write("earlier", 71.5, "2026-01-01")
+    write("diverged", 1.5, "2026-01-04")
+    table = frame(tmp_path)
+    assert table["last.top1"].tolist() == [71.5, 70.5, 70.5, 1.5]
+    assert [bool(why) for why in table["set_aside"]] == [False, True, True, True]
+    once = frame(tmp_path / "one", tmp_path / "copy")
+    assert once[["copies", "set_aside"]].to_numpy().tolist() == [[1, ""]]
+
+
+def test_without_records_a_frame_is_empty_and_has_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "r0.json").write_text("{")
+    table = frame(tmp_path, tmp_path / "absent")
+    assert table.empty
+    assert ["id", *table] == list(COLUMNS)
 
 
 def test_smoke_records_stay_out_of_the_results(finished: tuple[Path, dict[str, Run]]) -> None:

@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.judge import verdicts
+from benchmark.judge.rule_chain import judge, judge_epochs, judge_static
+from benchmark.judge.samples import Published, Sample
 from benchmark.judge.stats import FalseFlags, Interval
-from benchmark.judge.verdicts import Judgement, Published, Verdict, judge, judge_epochs, judge_static
+from benchmark.judge.verdicts import Judgement, Verdict
 from benchmark.judge.views import (
     Achieved,
     CellView,
@@ -304,7 +305,7 @@ def _fated(view: CellView, index: int, runs: dict[str, RunView], files: Curves, 
         runs[one.id] = one
     blocked = (word, f"the fate of {view.row}") if word is not None else None
     selection = "unknown" if view.epoch == "unknown" else "last"
-    ours = [verdicts.Achieved(tuple(values), diverged, declared=n + diverged or 1) for values in (last, best)]
+    ours = [Sample(tuple(values), diverged, declared=n + diverged or 1) for values in (last, best)]
     published = Published(first.value, first.digits, view.data, view.metric, first.std, first.runs)
     said = judge_epochs(published, ours[0], ours[1], selection, load_rules(), blocked)
     others = (replace(r, judgement=_against(r, view, ours[0], blocked)) for r in view.references[1:])
@@ -318,9 +319,7 @@ def _fated(view: CellView, index: int, runs: dict[str, RunView], files: Curves, 
     )
 
 
-def _against(
-    reference: Reference, view: CellView, ours: verdicts.Achieved, blocked: tuple[Verdict, str] | None
-) -> Judgement:
+def _against(reference: Reference, view: CellView, ours: Sample, blocked: tuple[Verdict, str] | None) -> Judgement:
     published = Published(reference.value, reference.digits, view.data, view.metric, reference.std, reference.runs)
     return judge(published, ours, load_rules(), blocked)
 

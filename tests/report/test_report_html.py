@@ -12,7 +12,8 @@ from synthetic import cell, claim, comparison, curves, judged, judgement, run, t
 
 from benchmark.judge.compare import Sources, compare
 from benchmark.judge.contrasts import Gain, Order, Ordering, judge_orderings
-from benchmark.judge.verdicts import Achieved, Verdict
+from benchmark.judge.samples import Sample
+from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import ClaimAnswer, Comparison, Reference, RuleView
 from benchmark.paper.rules import load_rules
 from benchmark.records.evidence import Problem, ProblemKind
@@ -190,7 +191,7 @@ def test_gains_and_orderings_that_were_tested_are_listed() -> None:
     said = judgement(Verdict.CONSISTENT, -0.2)
     gain = Gain("student", "small/KD/x", "small/Student/x", "KD", "ResNet-56 -> ResNet-20", 1.6, 1.4, said)
     waiting = replace(gain, row="CRD", achieved=None)
-    better, worse = Achieved((71.0, 71.2, 71.1)), Achieved((70.0, 70.1, 70.2))
+    better, worse = Sample((71.0, 71.2, 71.1)), Sample((70.0, 70.1, 70.2))
     report = judge_orderings([Ordering("KD above Student", better, worse, "cifar100", "top1")], load_rules())
     shown = table((judged(Verdict.CONSISTENT, "KD"),), gains=(gain, waiting), orderings=report, left_out=4)
     page = Page(render(comparison(shown)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.machine.streams import seed_of
 from benchmark.models.taps import Network
@@ -106,8 +106,3 @@ def _scalars(losses: Mapping[str, Any]) -> dict[str, Tensor]:
         parts = value if isinstance(value, list | tuple) else [value]
         found[name] = torch.stack([part.mean() for part in parts]).sum()
     return found
-
-
-def freeze(network: nn.Module) -> None:
-    """Set a network to eval mode without gradients."""
-    network.eval().requires_grad_(False)

@@ -13,7 +13,8 @@ from benchmark.data.locate import find_cifar100, resolve
 from benchmark.models.taps import Network
 from benchmark.paper.suite import TeacherSpec
 from benchmark.plan.experiment import Data
-from benchmark.records.store import Store, frame
+from benchmark.records import frame
+from benchmark.records.store import Store
 from benchmark.train.classification.task import load_data
 from benchmark.train.engine.teacher import load_teacher
 from benchmark.train.engine.testing import evaluate

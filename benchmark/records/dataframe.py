@@ -1,0 +1,112 @@
+"""Records as one pandas table: one row for each, with its settings, metrics, cost and circumstances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pandas import DataFrame
+
+from benchmark.records.evidence import RunView, collect
+from benchmark.records.store import Store
+
+# By column, in the order of the table. Behind `best_epoch` stand the metrics, `last.top1`, `best.top1`, ... in percent,
+# and `tracked.kd`, ...: means of the last epoch. A column is there if any record has a value for it.
+COLUMNS: Mapping[str, str] = {
+    "id": "the index: identity and repetition; of a record that was set aside with a number, `...-r0~1`",
+    "identity": "of the experiment",
+    "repetition": "from 0",
+    "profile": "paper, mini or smoke",
+    "task": "classification, detection or segmentation",
+    "data": "name of the data set",
+    "teacher": "name of the teacher's network, None without a teacher",
+    "student": "name of the student's network",
+    "method": "name of the method, several joined by +",
+    "options": "the method's options, as JSON",
+    "recipe": "name of the training recipe, None where given weights were evaluated",
+    "status": "done, diverged or skipped",
+    "reason": "why the run was skipped, or where it diverged",
+    "best_epoch": "the epoch with the best main metric, from 1",
+    "seconds": "wall time over all attempts",
+    "images_per_second": "training images, over the training time",
+    "peak_memory_mb": "on a CPU: of the process so far, earlier runs included",
+    "interruptions": "how often the run was started again",
+    "device": "for example cpu or cuda:0",
+    "precision": "fp32, bf16 or fp16, as it was used",
+    "hardware": "name of the accelerator, else of the processor",
+    "commit": "revision of the program",
+    "dirty": "whether files that change results differed from that revision",
+    "source": "hash of the program's source",
+    "weights_sha256": "of the exported student's tensors",
+    "finished": "UTC, ISO 8601",
+    "path": "of the record",
+    "curves": "path of the curves file (CSV, one row an epoch), None if there is none",
+    "copies": "further records of the same run with the same outcome, which have no rows",
+    "set_aside": "why the record counts nowhere: another one of the same run was preferred; else empty",
+}
+
+
+def frame(*folders: Path) -> DataFrame:
+    """Return every readable record below some folders as one row; COLUMNS says what the columns mean.
+
+    Without folders, those of this project are read. Where two records of one run disagree, the one that counts has an
+    empty `set_aside`, as in a report.
+    """
+    evidence = collect(folders or Store().folders)
+    return frame_of(view for run in evidence.runs.values() for view in run.views())
+
+
+def frame_of(views: Iterable[RunView]) -> DataFrame:
+    """Return runs as one row each, by id."""
+    rows = [_row(view) for view in views]
+    metrics = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
+    before, behind = _split(list(COLUMNS), "seconds")
+    table = DataFrame(rows, columns=[*before, *metrics, *behind])
+    return table.astype({"best_epoch": "Int64"}).set_index("id")
+
+
+def _split(names: list[str], at: str) -> tuple[list[str], list[str]]:
+    return names[: names.index(at)], names[names.index(at) :]
+
+
+def _row(view: RunView) -> dict[str, object]:
+    described = view.experiment
+    named = {name: described.get(name) or {} for name in ("data", "teacher", "method", "recipe")}
+    metrics = {
+        f"{kind}.{name}": value
+        for kind, found in (("last", view.last), ("best", view.best), ("tracked", view.tracked))
+        for name, value in found.items()
+    }
+    return metrics | {
+        "id": view.id,
+        "identity": view.identity,
+        "repetition": view.repetition,
+        "profile": view.profile,
+        "task": described.get("task"),
+        "data": named["data"].get("name"),
+        "teacher": named["teacher"].get("model"),
+        "student": described.get("student"),
+        "method": "+".join(named["method"]),
+        "options": json.dumps(named["method"], sort_keys=True),
+        "recipe": named["recipe"].get("name"),
+        "status": view.status,
+        "reason": view.reason,
+        "best_epoch": view.best_epoch,
+        "seconds": view.seconds,
+        "images_per_second": view.images_per_second,
+        "peak_memory_mb": view.peak_memory_mb,
+        "interruptions": view.interruptions,
+        "device": view.effective.get("device"),
+        "precision": view.effective.get("precision"),
+        "hardware": view.hardware.get("gpu") or view.hardware.get("cpu"),
+        "commit": view.code.get("commit"),
+        "dirty": bool(view.code.get("dirty")),
+        "source": view.code.get("source_sha256"),
+        "weights_sha256": view.weights_sha256,
+        "finished": view.finished,
+        "path": view.path,
+        "curves": view.curves,
+        "copies": view.copies,
+        "set_aside": view.set_aside,
+    }
