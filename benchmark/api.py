@@ -126,7 +126,6 @@ def cells(comparison: Comparison) -> pandas.DataFrame:
 
     import pandas
 
-    from benchmark.judge.views import Comparison, Mode
     from benchmark.report.cells_csv import cells_csv
 
     return pandas.read_csv(io.StringIO(cells_csv(comparison)))
