@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,17 @@ def test_the_source_hash_sees_what_trains_and_nothing_else(copied: Path) -> None
         assert after(copied / name) != before, f"an edit of {name} goes unseen"
     for name in ("benchmark/report/page.py", "benchmark/judge/verdicts.py", "benchmark/cli/run.py"):
         assert after(copied / name) == before, f"an edit of {name} trains nothing"
+
+
+def test_installed_inside_a_foreign_repository_no_revision_of_it_is_recorded(copied: Path) -> None:
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
+        subprocess.run(["git", "-C", str(copied), *who, *words], check=True, capture_output=True)
+
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "-m", "theirs")
+    assert provenance._revision.__wrapped__("")["commit"] is None
+    git("add", "benchmark/errors.py")
+    git("commit", "--quiet", "-m", "a checkout of ours")
+    found = provenance._revision.__wrapped__("")
+    assert found["commit"] and found["dirty"] is True
