@@ -12,7 +12,7 @@ from benchmark.judge.rule_chain import judge_static
 from benchmark.judge.verdicts import Judgement, Verdict
 from benchmark.judge.views import ClaimAnswer
 from benchmark.paper.suite import Cell
-from benchmark.records.evidence import Problem, ProblemKind
+from benchmark.records.evidence import InputProblem, ProblemKind
 from benchmark.records.static import CostClaim, StaticCell, read_static
 
 FILE = "static.json"
@@ -25,7 +25,7 @@ class StaticResults:
 
     cells: Mapping[str, StaticCell] = field(default_factory=dict)
     claims: Mapping[str, ClaimAnswer] = field(default_factory=dict)
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[InputProblem, ...] = ()
 
     def judge(self, cell: Cell) -> tuple[Judgement, float | None, str]:
         """Return the verdict on a printed cost, our cost under the deciding convention (or None), and a note."""
@@ -45,18 +45,18 @@ class StaticResults:
 
 def load_static(folders: Sequence[Path]) -> StaticResults:
     """Load the first static.json in these folders. If there is none, costs count as not run."""
-    problems: list[Problem] = []
+    problems: list[InputProblem] = []
     for path in (folder / FILE for folder in folders):
         if path.is_file():
             try:
                 return _parsed(read_static(path), tuple(problems))
             except (BenchmarkError, KeyError, TypeError, AttributeError) as error:
                 message = error.message if isinstance(error, BenchmarkError) else f"cannot be used: {error}"
-                problems.append(Problem(ProblemKind.STATIC, str(path), f"{message}; {COMMAND} writes it again"))
+                problems.append(InputProblem(ProblemKind.STATIC, str(path), f"{message}; {COMMAND} writes it again"))
     return StaticResults(problems=tuple(problems))
 
 
-def _parsed(found: Mapping[str, Any], problems: tuple[Problem, ...]) -> StaticResults:
+def _parsed(found: Mapping[str, Any], problems: tuple[InputProblem, ...]) -> StaticResults:
     cells = {name: StaticCell(cell=name, **entry) for name, entry in found["cells"].items()}
     claims = [CostClaim(id=name, **entry) for name, entry in found.get("claims", {}).items()]
     answers = {claim.id: ClaimAnswer(claim.outcome, "", "", claim.sentence, (), False, ()) for claim in claims}

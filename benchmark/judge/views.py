@@ -17,9 +17,9 @@ from typing import Any, Literal
 from benchmark.judge.contrasts import Gain, OrderReport
 from benchmark.judge.stats import FalseFlags
 from benchmark.judge.verdicts import Judgement, Verdict
-from benchmark.records.evidence import Problem, RunView
+from benchmark.records.evidence import InputProblem, RunView
 
-FORMAT = 1  # of comparison.json; raised when a field changes meaning
+COMPARISON_FORMAT = 1  # of comparison.json; raised when a field changes meaning
 
 Mode = Literal["paper", "reruns", "all"]
 Standing = Literal["counted", "extra", "set aside"]
@@ -130,7 +130,7 @@ class TableView:
     profile: str
     repetitions: int  # declared
     columns: tuple[str, ...]
-    rows: tuple[Line, ...]
+    rows: tuple[TableRow, ...]
     gains: tuple[Gain, ...]
     expected: bool  # whether the orderings are a study's own, declared before it was run, and not published ones
     orderings: OrderReport | None  # None where no pair of rows could be compared
@@ -146,7 +146,7 @@ class TableView:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """One row of a table. `cells` are in the order of the table's columns, None if there is no such cell."""
 
     group: str
@@ -230,7 +230,7 @@ class Inputs:
     teachers: int  # readable records of teachers that no cell shows, but that cells depend on
     older_schema: int
     newest: str  # when the last of them finished; empty without any
-    problems: tuple[Problem, ...]
+    problems: tuple[InputProblem, ...]
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Return everything as data for `json.dumps`. Numbers that are not finite become None."""
         counts = {verdict.value: count for verdict, count in self.counts.items()}
-        return {"format": FORMAT, "counts": counts, "coverage": plain(self.coverage), **plain(self)}
+        return {"format": COMPARISON_FORMAT, "counts": counts, "coverage": plain(self.coverage), **plain(self)}
 
 
 def plain(value: Any) -> Any:

@@ -67,7 +67,7 @@ class ProblemKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Problem:
+class InputProblem:
     """One problem with an input; the rest of the report is unaffected."""
 
     kind: ProblemKind
@@ -83,7 +83,7 @@ Key = tuple[str, str, str, str]  # task, student, teacher's model, method with a
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRecord:
     """A record and its path."""
 
     record: Record
@@ -99,9 +99,9 @@ class Found:
 class Settled:
     """One run: the record that counts, and the records that were set aside."""
 
-    kept: Found
+    kept: FoundRecord
     copies: int  # with the same outcome, each under another path
-    others: tuple[Found, ...]  # with another outcome
+    others: tuple[FoundRecord, ...]  # with another outcome
 
     @property
     def record(self) -> Record:
@@ -130,7 +130,7 @@ class Evidence:
     records: int
     unreadable: int
     older_schema: int
-    problems: tuple[Problem, ...] = field(repr=False)
+    problems: tuple[InputProblem, ...] = field(repr=False)
 
     @cached_property
     def by_identity(self) -> Mapping[str, Sequence[Settled]]:
@@ -169,22 +169,22 @@ def key_of(described: Mapping[str, Any]) -> Key:
 def collect(folders: Iterable[Path]) -> Evidence:
     """Read every record below some folders. A problem with one record leaves the others as they are."""
     places = list({folder.resolve(): folder for folder in folders}.values())
-    found: dict[tuple[str, int], list[Found]] = defaultdict(list)
+    found: dict[tuple[str, int], list[FoundRecord]] = defaultdict(list)
     lost: dict[tuple[str, int], str] = {}
-    problems: list[Problem] = []
+    problems: list[InputProblem] = []
     read = older = 0
     for folder in places:
         if not folder.is_dir():
-            problems.append(Problem(ProblemKind.FOLDER, str(folder), "there is no such folder"))
+            problems.append(InputProblem(ProblemKind.FOLDER, str(folder), "there is no such folder"))
             continue
         for path in sorted(path for path in folder.rglob("r*.json") if RECORD_FILE.match(path.name)):
             record = read_record(path)
             if isinstance(record, Record):
                 read += 1
                 older += record.schema_version < SCHEMA_VERSION
-                found[record.identity, record.repetition].append(Found(record, path))
+                found[record.identity, record.repetition].append(FoundRecord(record, path))
             elif isinstance(record, Unreadable):
-                problems.append(Problem(ProblemKind.UNREADABLE, str(path), record.reason))
+                problems.append(InputProblem(ProblemKind.UNREADABLE, str(path), record.reason))
                 if place := PLACE.search(path.parent.name):
                     lost[place["identity"], int(path.stem[1:])] = record.reason
     unreadable = sum(problem.kind is ProblemKind.UNREADABLE for problem in problems)
@@ -193,7 +193,7 @@ def collect(folders: Iterable[Path]) -> Evidence:
     if not read:
         where = ", ".join(map(str, places)) or "no folder"
         fix = "python -m benchmark run SUITE writes some"
-        problems.append(Problem(ProblemKind.FOLDER, where, f"no record that can be read; {fix}"))
+        problems.append(InputProblem(ProblemKind.FOLDER, where, f"no record that can be read; {fix}"))
     return Evidence(
         folders=tuple(map(str, places)),
         runs=runs,
@@ -205,7 +205,7 @@ def collect(folders: Iterable[Path]) -> Evidence:
     )
 
 
-def _settle(found: Sequence[Found]) -> Settled:
+def _settle(found: Sequence[FoundRecord]) -> Settled:
     kept, *rest = sorted(found, key=lambda each: each.preference)
     outcome = _outcome(kept.record)
     others = tuple(each for each in rest if _outcome(each.record) != outcome)
@@ -217,11 +217,11 @@ def _outcome(record: Record) -> dict[str, Any]:
     return {name: value for name, value in record.outcome().items() if name != "experiment"}
 
 
-def _conflict(run: Settled) -> Problem:
+def _conflict(run: Settled) -> InputProblem:
     records = [run.kept, *run.others]
     kinds = "; ".join(f"{_said(each.record)} in {each.path}" for each in records)
     why = "committed source first, then the earliest"
-    return Problem(ProblemKind.CONFLICT, run.id, f"{run.record.label}: {kinds}. The first counts ({why})")
+    return InputProblem(ProblemKind.CONFLICT, run.id, f"{run.record.label}: {kinds}. The first counts ({why})")
 
 
 def _said(record: Record) -> str:
@@ -230,7 +230,7 @@ def _said(record: Record) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in sorted(record.last.items())) or "done"
 
 
-def _view(found: Found, ident: str, copies: int, set_aside: str = "") -> RunView:
+def _view(found: FoundRecord, ident: str, copies: int, set_aside: str = "") -> RunView:
     record = found.record
     curves = found.path.with_suffix(".csv")
     same = {name: getattr(record, name) for name in _SAME}

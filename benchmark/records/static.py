@@ -6,16 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from benchmark.errors import StorageError
 from benchmark.machine.plugins import ROOT
+from benchmark.paper.claims import Outcome
 
 STATIC = ROOT / "results" / "static.json"
 
-VERSION = 1  # of the file's layout
-
-Outcome = Literal["holds", "does not follow", "cannot be checked"]
+STATIC_VERSION = 1  # of the file's layout
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,6 @@ def read_static(path: Path = STATIC) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot read {path}: {error}", refresh) from error
-    if found.get("version") != VERSION:
-        raise StorageError(f"{path} has layout {found.get('version')}, not {VERSION}", refresh)
+    if found.get("version") != STATIC_VERSION:
+        raise StorageError(f"{path} has layout {found.get('version')}, not {STATIC_VERSION}", refresh)
     return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from benchmark.records.static import VERSION, CostClaim, StaticCell
+from benchmark.records.static import STATIC_VERSION, CostClaim, StaticCell
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Findings:
         """Return the committed part: sorted, without anything that depends on the machine or on optional packages."""
         networks = {n.model: {"data": n.data, **_without(n, "model", "data", "fvcore")} for n in self.networks}
         return {
-            "version": VERSION,
+            "version": STATIC_VERSION,
             "conventions": self.conventions,
             "tables": self.tables,
             "cells": {c.cell: _without(c, "cell") for c in self.cells},
