@@ -18,6 +18,7 @@ from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Suite, TeacherSpec
 from benchmark.paper.tasks import MAIN_METRIC
 from benchmark.plan.experiment import Experiment, experiment_of, why_left_out
+from benchmark.records.described import part
 from benchmark.records.evidence import Evidence, InputProblem, ProblemKind, Settled, key_of
 from benchmark.records.store import Record
 
@@ -174,7 +175,7 @@ def _near(experiment: Experiment, cell: Cell, basis: Basis) -> list[Settled]:
         described = runs[0].record.experiment
         same = identity == experiment.identity
         wanted = identity in basis.declared and runs[0].record.profile == "paper"
-        if not same and not wanted and (described.get("data") or {}).get("name") in names:
+        if not same and not wanted and part(described, "data").get("name") in names:
             found += runs
     return found
 
@@ -225,7 +226,7 @@ def _without_own(experiment: Experiment, near: Sequence[Settled]) -> tuple[Seque
 
 def _images_of(record: Record) -> list[str]:
     """List the same differences for a run, whose record names the data that were really found."""
-    asked = record.experiment.get("data") or {}
+    asked = part(record.experiment, "data")
     return other_images({"data": {**asked, "name": record.data.get("name", asked.get("name"))}})
 
 
@@ -251,7 +252,7 @@ def _exchanged(experiment: Experiment, runs: Sequence[Settled]) -> str:
     for run in runs:
         found = {whose: file["sha256"] for whose, file in run.record.weight_files.items()}
         tensors = (run.record.teacher or {}).get("weights_sha256")
-        if tensors and isinstance(experiment.teacher, TeacherSpec):
+        if isinstance(tensors, str) and isinstance(experiment.teacher, TeacherSpec):
             found["teacher"] = tensors  # which records of earlier versions tell too
         for whose, sha in found.items():
             seen.setdefault(whose, {}).setdefault(sha, []).append(run.record.repetition)
@@ -286,8 +287,8 @@ def _teacher_numbers(
     for suite in (cell.suite, ""):
         if published is None:
             published = basis.teachers.get((suite, str(cell.setting.data), experiment.teacher_name))
-    facts = [run.record.teacher or {} for run in runs]
-    measured = [float(each[metric]) for each in facts if metric in each]
+    known = [(run.record.teacher or {}).get(metric) for run in runs]
+    measured = [float(value) for value in known if isinstance(value, int | float)]
     if published is None or not measured:
         return None
     return experiment.teacher_name, published, measured, basis.rules.teacher_gate.tolerance(metric, pinned=pinned)

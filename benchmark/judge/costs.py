@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from benchmark.errors import BenchmarkError
+from benchmark.errors import StorageError
 from benchmark.judge.rule_chain import judge_static
 from benchmark.judge.verdicts import Judgement, Verdict
 from benchmark.judge.views import ClaimAnswer
@@ -49,15 +48,15 @@ def load_static(folders: Sequence[Path]) -> StaticResults:
     for path in (folder / FILE for folder in folders):
         if path.is_file():
             try:
-                return _parsed(read_static(path), tuple(problems))
-            except (BenchmarkError, KeyError, TypeError, AttributeError) as error:
-                message = error.message if isinstance(error, BenchmarkError) else f"cannot be used: {error}"
-                problems.append(InputProblem(ProblemKind.STATIC, str(path), f"{message}; {COMMAND} writes it again"))
+                found = read_static(path)
+            except StorageError as error:
+                said = f"{error.message}; {COMMAND} writes it again"
+                problems.append(InputProblem(ProblemKind.STATIC, str(path), said))
+            else:
+                answers = {claim.id: _answer(claim) for claim in found.claims.values()}
+                return StaticResults(found.cells, answers, tuple(problems))
     return StaticResults(problems=tuple(problems))
 
 
-def _parsed(found: Mapping[str, Any], problems: tuple[InputProblem, ...]) -> StaticResults:
-    cells = {name: StaticCell(cell=name, **entry) for name, entry in found["cells"].items()}
-    claims = [CostClaim(id=name, **entry) for name, entry in found.get("claims", {}).items()]
-    answers = {claim.id: ClaimAnswer(claim.outcome, "", "", claim.sentence, (), False, ()) for claim in claims}
-    return StaticResults(cells, answers, problems)
+def _answer(claim: CostClaim) -> ClaimAnswer:
+    return ClaimAnswer(claim.outcome, "", "", claim.sentence, (), False, ())

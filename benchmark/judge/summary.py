@@ -15,13 +15,14 @@ from benchmark.judge.views import Inputs, Provenance, RuleView, TableView
 from benchmark.machine import provenance
 from benchmark.paper.rules import Number, Rules
 from benchmark.plan.experiment import Experiment
+from benchmark.records.described import part
 from benchmark.records.evidence import Evidence, InputProblem, ProblemKind, RunView, Settled
 
 
 def unknown_runs(cases: Sequence[CellCase], evidence: Evidence) -> tuple[list[Settled], list[Settled]]:
     """Return the runs that no cell shows: of teachers that cells or runs depend on, and of experiments in no suite."""
     shown = {run.id for case in cases for run in chain(case.runs, case.extra, case.near)}
-    needed = {str((run.record.experiment.get("teacher") or {}).get("experiment")) for run in evidence.runs.values()}
+    needed = {str(part(run.record.experiment, "teacher").get("experiment")) for run in evidence.runs.values()}
     for case in cases:
         teacher = case.experiment.teacher if case.experiment else None
         needed |= {teacher.identity} if isinstance(teacher, Experiment) else set()

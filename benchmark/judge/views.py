@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from benchmark.judge.contrasts import Gain, OrderReport
 from benchmark.judge.stats import FalseFlags
@@ -243,7 +243,7 @@ class Provenance:
     hardware: Mapping[str, int]
     devices: Mapping[str, int]
     seconds: float  # of computing, all runs
-    program: Mapping[str, Any]  # revision of the program that compared
+    program: Mapping[str, str | bool | None]  # revision of the program that compared
 
 
 @dataclass(frozen=True)
@@ -297,21 +297,23 @@ class Comparison:
         wanted = frozenset(gate)
         return tuple((c, r) for c in self.cells for r in c.references if r.judgement.verdict in wanted)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return everything as data for `json.dumps`. Numbers that are not finite become None."""
         counts = {verdict.value: count for verdict, count in self.counts.items()}
-        return {"format": COMPARISON_FORMAT, "counts": counts, "coverage": plain(self.coverage), **plain(self)}
+        whole = plain(self)
+        assert isinstance(whole, dict)
+        return {"format": COMPARISON_FORMAT, "counts": counts, "coverage": plain(self.coverage), **whole}
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """Return a value as JSON data: dataclasses as objects, tuples as lists, infinities as null."""
     kind = type(value)
     if kind in _AS_THEY_ARE:
         return value
-    if kind is float:
+    if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if dataclasses.is_dataclass(kind):
-        return {name: plain(getattr(value, name)) for name in kind.__dataclass_fields__}
+    if dataclasses.is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

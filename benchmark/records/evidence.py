@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from benchmark.records.described import part
 from benchmark.records.store import SCHEMA_VERSION, Record, Unreadable, read_record
 
 
@@ -35,13 +35,13 @@ class RunView:
     best: Mapping[str, float]  # metrics of the best epoch
     best_epoch: int | None
     tracked: Mapping[str, float]
-    teacher: Mapping[str, Any] | None  # its weights' sha256 and measured accuracy
-    experiment: Mapping[str, Any]  # every setting with its effective value
-    data: Mapping[str, Any]
-    effective: Mapping[str, Any]  # device, threads, precision, batch
-    code: Mapping[str, Any]  # commit, dirty, source_sha256
+    teacher: Mapping[str, object] | None  # its weights' sha256 and measured accuracy
+    experiment: Mapping[str, object]  # every setting with its effective value
+    data: Mapping[str, object]
+    effective: Mapping[str, object]  # device, threads, precision, batch
+    code: Mapping[str, object]  # commit, dirty, source_sha256
     packages: Mapping[str, str]
-    hardware: Mapping[str, Any]
+    hardware: Mapping[str, object]
     weights_sha256: str | None
     seconds: float
     images_per_second: float | None
@@ -159,11 +159,10 @@ class Evidence:
         return sum(bool(run.others) for run in self.runs.values())
 
 
-def key_of(described: Mapping[str, Any]) -> Key:
+def key_of(described: Mapping[str, object]) -> Key:
     """Return the key that stays the same if only the protocol changes."""
-    teacher = described.get("teacher") or {}
-    method = json.dumps(described.get("method") or {}, sort_keys=True)
-    return str(described.get("task")), str(described.get("student")), str(teacher.get("model", "")), method
+    teacher, method = part(described, "teacher").get("model", ""), json.dumps(part(described, "method"), sort_keys=True)
+    return str(described.get("task")), str(described.get("student")), str(teacher), method
 
 
 def collect(folders: Iterable[Path]) -> Evidence:
@@ -212,7 +211,7 @@ def _settle(found: Sequence[FoundRecord]) -> Settled:
     return Settled(kept, len(rest) - len(others), others)
 
 
-def _outcome(record: Record) -> dict[str, Any]:
+def _outcome(record: Record) -> dict[str, object]:
     # The identity already says that the settings are the same; a newer version may describe more of them.
     return {name: value for name, value in record.outcome().items() if name != "experiment"}
 

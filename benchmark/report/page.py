@@ -189,9 +189,8 @@ def _section(table: TableView, runs: Mapping[str, ListedRun], most: int) -> Sect
         )
         for y, line in enumerate(table.rows, 1)
     ]
-    row_groups = tuple(
-        RowGroup(group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.line.group)
-    )
+    by_group = groupby(rows, key=lambda row: row.line.group)
+    row_groups = tuple(RowGroup(group, tuple(members)) for group, members in by_group)
     drawn = [gap for row in rows for place in row.places if place is not None and (gap := _gap_row(place)) is not None]
     orders = table.orderings.judgements if table.orderings else ()
     if table.expected:
