@@ -18,7 +18,8 @@ from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Suite, TeacherSpec
 from benchmark.paper.tasks import MAIN_METRIC
 from benchmark.plan.experiment import Experiment, experiment_of, why_left_out
-from benchmark.records.evidence import Evidence, Problem, ProblemKind, Settled, key_of
+from benchmark.records.described import part
+from benchmark.records.evidence import Evidence, InputProblem, ProblemKind, Settled, key_of
 from benchmark.records.store import Record
 
 
@@ -35,7 +36,7 @@ class Basis:
 
 
 @dataclass(frozen=True)
-class Case:
+class CellCase:
     """A cell with its runs."""
 
     cell: Cell
@@ -60,7 +61,7 @@ class Case:
         return Sample(tuple(usable.values()), diverged, tuple(usable), self.declared)
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[InputProblem, ...]:
         """Return the problems of records that finished but whose metric cannot be used."""
         found = [
             _unusable(run, problem) for kind in ("last", "best") for run, _, problem in self._values(kind) if problem
@@ -82,9 +83,9 @@ class Case:
                 yield run, metrics[metric], ""
 
 
-def _unusable(run: Settled, problem: str) -> Problem:
+def _unusable(run: Settled, problem: str) -> InputProblem:
     message = f"repetition {run.record.repetition}: {problem}; it is left out"
-    return Problem(ProblemKind.METRIC, str(run.kept.path), message)
+    return InputProblem(ProblemKind.METRIC, str(run.kept.path), message)
 
 
 def experiments_of(suites: Iterable[Suite], evidence: Evidence) -> dict[str, Experiment | None]:
@@ -138,20 +139,20 @@ def published_teachers(cells: Iterable[Cell]) -> dict[tuple[str, str, str], floa
     return found
 
 
-def recorded(cell: Cell, experiment: Experiment, declared: int, evidence: Evidence) -> Case:
+def recorded(cell: Cell, experiment: Experiment, declared: int, evidence: Evidence) -> CellCase:
     """Return a cell with the runs of its own experiment; those beyond the declared repetitions are extra."""
     found = evidence.by_identity.get(experiment.identity, ())
     own = tuple(run for run in found if run.record.repetition < declared)
-    return Case(cell, experiment, declared, own, extra=tuple(run for run in found if run not in own), own=bool(own))
+    return CellCase(cell, experiment, declared, own, extra=tuple(run for run in found if run not in own), own=bool(own))
 
 
-def case_of(cell: Cell, basis: Basis) -> Case:
+def case_of(cell: Cell, basis: Basis) -> CellCase:
     """Return the runs of a cell that is measured by training, with the first reason that prevents judging it."""
     experiment = basis.experiments[cell.id]
     if experiment is None:
         reason = cell.setting.not_verifiable
         verdict = Verdict.NOT_VERIFIABLE if reason else Verdict.NOT_RUN
-        return Case(cell, None, 0, blocked=(verdict, reason or why_left_out(cell)))
+        return CellCase(cell, None, 0, blocked=(verdict, reason or why_left_out(cell)))
     case = recorded(cell, experiment, basis.declared[experiment.identity], basis.evidence)
     near = _near(experiment, cell, basis)
     runs, blocked = _blocked(cell, experiment, case.runs, near, basis)
@@ -174,7 +175,7 @@ def _near(experiment: Experiment, cell: Cell, basis: Basis) -> list[Settled]:
         described = runs[0].record.experiment
         same = identity == experiment.identity
         wanted = identity in basis.declared and runs[0].record.profile == "paper"
-        if not same and not wanted and (described.get("data") or {}).get("name") in names:
+        if not same and not wanted and part(described, "data").get("name") in names:
             found += runs
     return found
 
@@ -225,7 +226,7 @@ def _without_own(experiment: Experiment, near: Sequence[Settled]) -> tuple[Seque
 
 def _images_of(record: Record) -> list[str]:
     """List the same differences for a run, whose record names the data that were really found."""
-    asked = record.experiment.get("data") or {}
+    asked = part(record.experiment, "data")
     return other_images({"data": {**asked, "name": record.data.get("name", asked.get("name"))}})
 
 
@@ -251,7 +252,7 @@ def _exchanged(experiment: Experiment, runs: Sequence[Settled]) -> str:
     for run in runs:
         found = {whose: file["sha256"] for whose, file in run.record.weight_files.items()}
         tensors = (run.record.teacher or {}).get("weights_sha256")
-        if tensors and isinstance(experiment.teacher, TeacherSpec):
+        if isinstance(tensors, str) and isinstance(experiment.teacher, TeacherSpec):
             found["teacher"] = tensors  # which records of earlier versions tell too
         for whose, sha in found.items():
             seen.setdefault(whose, {}).setdefault(sha, []).append(run.record.repetition)
@@ -286,8 +287,8 @@ def _teacher_numbers(
     for suite in (cell.suite, ""):
         if published is None:
             published = basis.teachers.get((suite, str(cell.setting.data), experiment.teacher_name))
-    facts = [run.record.teacher or {} for run in runs]
-    measured = [float(each[metric]) for each in facts if metric in each]
+    known = [(run.record.teacher or {}).get(metric) for run in runs]
+    measured = [float(value) for value in known if isinstance(value, int | float)]
     if published is None or not measured:
         return None
     return experiment.teacher_name, published, measured, basis.rules.teacher_gate.tolerance(metric, pinned=pinned)

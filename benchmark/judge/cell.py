@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark.errors import UsageError
 from benchmark.judge import stats
-from benchmark.judge.cases import Case
+from benchmark.judge.cases import CellCase
 from benchmark.judge.contrasts import Contender, contest_of, method_names
 from benchmark.judge.costs import StaticResults
 from benchmark.judge.rule_chain import judge_epochs
@@ -37,7 +37,7 @@ def is_static(cell: Cell) -> bool:
     return cell.metric in STATIC_METRICS
 
 
-def trained_cell(cell: Cell, case: Case, rules: Rules, mode: Mode) -> tuple[CellView, Contender | None]:
+def trained_cell(cell: Cell, case: CellCase, rules: Rules, mode: Mode) -> tuple[CellView, Contender | None]:
     """Return a cell measured by training, and a contender (None if the paper's number cannot be judged)."""
     selection: EpochChoice = cell.setting.epoch or "unknown"
     last, best = case.achieved("last"), case.achieved("best")
@@ -68,7 +68,9 @@ def trained_cell(cell: Cell, case: Case, rules: Rules, mode: Mode) -> tuple[Cell
     return view, Contender(cell, published, sample, paper.judgement.verdict, paper.judgement.reason)
 
 
-def _references(cell: Cell, case: Case, last: Sample, best: Sample, rules: Rules, mode: Mode) -> Iterator[Reference]:
+def _references(
+    cell: Cell, case: CellCase, last: Sample, best: Sample, rules: Rules, mode: Mode
+) -> Iterator[Reference]:
     """Yield the numbers that this mode compares with, each with its verdict."""
     if mode != "reruns" and cell.value is not None:
         published = _published(cell, cell.value, cell.digits, cell.std, cell.setting.runs, rules)
@@ -82,7 +84,7 @@ def _references(cell: Cell, case: Case, last: Sample, best: Sample, rules: Rules
             yield _rerun(cell, case, rerun, last, best, rules)
 
 
-def _rerun(cell: Cell, case: Case, rerun: Rerun, last: Sample, best: Sample, rules: Rules) -> Reference:
+def _rerun(cell: Cell, case: CellCase, rerun: Rerun, last: Sample, best: Sample, rules: Rules) -> Reference:
     """Return an independent re-run as a reference.
 
     Its epoch is not stated; trailing zeros of its digits are not kept.
@@ -121,7 +123,7 @@ def _judge(
     raise UsageError(f"suites/rules.yaml has no rule for {cell.metric} on {cell.setting.data}", "add a scale for it")
 
 
-def shown(case: Case) -> Achieved:
+def shown(case: CellCase) -> Achieved:
     """Return the results that stand in a table: of the best epoch if the source reports that one, else of the last."""
     selection = "best" if case.cell.setting.epoch == "best" else "last"
     return _achieved(case.achieved(selection), selection)
@@ -186,7 +188,7 @@ def _blank(cell: Cell) -> CellView:
     )
 
 
-def _cell_notes(cell: Cell, case: Case) -> Iterator[str]:
+def _cell_notes(cell: Cell, case: CellCase) -> Iterator[str]:
     yield from case.notes
     yield from (f"{problem.message} ({Path(problem.where).name})" for problem in dict.fromkeys(case.problems))
     yield from _stated_notes(cell)
@@ -197,7 +199,7 @@ def _stated_notes(cell: Cell) -> Iterator[str]:
         yield f"protocol partly unstated: {cell.setting.unstated}"
 
 
-def coverage_of(view: CellView, case: Case | None) -> Coverage:
+def coverage_of(view: CellView, case: CellCase | None) -> Coverage:
     """Return the coverage of one cell; all counts are 0 if the paper prints no number."""
     if view.printed is None:
         return Coverage()

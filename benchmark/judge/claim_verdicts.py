@@ -17,10 +17,10 @@ from benchmark.paper.quantities import Quantity
 from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell
 from benchmark.paper.yamlfile import YamlFile
-from benchmark.records.evidence import Problem, ProblemKind
+from benchmark.records.evidence import InputProblem, ProblemKind
 
 
-def read_claims(cells: Iterable[Cell], path: Path = CLAIMS) -> tuple[Claims | None, list[Problem]]:
+def read_claims(cells: Iterable[Cell], path: Path = CLAIMS) -> tuple[Claims | None, list[InputProblem]]:
     """Read the claims. Claims that cite missing cells cannot be checked; the others are unaffected."""
     listed = list(cells)
     try:
@@ -33,13 +33,13 @@ def read_claims(cells: Iterable[Cell], path: Path = CLAIMS) -> tuple[Claims | No
         return None, problems
 
 
-def manifest_problems(path: Path, error: UsageError) -> Iterator[Problem]:
+def manifest_problems(path: Path, error: UsageError) -> Iterator[InputProblem]:
     """Yield each line of an error about a file as a problem, with its place."""
     for line in error.message.splitlines():
         number, colon, message = line.removeprefix(f"{path}:").partition(": ")
         placed = bool(colon) and number.isdigit()
         where, said = (f"{path}:{number}", message) if placed else (str(path), line)
-        yield Problem(ProblemKind.MANIFEST, where, said)
+        yield InputProblem(ProblemKind.MANIFEST, where, said)
 
 
 def audit(

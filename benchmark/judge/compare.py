@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import UsageError, nearest
-from benchmark.judge.cases import Basis, Case, case_of, declared_repetitions, experiments_of, published_teachers
+from benchmark.judge.cases import Basis, CellCase, case_of, declared_repetitions, experiments_of, published_teachers
 from benchmark.judge.cell import JUDGED, coverage_of, is_static, static_cell, trained_cell
 from benchmark.judge.claim_verdicts import audit, manifest_problems, read_claims
 from benchmark.judge.contrasts import Contender, expected_orderings, gains, orderings
 from benchmark.judge.costs import StaticResults, load_static
 from benchmark.judge.stats import expected_false_flags
 from benchmark.judge.summary import head_notes, inputs_of, provenance_of, rule_views, unknown_problems, unknown_runs
-from benchmark.judge.views import CellView, Comparison, Coverage, FigureView, Line, Mode, TableView
+from benchmark.judge.views import CellView, Comparison, Coverage, FigureView, Mode, TableRow, TableView
 from benchmark.machine import provenance
 from benchmark.machine.shipped import SUITES
 from benchmark.paper.claims import CLAIMS
 from benchmark.paper.manifest import load, suite_files
 from benchmark.paper.rules import load_rules
 from benchmark.paper.suite import Suite
-from benchmark.records.evidence import Problem, ProblemKind, collect
+from benchmark.records.evidence import InputProblem, ProblemKind, collect
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def compare(sources: Sources) -> Comparison:
     )
 
 
-def load_suites(folder: Path = SUITES, also: Iterable[str] = ()) -> tuple[list[Suite], list[Problem]]:
+def load_suites(folder: Path = SUITES, also: Iterable[str] = ()) -> tuple[list[Suite], list[InputProblem]]:
     """Load every manifest, and files in `also` that lie elsewhere. Return the suites and the problems."""
     suites: list[Suite] = []
-    problems: list[Problem] = []
+    problems: list[InputProblem] = []
     own = {path.resolve(): path for path in suite_files(folder)}
     others = {path.resolve(): path for path in map(Path, also) if path.is_file()}
     for path in (own | others).values():
@@ -100,11 +100,11 @@ def load_suites(folder: Path = SUITES, also: Iterable[str] = ()) -> tuple[list[S
         copied = suite.file.repeats
         if copied is not None and copied not in names:
             message = f"repeats {copied!r}, which is not there; {nearest(copied, names)}"
-            problems.append(Problem(ProblemKind.MANIFEST, str(suite.path), message))
+            problems.append(InputProblem(ProblemKind.MANIFEST, str(suite.path), message))
     return suites, problems
 
 
-def _chosen(suites: Sequence[Suite], sources: Sources, problems: Sequence[Problem]) -> list[Suite]:
+def _chosen(suites: Sequence[Suite], sources: Sources, problems: Sequence[InputProblem]) -> list[Suite]:
     broken = {Path(problem.where).stem for problem in problems}
     known = {suite.name for suite in suites}
     asked = [Path(name).stem if Path(name).is_file() else name for name in sources.only]
@@ -115,7 +115,12 @@ def _chosen(suites: Sequence[Suite], sources: Sources, problems: Sequence[Proble
 
 
 def _table(
-    suite: Suite, cases: dict[str, Case], basis: Basis, static: StaticResults, mode: Mode, problems: list[Problem]
+    suite: Suite,
+    cases: dict[str, CellCase],
+    basis: Basis,
+    static: StaticResults,
+    mode: Mode,
+    problems: list[InputProblem],
 ) -> TableView:
     views: dict[str, CellView] = {}
     contenders: list[Contender] = []
@@ -156,12 +161,12 @@ def _table(
     )
 
 
-def _new(problems: Sequence[Problem], case: Case) -> list[Problem]:
+def _new(problems: Sequence[InputProblem], case: CellCase) -> list[InputProblem]:
     """Return a case's problems that are not listed yet: a record may serve several cells."""
     return [problem for problem in dict.fromkeys(case.problems) if problem not in problems]
 
 
-def _lines(suite: Suite, views: dict[str, CellView]) -> Iterator[Line]:
+def _lines(suite: Suite, views: dict[str, CellView]) -> Iterator[TableRow]:
     columns = [column.column for column in suite.file.columns]
     rows: dict[tuple[str, str], dict[str, CellView]] = {}
     for cell in suite.cells:
@@ -169,4 +174,4 @@ def _lines(suite: Suite, views: dict[str, CellView]) -> Iterator[Line]:
     for (group, row), found in rows.items():
         standings = {cell.standing for cell in found.values()}
         standing = standings.pop() if len(standings) == 1 else "mixed"
-        yield Line(group, row, standing, tuple(found.get(column) for column in columns))
+        yield TableRow(group, row, standing, tuple(found.get(column) for column in columns))

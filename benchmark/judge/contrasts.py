@@ -23,7 +23,7 @@ from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Suite, TeacherSpec, ordering_of
 
 
-class Order(StrEnum):
+class OrderVerdict(StrEnum):
     """The verdict on a published ordering of two rows."""
 
     HOLDS = "holds"
@@ -49,7 +49,7 @@ class OrderJudgement:
     """The runs' answer to one ordering. `difference` is better minus worse, by the source's naming."""
 
     name: str
-    order: Order
+    order: OrderVerdict
     reason: str
     n: tuple[int, int]
     difference: float | None = None
@@ -83,7 +83,7 @@ def judge_orderings(orderings: Sequence[Ordering], rules: Rules) -> OrderReport:
     return OrderReport(judged, len(tests), stats.expected_false_flags(len(tests), level))
 
 
-def _order_test(item: Ordering, rules: Rules) -> stats.Comparison | None:
+def _order_test(item: Ordering, rules: Rules) -> stats.TwoSampleTest | None:
     if item.better.diverged or item.worse.diverged:
         return None
     common = sorted(set(item.better.numbers) & set(item.worse.numbers))
@@ -96,18 +96,20 @@ def _order_test(item: Ordering, rules: Rules) -> stats.Comparison | None:
 
 
 def _order(
-    item: Ordering, test: stats.Comparison | None, adjusted: float | None, rules: Rules, level: float
+    item: Ordering, test: stats.TwoSampleTest | None, adjusted: float | None, rules: Rules, level: float
 ) -> OrderJudgement:
     n = (item.better.n, item.worse.n)
     if item.better.diverged or item.worse.diverged:
-        return OrderJudgement(item.name, Order.UNSTABLE, "a declared repetition diverged", n)
+        return OrderJudgement(item.name, OrderVerdict.UNSTABLE, "a declared repetition diverged", n)
     if test is None or adjusted is None:
         need = f"{rules.least} common repetitions, or {stats.MANN_WHITNEY_LEAST} on either side"
-        return OrderJudgement(item.name, Order.INSUFFICIENT_SEEDS, f"{n[0]} and {n[1]} repetitions; {need} needed", n)
+        return OrderJudgement(
+            item.name, OrderVerdict.INSUFFICIENT_SEEDS, f"{n[0]} and {n[1]} repetitions; {need} needed", n
+        )
     difference = mean_difference(item.better, item.worse, rules)
     assert difference is not None  # whatever could be tested has a difference
-    shown = Order.HOLDS if test.effect > 0 else Order.REVERSED
-    order = shown if adjusted < 1 - level else Order.UNRESOLVED
+    shown = OrderVerdict.HOLDS if test.effect > 0 else OrderVerdict.REVERSED
+    order = shown if adjusted < 1 - level else OrderVerdict.UNRESOLVED
     reason = (
         f"difference {difference.value:+.2f} [{difference.interval.low:+.2f}, {difference.interval.high:+.2f}], "
         f"{test.test} p = {test.p_value:.3g}, after Holm {adjusted:.3g}"

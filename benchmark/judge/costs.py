@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from benchmark.errors import BenchmarkError
+from benchmark.errors import StorageError
 from benchmark.judge.rule_chain import judge_static
 from benchmark.judge.verdicts import Judgement, Verdict
 from benchmark.judge.views import ClaimAnswer
 from benchmark.paper.suite import Cell
-from benchmark.records.evidence import Problem, ProblemKind
+from benchmark.records.evidence import InputProblem, ProblemKind
 from benchmark.records.static import STATIC, CostClaim, StaticCell, read_static
 
 COMMAND = "python -m benchmark verify"
@@ -24,7 +23,7 @@ class StaticResults:
 
     cells: Mapping[str, StaticCell] = field(default_factory=dict)
     claims: Mapping[str, ClaimAnswer] = field(default_factory=dict)
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[InputProblem, ...] = ()
 
     def judge(self, cell: Cell) -> tuple[Judgement, float | None, str]:
         """Return the verdict on a printed cost, our cost under the deciding convention (or None), and a note."""
@@ -44,19 +43,19 @@ class StaticResults:
 
 def load_static(folders: Sequence[Path]) -> StaticResults:
     """Load the first static.json in these folders, or else the one that comes with the program."""
-    problems: list[Problem] = []
+    problems: list[InputProblem] = []
     for path in (*(folder / STATIC.name for folder in folders), STATIC):
         if path.is_file():
             try:
-                return _parsed(read_static(path), tuple(problems))
-            except (BenchmarkError, KeyError, TypeError, AttributeError) as error:
-                message = error.message if isinstance(error, BenchmarkError) else f"cannot be used: {error}"
-                problems.append(Problem(ProblemKind.STATIC, str(path), f"{message}; {COMMAND} writes it again"))
+                found = read_static(path)
+            except StorageError as error:
+                said = f"{error.message}; {COMMAND} writes it again"
+                problems.append(InputProblem(ProblemKind.STATIC, str(path), said))
+            else:
+                answers = {claim.id: _answer(claim) for claim in found.claims.values()}
+                return StaticResults(found.cells, answers, tuple(problems))
     return StaticResults(problems=tuple(problems))
 
 
-def _parsed(found: Mapping[str, Any], problems: tuple[Problem, ...]) -> StaticResults:
-    cells = {name: StaticCell(cell=name, **entry) for name, entry in found["cells"].items()}
-    claims = [CostClaim(id=name, **entry) for name, entry in found.get("claims", {}).items()]
-    answers = {claim.id: ClaimAnswer(claim.outcome, "", "", claim.sentence, (), False, ()) for claim in claims}
-    return StaticResults(cells, answers, problems)
+def _answer(claim: CostClaim) -> ClaimAnswer:
+    return ClaimAnswer(claim.outcome, "", "", claim.sentence, (), False, ())

@@ -16,7 +16,7 @@ from benchmark.paper.rules import Rules, Scale
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredGap:
     """The numbers that rules 4 to 8 use."""
 
     n: int
@@ -75,7 +75,7 @@ class Measured:
         )
 
 
-def measure(published: Published, achieved: Sample, scale: Scale, rules: Rules) -> Measured | None:
+def measure(published: Published, achieved: Sample, scale: Scale, rules: Rules) -> MeasuredGap | None:
     """Return the numbers of one cell, or None without any value.
 
     With fewer repetitions than the rules ask for, an assumed spread takes the place of the sample's own.
@@ -93,7 +93,7 @@ def measure(published: Published, achieved: Sample, scale: Scale, rules: Rules) 
         gap = interval.middle
     error = stats.prediction_error(spread, achieved.n, published.runs or 1)
     against = "" if published.runs else ", the published value taken as one run"
-    return Measured(achieved.n, gap, interval, error, df, published.rounding, against, scale, rules)
+    return MeasuredGap(achieved.n, gap, interval, error, df, published.rounding, against, scale, rules)
 
 
 def assumed_spread(published: Published, scale: Scale) -> tuple[float, str]:
@@ -105,7 +105,7 @@ def assumed_spread(published: Published, scale: Scale) -> tuple[float, str]:
 
 def measure_gain(
     published: PublishedGain, ours: Sample, base: Sample, difference: Difference, scale: Scale, rules: Rules
-) -> Measured:
+) -> MeasuredGap:
     """Return the numbers of one gain: our `difference` of two means against the published one."""
     # The interval is that of the values as they are; only the prediction interval, which can condemn, has the floor.
     floor = scale.spread_floor.value
@@ -119,7 +119,7 @@ def measure_gain(
     unknown = published.runs_ours is None or published.runs_base is None
     against = ", published values taken as one run" if unknown else ""
     gap, interval = difference.value - published.value, difference.interval.less(published.value)
-    return Measured(difference.n, gap, interval, error, floored.df, published.rounding, against, scale, rules)
+    return MeasuredGap(difference.n, gap, interval, error, floored.df, published.rounding, against, scale, rules)
 
 
 def mean_difference(ours: Sample, base: Sample, rules: Rules, floor: float = 0.0) -> Difference | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from benchmark.paper.datasets import STAND_INS
+from benchmark.records.described import part
 
 
-def why_not_comparable(described: Mapping[str, Any]) -> str:
+def why_not_comparable(described: Mapping[str, object]) -> str:
     """Return the reason why an experiment's runs cannot be compared with the paper, or an empty string."""
     profile = described.get("profile")
     found = [] if profile == "paper" else [f"profile {profile}"]
@@ -16,9 +16,9 @@ def why_not_comparable(described: Mapping[str, Any]) -> str:
     return f"not comparable with published numbers: {', '.join(found)}" if found else ""
 
 
-def other_images(described: Mapping[str, Any]) -> list[str]:
+def other_images(described: Mapping[str, object]) -> list[str]:
     """List the differences between an experiment's images and the whole of a published data set."""
-    data = described.get("data") or {}
+    data = part(described, "data")
     generated = any(data.get("name") in names for names in STAND_INS.values())
     found = [f"generated images ({data['name']})"] if generated else []
     splits = {"train": "training", "test": "test"}
@@ -27,11 +27,11 @@ def other_images(described: Mapping[str, Any]) -> list[str]:
     return found + ([f"images of {data['image_size']} pixels"] if data.get("image_size") else [])
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+def differences(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
     """List the differences between a record's protocol and its cell's, for example "recipe B1 in place of A1"."""
     found: list[str] = []
     for name in ("data", "recipe", "teacher"):
-        mine, other = ours.get(name) or {}, theirs.get(name) or {}
+        mine, other = part(ours, name), part(theirs, name)
         changed = [key for key in (*mine, *other) if key != "name" and mine.get(key) != other.get(key)]
         if name != "recipe" and mine.get("name") != other.get("name"):
             changed.insert(0, "name")
@@ -44,6 +44,6 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     return found
 
 
-def _in_place(what: str, theirs: Any, ours: Any) -> str:
+def _in_place(what: str, theirs: object, ours: object) -> str:
     unset = "the default" if what.startswith(("recipe", "data")) else "none"
     return f"{what} {unset if theirs is None else theirs} in place of {unset if ours is None else ours}"

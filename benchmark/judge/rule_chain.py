@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 
 from benchmark.errors import UsageError
 from benchmark.judge import stats
-from benchmark.judge.measures import Measured, assumed_spread, mean_difference, measure, measure_gain
+from benchmark.judge.measures import MeasuredGap, assumed_spread, mean_difference, measure, measure_gain
 from benchmark.judge.samples import EpochChoice, Published, PublishedGain, Sample
 from benchmark.judge.verdicts import BLOCKING, Blocked, Judgement, Verdict
 from benchmark.paper.rules import Rules
@@ -133,7 +133,7 @@ def judge_gain(
 _SHOWN_WHEN_BLOCKED = frozenset({Verdict.PROTOCOL_MISMATCH, Verdict.TEACHER_MISMATCH})
 
 
-def _blocked(blocked: Blocked, n: int, measured: Measured | None) -> Judgement:
+def _blocked(blocked: Blocked, n: int, measured: MeasuredGap | None) -> Judgement:
     """Apply rule 2."""
     verdict, reason = blocked
     if verdict not in BLOCKING:
@@ -143,7 +143,7 @@ def _blocked(blocked: Blocked, n: int, measured: Measured | None) -> Judgement:
     return measured.judgement(verdict, reason)
 
 
-def _unstable(diverged: int, n: int, measured: Measured | None) -> Judgement:
+def _unstable(diverged: int, n: int, measured: MeasuredGap | None) -> Judgement:
     """Apply rule 3."""
     reason = f"{diverged} of {diverged + n} repetitions diverged"
     if measured is None:
@@ -151,12 +151,12 @@ def _unstable(diverged: int, n: int, measured: Measured | None) -> Judgement:
     return measured.judgement(Verdict.UNSTABLE, f"{reason}; the gap is that of the others")
 
 
-def _decide(measured: Measured) -> Judgement:
+def _decide(measured: MeasuredGap) -> Judgement:
     """Apply rules 5 to 8."""
     return _reproduced(measured) or _outside(measured) or _consistent(measured) or _inconclusive(measured)
 
 
-def _reproduced(measured: Measured) -> Judgement | None:
+def _reproduced(measured: MeasuredGap) -> Judgement | None:
     """Apply rule 5."""
     if not stats.equivalent(measured.interval, measured.margin):
         return None
@@ -164,7 +164,7 @@ def _reproduced(measured: Measured) -> Judgement | None:
     return measured.judgement(Verdict.REPRODUCED, reason)
 
 
-def _outside(measured: Measured) -> Judgement | None:
+def _outside(measured: MeasuredGap) -> Judgement | None:
     """Apply rule 6."""
     if abs(measured.gap) <= measured.prediction:
         return None
@@ -172,7 +172,7 @@ def _outside(measured: Measured) -> Judgement | None:
     return measured.judgement(verdict, f"{measured.gap_said} is outside {measured.prediction_said}")
 
 
-def _consistent(measured: Measured) -> Judgement | None:
+def _consistent(measured: MeasuredGap) -> Judgement | None:
     """Apply rule 7."""
     if measured.prediction > measured.widest:
         return None
@@ -183,7 +183,7 @@ def _consistent(measured: Measured) -> Judgement | None:
     )
 
 
-def _inconclusive(measured: Measured) -> Judgement:
+def _inconclusive(measured: MeasuredGap) -> Judgement:
     """Apply rule 8, which always holds."""
     return measured.judgement(
         Verdict.INCONCLUSIVE,

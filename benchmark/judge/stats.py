@@ -65,7 +65,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TwoSampleTest:
     """The result of a two-sided test of two samples. `effect` is positive if the first sample is the larger one."""
 
     test: str
@@ -258,7 +258,7 @@ def _paired(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...
     return tuple(round(difference, 9) for difference in differences)
 
 
-def paired_t(first: Sequence[float], second: Sequence[float], floor: float = 0.0) -> Comparison:
+def paired_t(first: Sequence[float], second: Sequence[float], floor: float = 0.0) -> TwoSampleTest:
     """Run the paired t test of equal means, two-sided.
 
     Source and assumptions as `paired_difference`. `floor` is the least spread that the differences are credited with:
@@ -270,10 +270,10 @@ def paired_t(first: Sequence[float], second: Sequence[float], floor: float = 0.0
         p_value = float(2 * stats.t.sf(abs(difference.value) / difference.standard_error, difference.df))
     else:
         p_value = float(difference.value == 0)
-    return Comparison("paired t", p_value, difference.value, (difference.n, difference.n))
+    return TwoSampleTest("paired t", p_value, difference.value, (difference.n, difference.n))
 
 
-def mann_whitney(first: Sequence[float], second: Sequence[float]) -> Comparison:
+def mann_whitney(first: Sequence[float], second: Sequence[float]) -> TwoSampleTest:
     """Run the two-sided Mann-Whitney U test of whether one sample tends to be larger.
 
     `effect` is P(first > second) - 1/2, where ties count half.
@@ -286,7 +286,7 @@ def mann_whitney(first: Sequence[float], second: Sequence[float]) -> Comparison:
     a, b = (checked(x, MANN_WHITNEY_LEAST, "Mann-Whitney sample") for x in (first, second))
     result = stats.mannwhitneyu(a, b, alternative="two-sided", method="auto")
     p_value = 1.0 if math.isnan(result.pvalue) else float(result.pvalue)
-    return Comparison("Mann-Whitney", p_value, float(result.statistic) / (len(a) * len(b)) - 0.5, (len(a), len(b)))
+    return TwoSampleTest("Mann-Whitney", p_value, float(result.statistic) / (len(a) * len(b)) - 0.5, (len(a), len(b)))
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

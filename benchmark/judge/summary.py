@@ -8,20 +8,21 @@ from itertools import chain
 
 from pydantic import BaseModel
 
-from benchmark.judge.cases import Case
+from benchmark.judge.cases import CellCase
 from benchmark.judge.cell import JUDGED
 from benchmark.judge.stats import expected_false_flags
 from benchmark.judge.views import Inputs, Provenance, RuleView, TableView
 from benchmark.machine import provenance
 from benchmark.paper.rules import Rules, SourcedNumber
 from benchmark.plan.experiment import Experiment
-from benchmark.records.evidence import Evidence, Problem, ProblemKind, RunView, Settled
+from benchmark.records.described import part
+from benchmark.records.evidence import Evidence, InputProblem, ProblemKind, RunView, Settled
 
 
-def unknown_runs(cases: Sequence[Case], evidence: Evidence) -> tuple[list[Settled], list[Settled]]:
+def unknown_runs(cases: Sequence[CellCase], evidence: Evidence) -> tuple[list[Settled], list[Settled]]:
     """Return the runs that no cell shows: of teachers that cells or runs depend on, and of experiments in no suite."""
     shown = {run.id for case in cases for run in chain(case.runs, case.extra, case.near)}
-    needed = {str((run.record.experiment.get("teacher") or {}).get("experiment")) for run in evidence.runs.values()}
+    needed = {str(part(run.record.experiment, "teacher").get("experiment")) for run in evidence.runs.values()}
     for case in cases:
         teacher = case.experiment.teacher if case.experiment else None
         needed |= {teacher.identity} if isinstance(teacher, Experiment) else set()
@@ -30,7 +31,7 @@ def unknown_runs(cases: Sequence[Case], evidence: Evidence) -> tuple[list[Settle
     return teachers, [run for run in rest if run.record.identity not in needed]
 
 
-def unknown_problems(unknown: Iterable[Settled]) -> Iterator[Problem]:
+def unknown_problems(unknown: Iterable[Settled]) -> Iterator[InputProblem]:
     """Yield one problem for each experiment that no suite has."""
     counts = Counter(run.record.identity for run in unknown)
     seen: set[str] = set()
@@ -42,7 +43,7 @@ def unknown_problems(unknown: Iterable[Settled]) -> Iterator[Problem]:
             message = (
                 f"{label}, profile {record.profile}, {_runs(counts[record.identity])}: no cell of any suite means it"
             )
-            yield Problem(ProblemKind.UNKNOWN, str(run.kept.path.parent), message)
+            yield InputProblem(ProblemKind.UNKNOWN, str(run.kept.path.parent), message)
 
 
 def _runs(count: int) -> str:
@@ -50,7 +51,7 @@ def _runs(count: int) -> str:
 
 
 def inputs_of(
-    evidence: Evidence, teachers: Sequence[Settled], unknown: Sequence[Settled], problems: Iterable[Problem]
+    evidence: Evidence, teachers: Sequence[Settled], unknown: Sequence[Settled], problems: Iterable[InputProblem]
 ) -> Inputs:
     """Return the counts of what was read."""
     return Inputs(

@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from benchmark.judge.contrasts import Gain, OrderReport
 from benchmark.judge.stats import FalseFlags
 from benchmark.judge.verdicts import Judgement, Verdict
-from benchmark.records.evidence import Problem, RunView
+from benchmark.records.evidence import InputProblem, RunView
 
-FORMAT = 1  # of comparison.json; raised when a field changes meaning
+COMPARISON_FORMAT = 1  # of comparison.json; raised when a field changes meaning
 
 Mode = Literal["paper", "reruns", "all"]
 Standing = Literal["counted", "extra", "set aside"]
@@ -130,7 +130,7 @@ class TableView:
     profile: str
     repetitions: int  # declared
     columns: tuple[str, ...]
-    rows: tuple[Line, ...]
+    rows: tuple[TableRow, ...]
     gains: tuple[Gain, ...]
     expected: bool  # whether the orderings are a study's own, declared before it was run, and not published ones
     orderings: OrderReport | None  # None where no pair of rows could be compared
@@ -146,7 +146,7 @@ class TableView:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """One row of a table. `cells` are in the order of the table's columns, None if there is no such cell."""
 
     group: str
@@ -230,7 +230,7 @@ class Inputs:
     teachers: int  # readable records of teachers that no cell shows, but that cells depend on
     older_schema: int
     newest: str  # when the last of them finished; empty without any
-    problems: tuple[Problem, ...]
+    problems: tuple[InputProblem, ...]
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ class Provenance:
     hardware: Mapping[str, int]
     devices: Mapping[str, int]
     seconds: float  # of computing, all runs
-    program: Mapping[str, Any]  # revision of the program that compared
+    program: Mapping[str, str | bool | None]  # revision of the program that compared
 
 
 @dataclass(frozen=True)
@@ -297,21 +297,23 @@ class Comparison:
         wanted = frozenset(gate)
         return tuple((c, r) for c in self.cells for r in c.references if r.judgement.verdict in wanted)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return everything as data for `json.dumps`. Numbers that are not finite become None."""
         counts = {verdict.value: count for verdict, count in self.counts.items()}
-        return {"format": FORMAT, "counts": counts, "coverage": plain(self.coverage), **plain(self)}
+        whole = plain(self)
+        assert isinstance(whole, dict)
+        return {"format": COMPARISON_FORMAT, "counts": counts, "coverage": plain(self.coverage), **whole}
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """Return a value as JSON data: dataclasses as objects, tuples as lists, infinities as null."""
     kind = type(value)
     if kind in _AS_THEY_ARE:
         return value
-    if kind is float:
+    if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if dataclasses.is_dataclass(kind):
-        return {name: plain(getattr(value, name)) for name in kind.__dataclass_fields__}
+    if dataclasses.is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pandas import DataFrame
 
+from benchmark.records.described import part
 from benchmark.records.evidence import RunView, collect
 from benchmark.records.store import Store
 
@@ -72,7 +73,7 @@ def _split(names: list[str], at: str) -> tuple[list[str], list[str]]:
 
 def _row(view: RunView) -> dict[str, object]:
     described = view.experiment
-    named = {name: described.get(name) or {} for name in ("data", "teacher", "method", "recipe")}
+    method = part(described, "method")
     metrics = {
         f"{kind}.{name}": value
         for kind, found in (("last", view.last), ("best", view.best), ("tracked", view.tracked))
@@ -84,12 +85,12 @@ def _row(view: RunView) -> dict[str, object]:
         "repetition": view.repetition,
         "profile": view.profile,
         "task": described.get("task"),
-        "data": named["data"].get("name"),
-        "teacher": named["teacher"].get("model"),
+        "data": part(described, "data").get("name"),
+        "teacher": part(described, "teacher").get("model"),
         "student": described.get("student"),
-        "method": "+".join(named["method"]),
-        "options": json.dumps(named["method"], sort_keys=True),
-        "recipe": named["recipe"].get("name"),
+        "method": "+".join(method),
+        "options": json.dumps(method, sort_keys=True),
+        "recipe": part(described, "recipe").get("name"),
         "status": view.status,
         "reason": view.reason,
         "best_epoch": view.best_epoch,

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from benchmark.records.described import part
 from benchmark.records.store import SCHEMA_VERSION, Record, Unreadable, read_record
 
 
@@ -35,13 +35,13 @@ class RunView:
     best: Mapping[str, float]  # metrics of the best epoch
     best_epoch: int | None
     tracked: Mapping[str, float]
-    teacher: Mapping[str, Any] | None  # its weights' sha256 and measured accuracy
-    experiment: Mapping[str, Any]  # every setting with its effective value
-    data: Mapping[str, Any]
-    effective: Mapping[str, Any]  # device, threads, precision, batch
-    code: Mapping[str, Any]  # commit, dirty, source_sha256
+    teacher: Mapping[str, object] | None  # its weights' sha256 and measured accuracy
+    experiment: Mapping[str, object]  # every setting with its effective value
+    data: Mapping[str, object]
+    effective: Mapping[str, object]  # device, threads, precision, batch
+    code: Mapping[str, object]  # commit, dirty, source_sha256
     packages: Mapping[str, str]
-    hardware: Mapping[str, Any]
+    hardware: Mapping[str, object]
     weights_sha256: str | None
     seconds: float
     images_per_second: float | None
@@ -67,7 +67,7 @@ class ProblemKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Problem:
+class InputProblem:
     """One problem with an input; the rest of the report is unaffected."""
 
     kind: ProblemKind
@@ -83,7 +83,7 @@ Key = tuple[str, str, str, str]  # task, student, teacher's model, method with a
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRecord:
     """A record and its path."""
 
     record: Record
@@ -99,9 +99,9 @@ class Found:
 class Settled:
     """One run: the record that counts, and the records that were set aside."""
 
-    kept: Found
+    kept: FoundRecord
     copies: int  # with the same outcome, each under another path
-    others: tuple[Found, ...]  # with another outcome
+    others: tuple[FoundRecord, ...]  # with another outcome
 
     @property
     def record(self) -> Record:
@@ -130,7 +130,7 @@ class Evidence:
     records: int
     unreadable: int
     older_schema: int
-    problems: tuple[Problem, ...] = field(repr=False)
+    problems: tuple[InputProblem, ...] = field(repr=False)
 
     @cached_property
     def by_identity(self) -> Mapping[str, Sequence[Settled]]:
@@ -159,32 +159,31 @@ class Evidence:
         return sum(bool(run.others) for run in self.runs.values())
 
 
-def key_of(described: Mapping[str, Any]) -> Key:
+def key_of(described: Mapping[str, object]) -> Key:
     """Return the key that stays the same if only the protocol changes."""
-    teacher = described.get("teacher") or {}
-    method = json.dumps(described.get("method") or {}, sort_keys=True)
-    return str(described.get("task")), str(described.get("student")), str(teacher.get("model", "")), method
+    teacher, method = part(described, "teacher").get("model", ""), json.dumps(part(described, "method"), sort_keys=True)
+    return str(described.get("task")), str(described.get("student")), str(teacher), method
 
 
 def collect(folders: Iterable[Path]) -> Evidence:
     """Read every record below some folders. A problem with one record leaves the others as they are."""
     places = list({folder.resolve(): folder for folder in folders}.values())
-    found: dict[tuple[str, int], list[Found]] = defaultdict(list)
+    found: dict[tuple[str, int], list[FoundRecord]] = defaultdict(list)
     lost: dict[tuple[str, int], str] = {}
-    problems: list[Problem] = []
+    problems: list[InputProblem] = []
     read = older = 0
     for folder in places:
         if not folder.is_dir():
-            problems.append(Problem(ProblemKind.FOLDER, str(folder), "there is no such folder"))
+            problems.append(InputProblem(ProblemKind.FOLDER, str(folder), "there is no such folder"))
             continue
         for path in sorted(path for path in folder.rglob("r*.json") if RECORD_FILE.match(path.name)):
             record = read_record(path)
             if isinstance(record, Record):
                 read += 1
                 older += record.schema_version < SCHEMA_VERSION
-                found[record.identity, record.repetition].append(Found(record, path))
+                found[record.identity, record.repetition].append(FoundRecord(record, path))
             elif isinstance(record, Unreadable):
-                problems.append(Problem(ProblemKind.UNREADABLE, str(path), record.reason))
+                problems.append(InputProblem(ProblemKind.UNREADABLE, str(path), record.reason))
                 if place := PLACE.search(path.parent.name):
                     lost[place["identity"], int(path.stem[1:])] = record.reason
     unreadable = sum(problem.kind is ProblemKind.UNREADABLE for problem in problems)
@@ -193,7 +192,7 @@ def collect(folders: Iterable[Path]) -> Evidence:
     if not read:
         where = ", ".join(map(str, places)) or "no folder"
         fix = "python -m benchmark run SUITE writes some"
-        problems.append(Problem(ProblemKind.FOLDER, where, f"no record that can be read; {fix}"))
+        problems.append(InputProblem(ProblemKind.FOLDER, where, f"no record that can be read; {fix}"))
     return Evidence(
         folders=tuple(map(str, places)),
         runs=runs,
@@ -205,23 +204,23 @@ def collect(folders: Iterable[Path]) -> Evidence:
     )
 
 
-def _settle(found: Sequence[Found]) -> Settled:
+def _settle(found: Sequence[FoundRecord]) -> Settled:
     kept, *rest = sorted(found, key=lambda each: each.preference)
     outcome = _outcome(kept.record)
     others = tuple(each for each in rest if _outcome(each.record) != outcome)
     return Settled(kept, len(rest) - len(others), others)
 
 
-def _outcome(record: Record) -> dict[str, Any]:
+def _outcome(record: Record) -> dict[str, object]:
     # The identity already says that the settings are the same; a newer version may describe more of them.
     return {name: value for name, value in record.outcome().items() if name != "experiment"}
 
 
-def _conflict(run: Settled) -> Problem:
+def _conflict(run: Settled) -> InputProblem:
     records = [run.kept, *run.others]
     kinds = "; ".join(f"{_said(each.record)} in {each.path}" for each in records)
     why = "committed source first, then the earliest"
-    return Problem(ProblemKind.CONFLICT, run.id, f"{run.record.label}: {kinds}. The first counts ({why})")
+    return InputProblem(ProblemKind.CONFLICT, run.id, f"{run.record.label}: {kinds}. The first counts ({why})")
 
 
 def _said(record: Record) -> str:
@@ -230,7 +229,7 @@ def _said(record: Record) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in sorted(record.last.items())) or "done"
 
 
-def _view(found: Found, ident: str, copies: int, set_aside: str = "") -> RunView:
+def _view(found: FoundRecord, ident: str, copies: int, set_aside: str = "") -> RunView:
     record = found.record
     curves = found.path.with_suffix(".csv")
     same = {name: getattr(record, name) for name in _SAME}

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from benchmark.errors import StorageError
 from benchmark.machine.shipped import RESULTS
@@ -14,7 +13,7 @@ from benchmark.paper.claims import Outcome
 
 STATIC = RESULTS / "static.json"
 
-VERSION = 1  # of the file's layout
+STATIC_VERSION = 1  # of the file's layout
 
 
 @dataclass(frozen=True)
@@ -43,17 +42,30 @@ class CostClaim:
     sentence: str
 
 
-def read_static(path: Path = STATIC) -> dict[str, Any]:
+@dataclass(frozen=True)
+class StaticFile:
+    """What the report reads of the file: costs by cell, and claims by id."""
+
+    cells: Mapping[str, StaticCell]
+    claims: Mapping[str, CostClaim]
+
+
+def read_static(path: Path = STATIC) -> StaticFile:
     """Read the committed results, for the report.
 
     Raises:
-        StorageError: there are none, or they have another layout.
+        StorageError: there are none, they have another layout, or an entry is not as it should be.
     """
     refresh = "python -m benchmark verify writes it"
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot read {path}: {error}", refresh) from error
-    if found.get("version") != VERSION:
-        raise StorageError(f"{path} has layout {found.get('version')}, not {VERSION}", refresh)
-    return found
+    try:
+        if found.get("version") != STATIC_VERSION:
+            raise StorageError(f"{path} has layout {found.get('version')}, not {STATIC_VERSION}", refresh)
+        cells = {name: StaticCell(cell=name, **entry) for name, entry in found["cells"].items()}
+        claims = {name: CostClaim(id=name, **entry) for name, entry in found.get("claims", {}).items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{path} cannot be used: {error}", refresh) from error
+    return StaticFile(cells, claims)

@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.machine.files import storage, write_text
 from benchmark.plan.experiment import Run
+from benchmark.records.described import part
 
 SCHEMA_VERSION = 1
 Status = Literal["done", "diverged", "skipped"]
@@ -32,29 +33,29 @@ class Record(BaseModel):
     repetition: int
     status: Status
     reason: str = Field("", description="why a run is skipped, or where and in which term it diverged")
-    experiment: dict[str, Any] = Field(description="every setting with its effective value")
+    experiment: dict[str, object] = Field(description="every setting with its effective value")
     last: dict[str, float] = Field({}, description="metrics after the last epoch")
     best: dict[str, float] = Field({}, description="metrics of the epoch with the best main metric")
     best_epoch: int | None = Field(None, description="counted from 1")
     tracked: dict[str, float] = Field({}, description="loss terms and tracked quantities, mean of the last epoch")
     weights_sha256: str | None = Field(None, description="of the exported student's tensors")
-    data: dict[str, Any] = Field({}, description="what the images really were: md5s or the generator's version")
-    teacher: dict[str, Any] | None = Field(None, description="its weights' sha256 and its measured accuracy")
+    data: dict[str, object] = Field({}, description="what the images really were: md5s or the generator's version")
+    teacher: dict[str, object] | None = Field(None, description="its weights' sha256 and its measured accuracy")
     weight_files: dict[str, dict[str, str]] = Field(
         {}, description="given weights, by whose they are: the file's name and the sha256 of its bytes"
     )
-    asked: dict[str, Any] = Field({}, description="device, threads and precision as asked for")
-    effective: dict[str, Any] = Field({}, description="the same as they were")
+    asked: dict[str, object] = Field({}, description="device, threads and precision as asked for")
+    effective: dict[str, object] = Field({}, description="the same as they were")
     seconds: float = Field(0.0, description="wall time over all attempts, up to the last checkpoint of each")
     images_per_second: float | None = Field(None, description="training images, over the training time")
     peak_memory_mb: float | None = Field(None, description="on a CPU: of the process so far, earlier runs included")
     interruptions: int = Field(0, description="how often the run was started again")
-    code: dict[str, Any] = Field({}, description="commit, dirty flag and source hash")
+    code: dict[str, object] = Field({}, description="commit, dirty flag and source hash")
     packages: dict[str, str] = {}
-    hardware: dict[str, Any] = {}
+    hardware: dict[str, object] = {}
     finished: str = Field("", description="UTC, ISO 8601")
 
-    def outcome(self) -> dict[str, Any]:
+    def outcome(self) -> dict[str, object]:
         """Return the values that must be equal, bit for bit, when the run is repeated on the same kind of machine."""
         kept = ("identity", "repetition", "status", "reason", "experiment", "last", "best", "best_epoch", "tracked")
         return {name: getattr(self, name) for name in (*kept, "weights_sha256", "data", "teacher")}
@@ -63,10 +64,10 @@ class Record(BaseModel):
     def label(self) -> str:
         """Format the run's name for a terminal."""
         described = self.experiment
-        teacher = (described.get("teacher") or {}).get("model")
+        teacher = part(described, "teacher").get("model")
         pair = f"{teacher}-{described.get('student')}" if teacher else str(described.get("student"))
-        data = (described.get("data") or {}).get("name", "?")
-        return f"{data}/{pair}/{'+'.join(described.get('method') or {})} #{self.repetition}"
+        data = part(described, "data").get("name", "?")
+        return f"{data}/{pair}/{'+'.join(part(described, 'method'))} #{self.repetition}"
 
     @property
     def profile(self) -> str:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from typing import Any
 
 from benchmark.judge.views import CellView, Comparison, Reference
-
-Row = dict[str, Any]
 
 
 def cells_csv(comparison: Comparison) -> str:
@@ -25,12 +22,12 @@ def cells_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def _rows(cell: CellView) -> Iterator[Row]:
+def _rows(cell: CellView) -> Iterator[dict[str, object]]:
     for reference in cell.references or (None,):
         yield {**_cell(cell), **_reference(reference)}
 
 
-def _cell(cell: CellView) -> Row:
+def _cell(cell: CellView) -> dict[str, object]:
     achieved = cell.achieved
     return {
         "id": cell.id,
@@ -55,7 +52,7 @@ def _cell(cell: CellView) -> Row:
     }
 
 
-def _reference(reference: Reference | None) -> Row:
+def _reference(reference: Reference | None) -> dict[str, object]:
     if reference is None:
         return {}
     judgement = reference.judgement

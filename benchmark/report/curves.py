@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from benchmark.judge.views import CellView
 from benchmark.report.listing import ListedRun
-from benchmark.report.plots import Level, Line, Point, curve_plot
+from benchmark.report.plots import Line, Point, ReferenceLine, curve_plot
 
 MOST_RUNS = 5  # lines of one plot that can still be told apart
 MOST_TERMS = 5
@@ -87,7 +87,7 @@ def _metric_figure(cell: CellView, files: CurveFiles, ident: str, most: int) -> 
     lines = [line for line in read if line.points]
     if not lines:
         return None
-    levels = [Level(f"published {first.printed}", first.value) for first in cell.references[:1]]
+    levels = [ReferenceLine(f"published {first.printed}", first.value) for first in cell.references[:1]]
     title = f"{cell.metric} on the test images by epoch: {cell.row}, {cell.column}"
     drawing = curve_plot(lines, title, ident, f"{cell.metric} on the test images, %", most, levels)
     return CurveFigure(drawing, tuple(line.label for line in lines))

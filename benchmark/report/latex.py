@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from benchmark.judge.verdicts import Verdict
-from benchmark.judge.views import CellView, Line, TableView
+from benchmark.judge.views import CellView, TableRow, TableView
 from benchmark.paper.rules import load_rules
 from benchmark.report.markdown import heading
 
@@ -49,7 +49,6 @@ _SPECIAL = {
     "β": r"$\beta$",
     "≠": r"$\neq$",
 }
-Number = Callable[[CellView], float | None]
 
 
 def escaped(text: str) -> str:
@@ -106,7 +105,7 @@ def _line(name: str, kind: str, cells: Iterable[str]) -> str:
     return rf"{' & '.join((name, kind, *cells))} \\"
 
 
-def _has_ours(line: Line) -> bool:
+def _has_ours(line: TableRow) -> bool:
     return any(cell is not None and cell.ours is not None for cell in line.cells)
 
 
@@ -137,7 +136,7 @@ def _printed(cell: CellView) -> float | None:
     return float(cell.printed.partition("±")[0]) if cell.printed is not None else None
 
 
-def _best(view: TableView, number: Number) -> frozenset[str]:
+def _best(view: TableView, number: Callable[[CellView], float | None]) -> frozenset[str]:
     """Return the cells with the highest number among cells that differ only in the method, if there are several."""
     higher_is_better = {metric for scale in load_rules().scales for metric in scale.metrics}
     contests: dict[str, dict[str, float]] = {}

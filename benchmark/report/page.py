@@ -9,21 +9,21 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from benchmark.judge.contrasts import Gain, Order, OrderJudgement
+from benchmark.judge.contrasts import Gain, OrderJudgement, OrderVerdict
 from benchmark.judge.verdicts import Verdict
-from benchmark.judge.views import CellView, Comparison, Coverage, Line, TableView
+from benchmark.judge.views import CellView, Comparison, Coverage, TableRow, TableView
 from benchmark.report.curves import CurveFigure, curve_figures, lines_of
 from benchmark.report.listing import ListedRun
 from benchmark.report.plots import GapRow, gap_plot, points_each
 from benchmark.report.wording import NOTHING_PRINTED, OUTCOMES, arrows, plural, symbol, tone
 
-NOTHING = NOTHING_PRINTED.replace(" ", "-")
+NOTHING_SLUG = NOTHING_PRINTED.replace(" ", "-")
 _PAPERS = ("diffkd", "kdiffusion")  # in this order, then what belongs to none
 _KINDS = ("table", "figure", "section")
 
 
 @dataclass(frozen=True)
-class Place:
+class PlacedCell:
     """One cell with its place on the page."""
 
     cell: CellView
@@ -61,7 +61,7 @@ class Place:
     @property
     def slugs(self) -> str:
         """Return the words that the filter by verdict looks for."""
-        return " ".join(dict.fromkeys(r.judgement.verdict.slug for r in self.cell.references)) or NOTHING
+        return " ".join(dict.fromkeys(r.judgement.verdict.slug for r in self.cell.references)) or NOTHING_SLUG
 
     @property
     def words(self) -> str:
@@ -72,19 +72,19 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Row:
+class PlacedRow:
     """One row of a table, with its cells in their columns."""
 
-    line: Line
-    places: tuple[Place | None, ...]
+    line: TableRow
+    places: tuple[PlacedCell | None, ...]
 
 
 @dataclass(frozen=True)
-class Block:
+class RowGroup:
     """The rows of one group."""
 
     group: str
-    rows: tuple[Row, ...]
+    rows: tuple[PlacedRow, ...]
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,16 @@ class Section:
     """A table with its drawings, gains and orderings."""
 
     table: TableView
-    blocks: tuple[Block, ...]
+    row_groups: tuple[RowGroup, ...]
     gaps: Markup | None
     drawn: int
     gains: tuple[Gain, ...]  # those with runs on both sides
     orderings: tuple[OrderJudgement, ...]  # those that could be tested
 
     @property
-    def places(self) -> Iterator[Place]:
+    def places(self) -> Iterator[PlacedCell]:
         """Yield the places row by row."""
-        return (place for block in self.blocks for row in block.rows for place in row.places if place is not None)
+        return (place for group in self.row_groups for row in group.rows for place in row.places if place is not None)
 
     @property
     def name(self) -> str:
@@ -183,33 +183,34 @@ def _order(table: TableView) -> tuple[int, int, int, str]:
 
 def _section(table: TableView, runs: Mapping[str, ListedRun], most: int) -> Section:
     rows = [
-        Row(
+        PlacedRow(
             line,
             tuple(_place(cell, table, runs, most, (y, x)) if cell else None for x, cell in enumerate(line.cells, 1)),
         )
         for y, line in enumerate(table.rows, 1)
     ]
-    blocks = tuple(Block(group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.line.group))
+    by_group = groupby(rows, key=lambda row: row.line.group)
+    row_groups = tuple(RowGroup(group, tuple(members)) for group, members in by_group)
     drawn = [gap for row in rows for place in row.places if place is not None and (gap := _gap_row(place)) is not None]
     orders = table.orderings.judgements if table.orderings else ()
     if table.expected:
         drawn = [row for order in orders if (row := _order_row(order, table)) is not None]
     return Section(
         table=table,
-        blocks=blocks,
+        row_groups=row_groups,
         gaps=_differences(table, drawn),
         drawn=len(drawn),
         gains=tuple(gain for gain in table.gains if gain.achieved is not None),
-        orderings=tuple(o for o in orders if o.order is not Order.INSUFFICIENT_SEEDS),
+        orderings=tuple(o for o in orders if o.order is not OrderVerdict.INSUFFICIENT_SEEDS),
     )
 
 
 def _place(
     cell: CellView, table: TableView, runs: Mapping[str, ListedRun], most: int, position: tuple[int, int]
-) -> Place:
+) -> PlacedCell:
     anchor = f"{table.suite}-{position[0]}-{position[1]}"
     counted = _found(cell.runs, runs)
-    return Place(
+    return PlacedCell(
         cell=cell,
         anchor=anchor,
         table=table_name(table.table),
@@ -256,7 +257,7 @@ def _gaps_title(table: TableView) -> str:
     return f"{table_name(table.table)}: achieved minus published, with intervals"
 
 
-def _gap_row(place: Place) -> GapRow | None:
+def _gap_row(place: PlacedCell) -> GapRow | None:
     """Return a cell as a row of the plot, or None if it has no interval: not run, or a cost."""
     judgement = place.cell.judgement
     if judgement is None or judgement.interval is None or judgement.gap is None:
@@ -285,7 +286,7 @@ def chips(shown: Iterable[Section]) -> tuple[Chip, ...]:
     """List the filters, each with the number of places that it shows. Copies of a table are counted."""
     found = Counter(slug for section in shown for place in section.places for slug in place.slugs.split())
     judged = tuple(_chip(verdict, found[verdict.slug]) for verdict in Verdict if found[verdict.slug])
-    bare = Chip(NOTHING, NOTHING_PRINTED, symbol(None), "none", found[NOTHING], "")
+    bare = Chip(NOTHING_SLUG, NOTHING_PRINTED, symbol(None), "none", found[NOTHING_SLUG], "")
     return (*judged, *((bare,) if bare.count else ()))
 
 

@@ -45,7 +45,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Level:
+class ReferenceLine:
     """A horizontal line to compare with."""
 
     label: str
@@ -141,7 +141,7 @@ def curve_plot(
     ident: str,
     y_label: str,
     most: int,
-    levels: Sequence[Level] = (),
+    levels: Sequence[ReferenceLine] = (),
     *,
     log: bool = False,
 ) -> Markup:
@@ -191,7 +191,7 @@ def _path(points: Sequence[Point]) -> str:
     return start + " ".join(f"{at(dx / 10)} {at(dy / 10)}".replace(" -", "-") for dx, dy in steps)
 
 
-def _level(level: Level, left: float, right: float, y: _Scale) -> Markup:
+def _level(level: ReferenceLine, left: float, right: float, y: _Scale) -> Markup:
     height = y(level.value)
     line = tag("line", x1=left, x2=right, y1=height, y2=height, class_="level")
     return joined([line, text(level.label, right, height - 4, "tick end")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.judge.cases import Case, declared_of, recorded
+from benchmark.judge.cases import CellCase, declared_of, recorded
 from benchmark.judge.cell import is_static, shown
 from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Selection, experiment_of
@@ -55,7 +55,7 @@ def suite_table(suite: Suite, selection: Selection, store: Store, notes: Sequenc
     return Table(title, ("", *columns), rows, (*notes, *extra))
 
 
-def _text(case: Case) -> str:
+def _text(case: CellCase) -> str:
     """Return a cell's result, for example `71.92 ± 0.14 (3)`, and the states of runs without one."""
     found = shown(case)
     states = sorted({run.record.status for run in case.runs} - {"done"})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from benchmark.errors import BenchmarkError, MissingInput, UsageError
 from benchmark.machine.files import write_atomically
 from benchmark.models.registry import model
+from benchmark.records.described import part
 from benchmark.records.store import Record, Store, read_record
 from benchmark.train.checkpoint import tensors_sha256
 from benchmark.train.precision import EVALUATED, arithmetic
@@ -46,12 +47,12 @@ def student_of(record: Record, weights: Path) -> Student:
         raise MissingInput(
             f"{weights} does not hold the weights of {record.label}", "restore the file, or run it again"
         )
-    data = record.experiment["data"]
-    in_folder = not data["name"].startswith(("cifar", "generated-v"))
-    side = int(data.get("image_size") or (224 if in_folder else 32))
-    classes = int(record.data.get("classes") or 100)
+    data = part(record.experiment, "data")
+    in_folder = not str(data["name"]).startswith(("cifar", "generated-v"))
+    size, classes = data.get("image_size"), record.data.get("classes")
+    side = size if isinstance(size, int) else (224 if in_folder else 32)
     with torch.random.fork_rng(devices=[]):
-        network = model(name).build(classes, image_size=side)
+        network = model(name).build(classes if isinstance(classes, int) else 100, image_size=side)
     network.load_state_dict(state)
     return Student(network.eval(), (3, side, side))
 

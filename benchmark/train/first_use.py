@@ -88,6 +88,6 @@ def _earlier(run: Run, store: Store) -> Iterator[tuple[Path, dict[str, str]]]:
         if isinstance(record, Record) and record.identity == run.experiment.identity and record.status != "skipped":
             known = {whose: file["sha256"] for whose, file in record.weight_files.items()}
             tensors = (record.teacher or {}).get("weights_sha256")
-            if given and tensors and "stand_in" not in (record.teacher or {}):
+            if given and isinstance(tensors, str) and "stand_in" not in (record.teacher or {}):
                 known[_TENSORS] = tensors
             yield path, known

@@ -13,7 +13,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from benchmark.records.static import VERSION, CostClaim, StaticCell
+from benchmark.records.static import STATIC_VERSION, CostClaim, StaticCell
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Findings:
         """Return the committed part: sorted, without anything that depends on the machine or on optional packages."""
         networks = {n.model: {"data": n.data, **_without(n, "model", "data", "fvcore")} for n in self.networks}
         return {
-            "version": VERSION,
+            "version": STATIC_VERSION,
             "conventions": self.conventions,
             "tables": self.tables,
             "cells": {c.cell: _without(c, "cell") for c in self.cells},

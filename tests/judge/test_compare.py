@@ -30,7 +30,7 @@ from written_records import (
 )
 
 from benchmark.errors import UsageError
-from benchmark.judge.contrasts import Order
+from benchmark.judge.contrasts import OrderVerdict
 from benchmark.judge.protocol import why_not_comparable
 from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import plain
@@ -492,8 +492,8 @@ def test_orderings_are_those_of_own_rows_adjusted_by_holm(bench: Bench, suite: S
     assert report is not None
     found = {judgement.name: judgement for judgement in report.judgements}
     assert set(found) == {"DiffKD above Student, Top-1", "DiffKD above KD, Top-1"}
-    assert found["DiffKD above Student, Top-1"].order is Order.HOLDS
-    assert found["DiffKD above KD, Top-1"].order is Order.REVERSED
+    assert found["DiffKD above Student, Top-1"].order is OrderVerdict.HOLDS
+    assert found["DiffKD above KD, Top-1"].order is OrderVerdict.REVERSED
     adjusted = [(judgement.p_value, judgement.adjusted) for judgement in report.judgements]
     assert any(p is not None and a is not None and a > p for p, a in adjusted)
     assert report.flags.expected == pytest.approx(2 * 0.05)
@@ -515,8 +515,8 @@ def test_a_study_without_published_numbers_tests_the_orderings_that_it_declared(
     table = comparison.tables[0]
     assert table.orderings is not None and table.expected
     found = {judgement.name: judgement for judgement in table.orderings.judgements}
-    assert found["KD above Student, Top-1"].order is Order.HOLDS
-    assert found["DiffKD above KD, Top-1"].order is Order.REVERSED
+    assert found["KD above Student, Top-1"].order is OrderVerdict.HOLDS
+    assert found["DiffKD above KD, Top-1"].order is OrderVerdict.REVERSED
     assert found["DiffKD above KD, Top-1"].difference == pytest.approx(-1.5)
     assert table.left_out == 1  # MSE has no runs
     assert table.gains == () and all(cell.verdict is None for cell in table.cells)

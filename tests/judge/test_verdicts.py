@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from benchmark.errors import UsageError
 from benchmark.judge import stats
-from benchmark.judge.contrasts import Order, Ordering, judge_orderings
+from benchmark.judge.contrasts import Ordering, OrderVerdict, judge_orderings
 from benchmark.judge.rule_chain import judge, judge_epochs, judge_gain, judge_static
 from benchmark.judge.samples import Published, PublishedGain, Sample
 from benchmark.judge.verdicts import BLOCKING, Severity, Verdict
@@ -315,11 +315,11 @@ def test_orderings_are_adjusted_within_the_table(rules):
     slight = ordering("slight", (74.2, 74.4, 74.2, 74.6, 74.3), base)
     wrong = ordering("wrong", (value - 2 for value in base), base)
     alone = judge_orderings([slight], rules).judgements[0]
-    assert (alone.order, alone.adjusted) == (Order.HOLDS, alone.p_value)
+    assert (alone.order, alone.adjusted) == (OrderVerdict.HOLDS, alone.p_value)
     report = judge_orderings([clear, slight, wrong, *[ordering(f"tie {i}", base, base) for i in range(9)]], rules)
     found = {item.name: item for item in report.judgements}
-    assert (found["clear"].order, found["wrong"].order) == (Order.HOLDS, Order.REVERSED)
-    assert found["slight"].order is Order.UNRESOLVED
+    assert (found["clear"].order, found["wrong"].order) == (OrderVerdict.HOLDS, OrderVerdict.REVERSED)
+    assert found["slight"].order is OrderVerdict.UNRESOLVED
     assert found["slight"].p_value == alone.p_value < 0.05 < found["slight"].adjusted
     assert found["tie 0"].p_value == 1.0
     assert report.tested == 12
@@ -333,7 +333,11 @@ def test_orderings_without_common_seeds_need_four_on_either_side(rules):
     three = ordering("three", (76.0, 76.1, 76.2), base, repetitions=(10, 11, 12))
     broken = ordering("broken", (76.0, 76.1, 76.2), base, diverged=1)
     report = judge_orderings([four, three, broken], rules)
-    assert [item.order for item in report.judgements] == [Order.HOLDS, Order.INSUFFICIENT_SEEDS, Order.UNSTABLE]
+    assert [item.order for item in report.judgements] == [
+        OrderVerdict.HOLDS,
+        OrderVerdict.INSUFFICIENT_SEEDS,
+        OrderVerdict.UNSTABLE,
+    ]
     assert report.judgements[0].test == "Mann-Whitney"
     assert report.judgements[0].adjusted == pytest.approx(2 / 70)
     assert "3 and 4 repetitions; 3 common repetitions, or 4 on either side needed" in report.judgements[1].reason
@@ -344,7 +348,7 @@ def test_orderings_without_common_seeds_need_four_on_either_side(rules):
 def test_identical_differences_do_not_decide_an_ordering_by_themselves(rules):
     base = (74.0, 74.3, 74.1)
     found = judge_orderings([ordering("shifted", (value + 0.05 for value in base), base)], rules).judgements[0]
-    assert found.order is Order.UNRESOLVED
+    assert found.order is OrderVerdict.UNRESOLVED
 
 
 # ---- words

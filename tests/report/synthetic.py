@@ -22,13 +22,13 @@ from benchmark.judge.views import (
     Comparison,
     Coverage,
     Inputs,
-    Line,
     Provenance,
     Reference,
+    TableRow,
     TableView,
 )
 from benchmark.paper.rules import load_rules
-from benchmark.records.evidence import Problem, ProblemKind, RunView
+from benchmark.records.evidence import InputProblem, ProblemKind, RunView
 
 EPOCHS = 240
 # By turns over the cells: shift of the mean, spread, repetitions, diverged, a verdict reached before any statistic.
@@ -149,7 +149,7 @@ def judged(verdict: Verdict, row: str, **changes: Any) -> CellView:
 def table(*rows: tuple[CellView | None, ...], **changes: Any) -> TableView:
     """A table of these rows; its columns are those of the first."""
     lines = tuple(
-        Line(first.group, first.row, first.standing, row) for row in rows for first in row[:1] if first is not None
+        TableRow(first.group, first.row, first.standing, row) for row in rows for first in row[:1] if first is not None
     )
     columns = tuple(view.column for view in rows[0] if view is not None) if rows else ()
     plain = TableView(
@@ -189,7 +189,7 @@ def comparison(*tables: TableView, runs: Mapping[str, RunView] | None = None, **
 
 def empty() -> Comparison:
     """No table, no record."""
-    problems = (Problem(ProblemKind.FOLDER, "results", "there is no such folder"),)
+    problems = (InputProblem(ProblemKind.FOLDER, "results", "there is no such folder"),)
     inputs = Inputs(("results",), 0, 0, 0, 0, 0, 0, 0, 0, "", problems)
     return comparison(runs={}, inputs=inputs, provenance=Provenance({}, {}, {}, {}, {}, 0.0, {}))
 

@@ -6,8 +6,8 @@ from benchmark.report.plots import (
     FEWEST_POINTS,
     MOST_POINTS,
     GapRow,
-    Level,
     Line,
+    ReferenceLine,
     curve_plot,
     decades_between,
     gap_plot,
@@ -144,6 +144,6 @@ def test_a_quantity_that_is_not_positive_is_drawn_linearly() -> None:
 
 
 def test_axes_and_levels_are_labelled_and_one_epoch_is_a_dot() -> None:
-    svg = curve_plot([Line("r0", ((1.0, 70.0),))], "title", "p", "top1, %", 60, [Level("published 71.0", 71.0)])
+    svg = curve_plot([Line("r0", ((1.0, 70.0),))], "title", "p", "top1, %", 60, [ReferenceLine("published 71.0", 71.0)])
     assert ">epoch<" in svg and ">top1, %<" in svg and ">published 71.0<" in svg
     assert "<circle" in svg

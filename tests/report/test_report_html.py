@@ -11,12 +11,12 @@ import synthetic
 from synthetic import cell, claim, comparison, curves, judged, judgement, run, table
 
 from benchmark.judge.compare import Sources, compare
-from benchmark.judge.contrasts import Gain, Order, Ordering, judge_orderings
+from benchmark.judge.contrasts import Gain, Ordering, OrderVerdict, judge_orderings
 from benchmark.judge.samples import Sample
 from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import ClaimAnswer, Comparison, Reference, RuleView
 from benchmark.paper.rules import load_rules
-from benchmark.records.evidence import Problem, ProblemKind
+from benchmark.records.evidence import InputProblem, ProblemKind
 from benchmark.report.rendering import TEMPLATES, render, write_html
 from benchmark.report.wording import OUTCOMES, SYMBOLS, tone
 
@@ -109,7 +109,7 @@ def test_signs_of_verdicts_differ_so_that_a_grey_print_tells_them_apart() -> Non
 
 
 def test_every_outcome_of_an_ordering_has_a_colour_and_a_sign() -> None:
-    assert {order.value for order in Order} <= set(OUTCOMES)
+    assert {order.value for order in OrderVerdict} <= set(OUTCOMES)
 
 
 def test_the_reader_finds_every_verdict_explained() -> None:
@@ -230,7 +230,7 @@ def test_hostile_strings_are_text_and_nothing_else() -> None:
         rules=(RuleView(HOSTILE, 0.3, HOSTILE, HOSTILE),),
         notes=(HOSTILE,),
     )
-    inputs = replace(whole.inputs, problems=(Problem(ProblemKind.UNREADABLE, HOSTILE, HOSTILE),))
+    inputs = replace(whole.inputs, problems=(InputProblem(ProblemKind.UNREADABLE, HOSTILE, HOSTILE),))
     page = Page(render(replace(whole, inputs=inputs)))
     assert len(list(page.all("script"))) == 1
     assert not list(page.all("img"))

@@ -230,8 +230,8 @@ def test_the_command_refreshes_the_committed_file_and_gates(
 
 def test_the_committed_file_can_be_read() -> None:
     found = read_static(STATIC)
-    assert found["cells"]["table6/DeepLabV3-R18/S: DeepLabV3-R18/Params (M)"]["verdict"] == "equal"
-    assert found["claims"]["inference-unchanged"]["outcome"] == "holds"
+    assert found.cells["table6/DeepLabV3-R18/S: DeepLabV3-R18/Params (M)"].verdict == "equal"
+    assert found.claims["inference-unchanged"].outcome == "holds"
 
 
 def test_a_file_of_another_layout_is_refused(tmp_path: Path) -> None:
