@@ -10,10 +10,10 @@ from typing import Any
 
 from benchmark.data.locate import folders, places
 from benchmark.errors import MissingInput
-from benchmark.paper.datasets import DENSE_STAND_INS
+from benchmark.paper.datasets import DATA_SETS
 
 NAME = "cityscapes"
-STAND_IN = DENSE_STAND_INS[NAME]
+STAND_IN = DATA_SETS[NAME].stand_in.name
 STAND_IN_NOTE = "generated images with labels, NOT Cityscapes: figures show that the path works, no more"
 SPLITS = {"train": 2_975, "val": 500, "test": 1_525}  # images with fine labels, as cityscapes-dataset.com states
 FOLDER = "cityscapes"

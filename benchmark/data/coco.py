@@ -10,10 +10,10 @@ from typing import Any
 
 from benchmark.data.locate import folders, places
 from benchmark.errors import MissingInput
-from benchmark.paper.datasets import DENSE_STAND_INS
+from benchmark.paper.datasets import DATA_SETS
 
 NAME = "coco2017"
-STAND_IN = DENSE_STAND_INS[NAME]
+STAND_IN = DATA_SETS[NAME].stand_in.name
 STAND_IN_NOTE = "generated images with boxes, NOT COCO: figures show that the path works, no more"
 SPLITS = {"train2017": 118_287, "val2017": 5_000}  # images, as cocodataset.org states
 FOLDER = "coco"

@@ -10,7 +10,7 @@ from typing import Literal
 from benchmark.data import cityscapes, coco, find_folder
 from benchmark.data.locate import resolve
 from benchmark.errors import BenchmarkError, MissingInput
-from benchmark.paper.datasets import DATA_SETS, DENSE_STAND_INS
+from benchmark.paper.datasets import DATA_SETS
 
 _SMOKE = "or prove the path alone, on generated images: --profile smoke"
 
@@ -78,5 +78,5 @@ FINDERS: Mapping[str, Callable[[Path | None], object]] = {coco.NAME: coco.find, 
 
 
 def absent_sets(data_dir: Path | None) -> frozenset[str]:
-    """Return the data sets of dense tasks that no usual place has. In smoke runs, generated sets replace them."""
-    return frozenset(name for name in DENSE_STAND_INS if name not in FINDERS or FINDERS[name](data_dir) is None)
+    """Return the data sets with a folder of their own that no usual place has. Smoke runs use generated ones."""
+    return frozenset(name for name, find in FINDERS.items() if find(data_dir) is None)

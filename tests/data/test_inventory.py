@@ -13,7 +13,7 @@ from benchmark.data.imagenet100 import CMC
 from benchmark.data.inventory import Entry
 from benchmark.data.locate import ENVIRONMENT
 from benchmark.errors import MissingInput
-from benchmark.paper.datasets import DATA_SETS, IMAGE_FOLDERS
+from benchmark.paper.datasets import DATA_SETS, layout_of
 from benchmark.paper.manifest import load_all
 
 
@@ -43,7 +43,7 @@ def entry(name: str, data_dir: Path | None = None) -> Entry:
 def test_every_data_set_of_the_suites_has_an_entry() -> None:
     named = {cell.setting.data for suite in load_all() for cell in suite.cells} - {None}
     assert named <= {each.name for each in inventory.inventory(None)} == set(DATA_SETS)
-    assert named & IMAGE_FOLDERS <= set(find_folder.NAMES)
+    assert {name for name in named if layout_of(name) == "image folder"} <= set(find_folder.NAMES)
 
 
 @pytest.mark.parametrize("name", find_folder.NAMES)

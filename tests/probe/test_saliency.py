@@ -41,7 +41,7 @@ def finished(folder: Path, row: str) -> tuple[Path, Run]:
     path = suite(folder, profile={"epochs": 1, "short_side": 96, "train": 2, "test": 1})
     plan = make_plan([load(path)], Selection(absent=frozenset({"coco2017"}), all_rows=True))
     run = next(run for run in plan.runs if plan.cells[run.experiment.identity][0].row == row)
-    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         training = DenseTraining(run, settings_in(folder))
         training.training_seconds = 1.0
         training._record("done")

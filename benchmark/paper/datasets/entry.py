@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmark.paper.tasks import Task
-
 Shape = tuple[int, ...]  # C,H,W
+Layout = Literal["memory", "image folder", "coco", "cityscapes"]  # how images lie on the disk, and who loads them
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class DataSet:
 
     name: str  # in suites
     title: str  # as people write it
-    task: Task
-    layout: Literal["memory", "image folder", "coco", "cityscapes"]  # how it lies on the disk, and who loads it
+    task: str  # a name of `paper/tasks.py`
+    layout: Layout
     classes: int
     training: int  # images of the training split that runs use
     test: int

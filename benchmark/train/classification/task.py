@@ -17,7 +17,7 @@ from benchmark.data.imagefolder import ImageFolderData
 from benchmark.data.locate import DataSource, resolve
 from benchmark.data.on_device import DeviceData
 from benchmark.machine.ranks import ALONE, Ranks
-from benchmark.paper.datasets import GENERATED_FOLDER, IMAGE_FOLDERS, USER_FOLDER
+from benchmark.paper.datasets import GENERATED_FOLDER, USER_FOLDER, layout_of
 from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Data, Experiment
 from benchmark.train.engine.distiller import TaskLoss
@@ -56,7 +56,7 @@ def load_data(
         UsageError: the recipe's batch cannot be shared by so many processes.
     """
     shards = shards_of(recipe, ranks) if recipe is not None else ranks.world
-    if data.name in IMAGE_FOLDERS:
+    if layout_of(data.name) == "image folder":
         dataset = _folder(data, source, generated_dir)
         return ImageFolderData.for_recipe(
             dataset,

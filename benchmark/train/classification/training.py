@@ -13,9 +13,9 @@ import torch
 
 from benchmark.data.batches import ClassificationData
 from benchmark.data.on_device import DeviceData
-from benchmark.errors import CannotServe, Diverged
+from benchmark.errors import Diverged
 from benchmark.machine.files import sweep_partials, write_atomically
-from benchmark.paper.tasks import MAIN_METRIC
+from benchmark.paper.tasks import TASKS
 from benchmark.plan.estimate import Measured
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, RunPaths, curves_csv
@@ -25,10 +25,8 @@ from benchmark.train.engine import testing
 from benchmark.train.engine.compiled import NotCompiled, worth_it
 from benchmark.train.engine.graphs import Graphs, why_not
 from benchmark.train.engine.step import Stepper
-from benchmark.train.engine.teacher import measured, teacher_of
-from benchmark.train.first_use import held
 from benchmark.train.meter import Meter
-from benchmark.train.outcome import Curves, asked_and_found, circumstances, record_of, rounded
+from benchmark.train.outcome import Curves, record_of, rounded
 from benchmark.train.settings import CHECK_EVERY, HISTOGRAMS, Progress, Settings, Stopped
 
 
@@ -183,7 +181,7 @@ class Training:
         row = {"epoch": float(self.epoch)} | {f"train.{name}": value for name, value in meter.means().items()}
         if self.epoch == 1 or self.epoch % max(1, self.recipe.epochs // HISTOGRAMS) == 0:
             row |= {f"train.{name}": value for name, value in meter.histograms().items()}
-        self.curves.add(row, metrics, MAIN_METRIC["classification"])
+        self.curves.add(row, metrics, TASKS[self.run_id.experiment.task].metric)
         self.meter.reset()
         if self.epoch == self.recipe.epochs:
             self._save()
@@ -375,38 +373,3 @@ class Training:
     def _seen_by_norms(self) -> int:
         synchronised = any(isinstance(m, torch.nn.SyncBatchNorm) for m in self.parts.distiller.modules())
         return self.recipe.batch if synchronised else self.recipe.batch // self.parts.shards.total
-
-
-def skipped(run: Run, reason: CannotServe, settings: Settings) -> Record:
-    """Write and return the record of a method that cannot serve a pair."""
-    record = Record(status="skipped", reason=reason.message, **circumstances(run, settings.device))
-    if settings.ranks.leads:
-        settings.store.write(run, record)
-    return record
-
-
-def evaluated(run: Run, data: ClassificationData, settings: Settings) -> Record:
-    """Evaluate given weights on the test images, without training, and return the record."""
-    given = run.experiment.teacher
-    assert given is not None
-    began = time.monotonic()
-    teacher = settings.ranks.leader_first(lambda: teacher_of(run.experiment, data, settings.store))
-    files = {"teacher": teacher.origin} if teacher.origin is not None else {}
-    held(run, files, settings.store, settings.ranks, teacher.weights_sha256)
-    frozen = teacher.frozen().to(settings.device)
-    metrics = measured(teacher, frozen, data, settings.store, precision.EVALUATED, settings.ranks)
-    record = Record(
-        status="done",
-        last=rounded(metrics),
-        best=rounded(metrics),
-        weights_sha256=teacher.weights_sha256,
-        teacher={"stand_in": teacher.source} if teacher.stands_in else None,
-        weight_files=files,
-        data=dict(data.identity),
-        effective={"device": settings.device, "threads": torch.get_num_threads(), "precision": precision.EVALUATED},
-        seconds=round(time.monotonic() - began, 2),
-        **asked_and_found(run, settings),
-    )
-    if settings.ranks.leads:
-        settings.store.write(run, record)
-    return record

@@ -13,7 +13,6 @@ from benchmark.data import coco, generated_coco
 from benchmark.data.coco import CocoFolder
 from benchmark.models import mmdet, openmmlab
 from benchmark.models.taps import Network
-from benchmark.paper.tasks import MAIN_METRIC
 from benchmark.plan.experiment import Experiment
 from benchmark.train.dense.task import DenseData, subset
 from methods.base import Annotation, Batch, ImageSize, Outputs
@@ -26,8 +25,6 @@ _SHORT = 800
 
 class Detection:
     """The detection task: mmdet's detectors, its COCO data set and pipelines, and its metric by pycocotools."""
-
-    main_metric = MAIN_METRIC["detection"]
 
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
         """Return COCO, a set in its layout, or the generated one."""

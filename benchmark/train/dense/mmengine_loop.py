@@ -19,6 +19,7 @@ from benchmark.machine.files import sweep_partials, write_atomically
 from benchmark.machine.streams import generator
 from benchmark.models import openmmlab
 from benchmark.paper.recipe import Recipe
+from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, curves_csv
 from benchmark.train import checkpoint, honouring, precision
@@ -28,23 +29,6 @@ from benchmark.train.meter import Meter
 from benchmark.train.outcome import Curves, asked_and_found, record_of, rounded
 from benchmark.train.settings import CHECK_EVERY, HISTOGRAMS, Progress, Settings, Stopped
 from methods.base import Moment
-
-
-def carried_out(run: Run, settings: Settings) -> Record:
-    """Train a run, or only evaluate if nothing is to be trained, and return its record.
-
-    Raises:
-        CannotServe: the method cannot serve this pair.
-        MissingInput: packages, data or weights are not there.
-        Stopped: asked to stop, the checkpoint is written.
-    """
-    precision.check(run.experiment.precision, torch.device(settings.device), run.experiment.task)
-    if settings.stop.is_set():  # building networks takes its time
-        raise Stopped
-    with openmmlab.scope(run.experiment.task), own_generators(run.experiment.precision, torch.device(settings.device)):
-        if run.experiment.recipe is None:
-            return evaluated(run, settings)
-        return DenseTraining(run, settings).run()
 
 
 class DenseTraining:
@@ -132,7 +116,7 @@ class DenseTraining:
             param_scheduler=schedulers(own, self.recipe, len(self.order), self.steps),
             default_hooks=dict.fromkeys(("timer", "logger", "checkpoint", "sampler_seed")),
             custom_hooks=[Restore()],
-            default_scope=openmmlab.SCOPES[self.run_id.experiment.task],
+            default_scope=TASKS[self.run_id.experiment.task].openmmlab,
             log_level="CRITICAL",
             experiment_name=f"{self.run_id.experiment.identity}-{self.run_id.repetition}",
         )
@@ -239,7 +223,7 @@ class DenseTraining:
         row |= {f"train.{name}": value for name, value in self.meter.means().items()}
         if len(self.curves.rows) % max(1, self.steps // self.every // HISTOGRAMS) == 0:
             row |= {f"train.{name}": value for name, value in self.meter.histograms().items()}
-        self.curves.add(row, metrics, self.task.main_metric)
+        self.curves.add(row, metrics, TASKS[self.run_id.experiment.task].metric)
         self.meter = self.model.meter = Meter(self.device)
 
     def _check_finite(self) -> None:

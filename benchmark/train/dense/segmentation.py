@@ -15,7 +15,6 @@ from benchmark.data.cityscapes import CityscapesFolder
 from benchmark.models import openmmlab
 from benchmark.models.taps import Network
 from benchmark.paper.recipe import Recipe
-from benchmark.paper.tasks import MAIN_METRIC
 from benchmark.plan.experiment import Experiment
 from benchmark.train.dense.task import DenseData, subset
 from methods.base import Batch, Outputs
@@ -34,8 +33,6 @@ _TRAIN_IDS[list(cityscapes.LABEL_IDS)] = range(len(cityscapes.LABEL_IDS))
 
 class Segmentation:
     """The segmentation task: CIRKD's networks as models of mmseg, its Cityscapes data set, and its mIoU."""
-
-    main_metric = MAIN_METRIC["segmentation"]
 
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
         """Return Cityscapes, a set in its layout, or the generated one."""
@@ -89,7 +86,7 @@ def segmentor(network: str | nn.Module, classes: int, test_cfg: dict[str, Any] |
 
     `test_cfg` selects whole or sliding.
     """
-    with openmmlab.scope("segmentation"):
+    with openmmlab.scope("mmseg"):
         from benchmark.train.dense.segmentor import CirkdSegmentor
 
         return CirkdSegmentor(network, classes, test_cfg)
@@ -98,7 +95,7 @@ def segmentor(network: str | nn.Module, classes: int, test_cfg: dict[str, Any] |
 def dataset(folder: CityscapesFolder, split: str, augmentation: Sequence[Any] = (), labelled: bool = True) -> Any:
     """Return a split as mmseg's data set: whole images, augmented if asked for, with labels by class."""
     load = [{"type": "LoadAnnotations"}, to_train_ids] if labelled else []
-    with openmmlab.scope("segmentation"):
+    with openmmlab.scope("mmseg"):
         from mmseg.datasets import CityscapesDataset
 
         return CityscapesDataset(

@@ -38,8 +38,6 @@ class DenseData:
 class DenseTask(Protocol):
     """A task of the harness. The module `benchmark.train.dense.<name>` provides it as TASK."""
 
-    main_metric: str
-
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
         """Return the experiment's data. Generated sets are written below `runs`.
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from forked import Forked
-from imagenet import data_of, settings_in, training
+from imagenet import settings_in, training
 from small import call, record_of, run_suite, store_in
 
 from benchmark.cli.parser import main
@@ -30,7 +30,8 @@ from benchmark.paper.suite import Suite, TeacherSpec
 from benchmark.plan.experiment import Experiment, Plan, Run, Selection, make_plan
 from benchmark.records.store import Record
 from benchmark.train.checkpoint import tensors_sha256
-from benchmark.train.classification.training import Training, evaluated
+from benchmark.train.classification.trainer import Trainer
+from benchmark.train.classification.training import Training
 from benchmark.train.weights import address
 from benchmark.verify.method_cost import build_on_meta, pair_on_meta
 from methods.base import Pair
@@ -171,7 +172,7 @@ def one_step(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Experiment],
         if isinstance(teacher, Experiment) and settings.store.weights(Run(teacher, 0)) is None:
             assert training(teacher, settings).run().status == "done"
         if asked.recipe is None:
-            assert evaluated(Run(asked, 0), data_of(asked, settings), settings).status == "done"
+            assert Trainer(settings).evaluate(Run(asked, 0)).status == "done"
         else:
             take_a_step(training(asked, settings))
 

@@ -76,7 +76,7 @@ def test_diffkd_learns_a_handful_of_images_as_the_plain_student_does(workplace: 
     weights = store_in(workplace).runs / "weights"
     weights.mkdir(parents=True)
     (workplace / "before").mkdir()
-    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         torch.save(scaled_backbone(workplace / "before"), weights / "backbone.pth")
         runs = runs_by_row(suite(workplace, setting=WEIGHTS, profile=PROFILE), LR)
         plain = built(runs["Student"], workplace)

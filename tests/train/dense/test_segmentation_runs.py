@@ -82,12 +82,12 @@ def test_no_row_of_table_6_is_left_out() -> None:
 
 def built(run: Run, folder: Path) -> DenseTraining:
     """A run that is put together and not begun."""
-    with openmmlab.scope("segmentation"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmseg"), own_generators("fp32", torch.device("cpu")):
         return DenseTraining(run, settings_in(folder))
 
 
 def first_batch(training: DenseTraining) -> Any:
-    with openmmlab.scope("segmentation"):
+    with openmmlab.scope("mmseg"):
         return next(iter(training_loader(training.data, training.order)))
 
 
@@ -115,7 +115,7 @@ def test_gradients_reach_student_and_side_networks_and_never_the_teacher(workpla
     teacher.network.get_submodule("pretrained").register_forward_hook(lambda *call: passes.append(1))
     before = {name: tensor.clone() for name, tensor in teacher.network.state_dict().items()}
     training.model.train()
-    with openmmlab.scope("segmentation"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmseg"), own_generators("fp32", torch.device("cpu")):
         training.model.train_step(first_batch(training), Kept())
     assert len(passes) == 1, "the teacher sees a batch once"
     for network in (training.parts.student.network, training.parts.method):
@@ -142,7 +142,7 @@ def test_rows_of_one_repetition_start_alike_and_see_the_same_images(workplace: P
 def test_training_images_are_scaled_cropped_and_mirrored_with_their_labels(workplace: Path) -> None:
     training = built(runs_by_row(suite(workplace))["Student"], workplace)
     road = np.array([110, 100, 115], np.float32)[::-1]  # as generated; images are read blue first
-    with openmmlab.scope("segmentation"):
+    with openmmlab.scope("mmseg"):
         items = [training.data.train[position] for position in (0, 1) for _ in range(8)]
     for item in items:
         labels = item["data_samples"].gt_sem_seg.data[0]
@@ -159,7 +159,7 @@ def test_miou_is_the_mean_over_the_classes_that_occur(workplace: Path) -> None:
     training = built(runs_by_row(suite(workplace))["Student"], workplace)
     network: Any = training.parts.student.network
     data = training.data
-    with openmmlab.scope("segmentation"):
+    with openmmlab.scope("mmseg"):
         found = TASK.metrics(evaluate(network, data, torch.device("cpu"), "fp32"))
         counts = np.zeros((19, 19))
         right = total = 0

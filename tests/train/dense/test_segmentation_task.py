@@ -69,7 +69,7 @@ def prepared(tmp_path: Path, data: Data | None = None) -> Any:
     pytest.importorskip("mmseg", reason="needs pip install '.[dense]'")
     from benchmark.models import openmmlab
 
-    with openmmlab.scope("segmentation"):
+    with openmmlab.scope("mmseg"):
         return TASK.data(replace(experiment(), data=data or Data(cityscapes.STAND_IN)), None, tmp_path)
 
 
