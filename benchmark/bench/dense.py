@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmark.data.inventory import absent_sets
+from benchmark.data import finder
 from benchmark.errors import BenchmarkError, CannotServe, UsageError
 from benchmark.machine import provenance
 from benchmark.machine.devices import pick_device
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if asked.threads:
         torch.set_num_threads(asked.threads)
-    selection = Selection(asked.only, profile=asked.profile, all_rows=True, absent=absent_sets(asked.data_dir))
+    selection = Selection(asked.only, profile=asked.profile, all_rows=True, absent=finder.absent(asked.data_dir))
     plan = make_plan([load(suite_path(asked.suite))], selection)
     runs = [run for run in plan.runs if run.experiment.teacher is not None and run.experiment.recipe is not None]
     runs = [run for run in runs if TASKS[run.experiment.task].openmmlab and run.repetition == 0]

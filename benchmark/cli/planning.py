@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.data import find_folder
-from benchmark.data.inventory import absent_sets
+from benchmark.data import class_folders, finder
 from benchmark.data.locate import DataSource, resolve
 from benchmark.errors import MissingInput, UsageError
-from benchmark.paper.datasets import GENERATED
+from benchmark.paper.datasets import DATA_SETS, GENERATED, IMAGE_FOLDERS
 from benchmark.paper.manifest import companions, load, load_all, suite_path
 from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Plan, Selection, make_plan
@@ -80,7 +79,7 @@ def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selec
         profile=arguments.profile,
         all_rows=arguments.all_rows,
         stand_in=stand_in,
-        absent=find_folder.absent(arguments.data_dir) | absent_sets(arguments.data_dir),
+        absent=finder.absent(arguments.data_dir),
     )
 
 
@@ -101,8 +100,7 @@ def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning
         folders = _folders(needed, arguments, smoke_only)
     except MissingInput as error:
         if not only_planning:
-            without = "or prove the path alone, on generated images: --profile smoke"
-            raise MissingInput(error.message, f"{error.fix}\n  {without}") from error
+            raise MissingInput(error.message, f"{error.fix}\n  {finder.SMOKE}") from error
         print(f"NOTE: {error.message}", file=sys.stderr)
         return None
     if found is None or folders is None:
@@ -113,19 +111,20 @@ def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning
 
 def _folders(needed: set[str], arguments: argparse.Namespace, smoke_only: bool) -> DataSource | None:
     """Return the available image folders, or None if none is needed."""
-    wanted = sorted(needed.intersection(find_folder.NAMES))
-    absent = sorted(find_folder.absent(arguments.data_dir).intersection(wanted))
+    wanted = sorted(needed.intersection(IMAGE_FOLDERS))
+    absent = sorted(finder.absent(arguments.data_dir).intersection(wanted))
     if absent and not smoke_only:
-        find_folder.find(absent[0], arguments.data_dir)
+        finder.require(DATA_SETS[absent[0]], arguments.data_dir)
     for name in set(wanted).difference(absent):
-        place = find_folder.find(name, arguments.data_dir)
-        if (place / find_folder.MARKER).is_file() and not smoke_only:
+        place = finder.require(DATA_SETS[name], arguments.data_dir)
+        if (place / class_folders.MARKER).is_file() and not smoke_only:
             raise MissingInput(f"{place} holds generated images, not {name}", "name the real one with --data-dir")
     if not wanted:
         return None
+    titles = " and ".join(DATA_SETS[name].title for name in absent)
     note = (
-        f"{' and '.join(absent)} not found: generated images stand in, teachers are randomly initialised, "
-        "figures say nothing about ImageNet"
+        f"{titles} not found: generated images stand in, teachers are randomly initialised, "
+        f"figures say nothing about {titles}"
     )
     return DataSource("folder", note=note if absent else "", data_dir=arguments.data_dir)
 

@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from benchmark.data.finder import ENVIRONMENT, folders, places
 from benchmark.errors import MissingInput, StorageError, UsageError, nearest
+from benchmark.paper.datasets import DATA_SETS
 
-ENVIRONMENT = "BENCHMARK_DATA"
 OFFLINE = "BENCHMARK_OFFLINE"  # set to anything: never ask the network
-DEFAULT = Path("data")  # under the working directory
 
 FOLDER = "cifar-100-python"
 FILES = {  # md5 sums as torchvision.datasets.CIFAR100 has them
@@ -78,20 +78,6 @@ def find_cifar100(data_dir: Path | None) -> Found | None:
     return None
 
 
-def places(data_dir: Path | None) -> list[Path]:
-    """List the folders to search: `data_dir` alone if given, else $BENCHMARK_DATA and `data/`."""
-    if data_dir is not None:
-        return [data_dir]
-    named = os.environ.get(ENVIRONMENT)
-    return [Path(named), DEFAULT] if named else [DEFAULT]
-
-
-def folders(data_dir: Path | None, *names: str) -> Iterator[Path]:
-    """Yield the folders that may hold a data set: each searched folder itself, then its subfolders of these names."""
-    for place in places(data_dir):
-        yield from (place.expanduser() / name for name in ("", *names))
-
-
 def present(data_dir: Path | None) -> bool:
     """Check that a known folder contains the CIFAR-100 files. Only names are compared, so this is fast."""
     return any((folder / "train").is_file() for folder in folders(data_dir, FOLDER))
@@ -103,9 +89,7 @@ def resolve(name: str, data_dir: Path | None, allow_download: bool, allow_genera
     Several processes that may all download should not call this at once: let one of them resolve first.
     """
     if name == "generated":
-        return DataSource(
-            "generated", note="generated images, not CIFAR-100: figures show that the path works, no more"
-        )
+        return DataSource("generated", note=DATA_SETS["cifar100"].stand_in_note)
     if name != "cifar100":
         raise UsageError(f"unknown data set {name!r}", nearest(name, ("cifar100", "generated")))
     found = find_cifar100(data_dir)

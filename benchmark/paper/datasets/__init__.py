@@ -28,6 +28,7 @@ USER_FOLDER: Literal["folder"] = "folder"  # any other in ImageNet's layout; the
 STAND_INS: Mapping[str, tuple[str, ...]] = {
     name: tuple(dict.fromkeys((found.stand_in.name, found.stand_in.version))) for name, found in DATA_SETS.items()
 }
+IMAGE_FOLDERS = tuple(name for name, found in DATA_SETS.items() if found.layout == "image folder")
 COUNTED = tuple(name for name, found in DATA_SETS.items() if found.counted)  # on which costs are counted
 VERSIONS = {found.stand_in.name: found.stand_in.version for found in DATA_SETS.values()}  # of what stands in
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from benchmark.data import find_folder, image_index
+from benchmark.data import finder, image_index
 from benchmark.data.batches import ClassificationData
 from benchmark.data.decode import MEAN, STD, Augmentation
 from benchmark.data.imagefolder import ImageFolderData
@@ -17,6 +17,7 @@ from benchmark.errors import UsageError
 from benchmark.machine.streams import initialising
 from benchmark.models.registry import model
 from benchmark.models.taps import Network
+from benchmark.paper.datasets import DATA_SETS, GENERATED, IMAGE_FOLDERS, layout_of
 from benchmark.paper.rules import load_rules
 from benchmark.paper.suite import TeacherSpec
 from benchmark.plan.experiment import Data
@@ -27,8 +28,6 @@ from benchmark.train.engine.teacher import load_weights
 from benchmark.train.engine.testing import evaluate
 from benchmark.train.precision import EVALUATED
 from benchmark.train.weights import is_named, weights_file
-
-IN_MEMORY = ("cifar100", "generated")
 
 
 @dataclass(frozen=True)
@@ -119,15 +118,15 @@ def _interpolation(name: str) -> Literal["bilinear", "bicubic"]:
 
 
 def _data(asked: Asked, prepared: Preparation, device: torch.device) -> ClassificationData:
-    if asked.data in IN_MEMORY:
+    if layout_of(asked.data) == "memory":
         source = resolve(asked.data, asked.data_dir, allow_download=True, allow_generated=False)
         return load_data(Data(asked.data), source, device)
-    named = asked.data in find_folder.NAMES
-    root = find_folder.find(asked.data, asked.data_dir) if named else Path(asked.data)
+    named = asked.data in IMAGE_FOLDERS
+    root = finder.require(DATA_SETS[asked.data], asked.data_dir) if named else Path(asked.data)
     if not named and not root.is_dir():
         raise UsageError(
             f"no data set or folder {asked.data!r}",
-            f"name one of {', '.join((*IN_MEMORY, *find_folder.NAMES))}, or a folder",
+            f"name one of {', '.join(('cifar100', GENERATED, *IMAGE_FOLDERS))}, or a folder",
         )
     dataset = image_index.load(asked.data if named else "folder", root)
     augmentation = Augmentation(

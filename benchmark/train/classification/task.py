@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.data import cifar, find_folder, image_index
+from benchmark.data import cifar, finder, image_index
 from benchmark.data.augment import MEAN, STD
 from benchmark.data.batches import ClassificationData
 from benchmark.data.generated_folder import Request, generate
@@ -17,7 +17,7 @@ from benchmark.data.imagefolder import ImageFolderData
 from benchmark.data.locate import DataSource, resolve
 from benchmark.data.on_device import DeviceData
 from benchmark.machine.ranks import ALONE, Ranks
-from benchmark.paper.datasets import GENERATED_FOLDER, USER_FOLDER, layout_of
+from benchmark.paper.datasets import DATA_SETS, GENERATED_FOLDER, USER_FOLDER, layout_of
 from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Data, Experiment
 from benchmark.train.engine.distiller import TaskLoss
@@ -83,7 +83,7 @@ def _folder(data: Data, source: DataSource | None, generated_dir: Path) -> image
         assert source is not None and source.folder is not None, "who plans a run on a folder knows where it is"
         root = source.folder
     else:
-        root = find_folder.find(data.name, source.data_dir if source is not None else None)
+        root = finder.require(DATA_SETS[data.name], source.data_dir if source is not None else None)
     return image_index.load(
         data.name,
         root,

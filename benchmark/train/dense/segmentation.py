@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.data import cityscapes, generated_cityscapes
+from benchmark.data import cityscapes, finder, generated_cityscapes
 from benchmark.data.cityscapes import CityscapesFolder
 from benchmark.models import openmmlab
 from benchmark.models.taps import Network
+from benchmark.paper.datasets.entry import DataSet
 from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Experiment
-from benchmark.train.dense.task import DenseData, subset
+from benchmark.train.dense.task import DenseData, data_set_of, subset
 from methods.base import Batch, Outputs
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ class Segmentation:
 
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
         """Return Cityscapes, a set in its layout, or the generated one."""
-        stands_in = experiment.data.name == cityscapes.STAND_IN
-        if stands_in:
-            folder = CityscapesFolder(generated_cityscapes.generate(runs / "generated" / cityscapes.STAND_IN))
+        wanted, note = data_set_of(experiment)
+        if note:
+            folder = CityscapesFolder(generated_cityscapes.generate(runs / "generated" / experiment.data.name))
         else:
-            folder = cityscapes.require(data_dir)
-        return _data(folder, experiment, cityscapes.STAND_IN_NOTE if stands_in else "")
+            folder = cityscapes.require(wanted, data_dir, instead=finder.SMOKE)
+        return _data(folder, wanted, experiment, note)
 
     def configuration(self, model: str) -> Mapping[str, Any]:
         """Return an empty configuration: CIRKD has no warm-up and the same decay for all parameters."""
@@ -125,7 +126,7 @@ def augmentation(crop: tuple[int, int]) -> list[dict[str, Any]]:
     ]
 
 
-def _data(folder: CityscapesFolder, experiment: Experiment, note: str) -> DenseData:
+def _data(folder: CityscapesFolder, wanted: DataSet, experiment: Experiment, note: str) -> DenseData:
     from mmengine.evaluator import Evaluator
     from mmseg.evaluation import IoUMetric
 
@@ -135,7 +136,7 @@ def _data(folder: CityscapesFolder, experiment: Experiment, note: str) -> DenseD
     test = dataset(folder, "val")
     if experiment.profile != "smoke":
         for split, found in (("train", train), ("val", test)):
-            cityscapes.check_whole(split, len(found))
+            finder.check_whole(wanted, split, len(found))
     positions = subset(len(train), data.train, data.subset_seed, "train")
     tested = subset(len(test), data.test, data.subset_seed, "test")
     if data.test:

@@ -20,11 +20,11 @@ from imagenet import settings_in, training
 from small import call, record_of, run_suite, store_in
 
 from benchmark.cli.parser import main
-from benchmark.cli.planning import find_folder
 from benchmark.data.generated_folder import Request, generate
 from benchmark.data.locate import DataSource
 from benchmark.models.registry import model
 from benchmark.models.taps import resolve_roles
+from benchmark.paper.datasets import IMAGE_FOLDERS
 from benchmark.paper.manifest import load, load_all, suite_path
 from benchmark.paper.suite import Suite, TeacherSpec
 from benchmark.plan.experiment import Experiment, Plan, Run, Selection, make_plan
@@ -53,7 +53,7 @@ STANDS_IN = "generated images stand in, teachers are randomly initialised"
 
 
 def smoke(suites: list[Suite], **more: object) -> Plan:
-    absent = frozenset(find_folder.NAMES)
+    absent = frozenset(IMAGE_FOLDERS)
     return make_plan(suites, Selection(profile="smoke", all_rows=True, stand_in=True, absent=absent, **more))  # type: ignore[arg-type]
 
 
@@ -260,7 +260,7 @@ def test_a_row_of_table_7_in_the_default_tests(workplace: Path, capsys: pytest.C
     assert record.status == "done"
     assert record.teacher is not None and record.teacher["stand_in"] == "randomly initialised"
     assert record.effective["shards_a_step"] == 8  # 16 images as 256 are shared by eight devices
-    assert "NOTE: imagenet not found: generated images stand in" in capsys.readouterr().out
+    assert "NOTE: ImageNet not found: generated images stand in" in capsys.readouterr().out
     assert STANDS_IN in (workplace / "reports" / "table7.md").read_text()
 
 
@@ -269,7 +269,7 @@ def test_without_imagenet_the_paper_profile_says_what_is_missing(
 ) -> None:
     assert run_suite(suite_path("table7"), "--yes") == 3
     shown = capsys.readouterr().err
-    assert "imagenet is not in" in shown and "--profile smoke" in shown
+    assert "ImageNet is not in" in shown and "--profile smoke" in shown
 
 
 @pytest.mark.slow
