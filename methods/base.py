@@ -86,6 +86,16 @@ class Batch:
         return tuple((a.boxes, size) for a, size in zip(self.annotations, self.sizes, strict=True))
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return the tensor in float32, or in its own type if that is wider.
+
+    Under autocast, outputs of networks and side networks come in half precision. float16 has no room for squares and
+    for sums over positions, and bfloat16 loses small differences. A method calls this where its loss needs that room,
+    not on all outputs: elsewhere half precision is what autocast means, and its speed.
+    """
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def _alone(tensor: Tensor) -> Tensor:
     return tensor
 

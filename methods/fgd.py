@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.attention import channel_attention, object_masks, spatial_attention
-from methods.base import Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.options import MethodOptions, option
 
 
@@ -43,7 +43,7 @@ class Level(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> dict[str, Tensor]:
         """Return the four unweighted terms of maps B,S,H,W and B,T,H,W."""
-        found, target = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (self.align(student), teacher))
+        found, target = (at_least_float32(x) for x in (self.align(student), teacher))
         foreground, background = object_masks(batch.boxes(), target)
         spatial, channel = spatial_attention(target, temperature), channel_attention(target, temperature)
         # The teacher's attention weights both maps.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.attention import channel_attention, spatial_attention
-from methods.base import Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.options import MethodOptions, option
 
 
@@ -152,5 +152,5 @@ def _mean(attention: Callable[[Tensor, float], Tensor], one: Tensor, other: Tens
 
 def _distance(found: Tensor, target: Tensor) -> Tensor:
     difference = found - target
-    norm: Tensor = torch.linalg.vector_norm(difference.to(torch.promote_types(difference.dtype, torch.float32)))
+    norm: Tensor = torch.linalg.vector_norm(at_least_float32(difference))
     return norm

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from benchmark.errors import MissingInput
 from benchmark.models.checkpoints import WeightFile
-from methods.base import Batch, Losses, Method, Moment, Outputs, Pair
-from methods.maskd import EMPTY, START, masked, masked_errors, masks_of, overlap, precise
+from methods.base import Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
+from methods.maskd import EMPTY, START, masked, masked_errors, masks_of, overlap
 from methods.options import MethodOptions, option
 
 # As MasKD's files name them, behind `mask_modules.LEVEL.`
@@ -35,7 +35,7 @@ class Level(nn.Module):
 
     def weights(self, teacher: Tensor) -> Tensor:
         """Return the weights B,K of the tokens for maps B,C,H,W; their sum is one."""
-        return precise(self.weigh(teacher).flatten(1)).softmax(dim=1)
+        return at_least_float32(self.weigh(teacher).flatten(1)).softmax(dim=1)
 
 
 class MasKDDetection(Method):
@@ -124,7 +124,7 @@ class MasKDDetection(Method):
         errors, lost, dice = [], [], []
         for role, align, level in zip(self.roles, self.align, self.levels, strict=True):
             assert isinstance(level, Level)
-            found, target = precise(align(student[role])), precise(teacher[role])
+            found, target = at_least_float32(align(student[role])), at_least_float32(teacher[role])
             masks, weights = level.masks(target), level.weights(target)
             used = masks.detach()
             if o.custom_mask:

@@ -10,12 +10,11 @@ import copy
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.models.taps import Tap, untap
-from methods.base import LOGITS, STAGES, AddedRole, Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import LOGITS, STAGES, AddedRole, Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.kdiffusion.branches import Average, Branches
 from methods.kdiffusion.process import reverse_loss, reverse_steps
 from methods.kdiffusion.structure import Calls, Site
@@ -229,7 +228,8 @@ class Level(nn.Module):
         each = stacked.view(batch, self.count, channels // self.count, *size).transpose(0, 1).flatten(0, 1)
         bridged, target = match_sizes(self.bridge(each), teacher, self.resize)
         features = bridged.reshape(self.count, *target.shape)
-        return _at_least_float32(features), _at_least_float32(target)
+        # Half precision would lose the teacher's small part of a target.
+        return at_least_float32(features), at_least_float32(target)
 
 
 class NextLayer(nn.Module):
@@ -261,8 +261,3 @@ def _bare_copy(network: nn.Module) -> nn.Module:
     copied = copy.deepcopy(network)
     untap(copied)
     return copied
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    """Return the tensor in float32 at least: half precision would lose the teacher's small part of a target."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
