@@ -22,7 +22,7 @@ from benchmark.paper.manifest import load_all
 from benchmark.paper.recipe import NamedRecipe, Recipe, recipe, recipes
 from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Plan, Run
-from benchmark.train.dense.mmengine_loop import optim_wrapper, schedulers
+from benchmark.train.dense.configuration import optim_wrapper, schedulers
 from benchmark.train.engine.optimizer import make_optimizer
 from benchmark.train.engine.schedule import learning_rate
 

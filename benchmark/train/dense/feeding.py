@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from benchmark.machine.streams import generator, seed_of
+from benchmark.train.dense.generators import seeded_globals
 from benchmark.train.dense.task import DenseData
 
 Place = tuple[int, int]  # epoch, position
 
 FEW = 1000  # images that are decoded sooner than worker processes are started
 WORKERS = 4
-
-
-@contextlib.contextmanager
-def seeded_globals(seed: int) -> Iterator[None]:
-    """Seed the generators that mm transforms and detectors draw from, and restore them afterwards."""
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.default_generator.manual_seed(seed)
-        # Those of GPUs are the run's own: nobody needs them back.
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.manual_seed_all(seed)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
 
 
 class Augmented(Dataset[Any]):

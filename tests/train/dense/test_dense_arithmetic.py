@@ -16,10 +16,12 @@ from benchmark.bench import dense
 from benchmark.data.generated_cityscapes import generate
 from benchmark.models import openmmlab
 from benchmark.probe.saliency import looked
-from benchmark.train.dense.mmengine_loop import DenseTraining, own_generators
+from benchmark.train.dense.generators import own_generators
+from benchmark.train.dense.record import write_record
 from benchmark.train.dense.segmentation import segmentor
 from benchmark.train.dense.server_archive import write_server_archive
 from benchmark.train.dense.trainer import Trainer
+from benchmark.train.dense.training import DenseTraining
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def test_the_figure_of_a_run(workplace: Path, watch: Watch) -> None:
     with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         training = DenseTraining(run, settings_in(workplace))
         training.training_seconds = 1.0
-        training._record("done")
+        write_record(training, "done")
     looked(run, settings_in(workplace), 1)
     assert watch.found.keys() == {FP32}, watch.found
     assert any("looked" in place for place in watch.found[FP32])

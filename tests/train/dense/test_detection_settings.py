@@ -21,7 +21,7 @@ from benchmark.paper.manifest import load, suite_path
 from benchmark.paper.recipe import recipe
 from benchmark.paper.suite import TeacherSpec
 from benchmark.train import weights
-from benchmark.train.dense.mmengine_loop import optim_wrapper, schedulers
+from benchmark.train.dense.configuration import optim_wrapper, schedulers
 
 STEPS = math.ceil(117_266 / 16)  # an epoch of train2017 without the images that show nothing
 TWICE = {
