@@ -30,6 +30,7 @@ SEG_FEATURE = "seg_feature"  # what a segmentation head's classifier reads, B,C,
 SEG_LOGITS = "seg_logits"  # its class scores before they are brought to the image's size, B,classes,H,W
 AUX_LOGITS = "aux_logits"  # those of the auxiliary head, which not every network has
 
+Shapes = Mapping[str, tuple[int, ...]]  # role -> shape without the batch: C,H,W or C
 Outputs = Mapping[str, Tensor]  # role -> tensor: maps B,C,H,W, vectors B,C
 
 
@@ -42,8 +43,8 @@ class Pair:
 
     student: Network
     teacher: Network
-    student_shapes: Mapping[str, tuple[int, ...]]
-    teacher_shapes: Mapping[str, tuple[int, ...]]
+    student_shapes: Shapes
+    teacher_shapes: Shapes
     classes: int
     dataset_size: int
     task: str = "classification"

@@ -33,7 +33,7 @@ class GlobalContext(nn.Module):
         return out
 
 
-class Level(nn.Module):
+class FGDLevel(nn.Module):
     """One level of the pyramid: the alignment of the student's channels, and both global contexts."""
 
     def __init__(self, student: int, teacher: int) -> None:
@@ -102,7 +102,7 @@ class FGD(Method):
             self.skip(f"it needs ground-truth boxes, which {pair.task} has not")
         self.roles = self.pyramid_roles(pair, self.options.tap)
         self.pyramid = nn.ModuleList(
-            Level(pair.student_shapes[role][0], pair.teacher_shapes[role][0]) for role in self.roles
+            FGDLevel(pair.student_shapes[role][0], pair.teacher_shapes[role][0]) for role in self.roles
         )
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmark.data.imagenet100 import CMC
 from benchmark.errors import MissingInput
 from benchmark.paper.datasets import DATA_SETS, IMAGE_FOLDERS
-from benchmark.paper.datasets.imagenet import FIX
+from benchmark.paper.datasets.imagenet import ARRANGE
 
 TRAIN, VALIDATION = "train", "val"
 MARKER = "GENERATED-NOT-IMAGENET.json"  # lies in a folder whose images were generated
@@ -38,7 +38,7 @@ class Census:
 
 def layout(root: Path) -> str:
     """Return instructions for arranging a folder, for error messages."""
-    return FIX.format(root)
+    return ARRANGE.format(root)
 
 
 def census(name: str, root: Path) -> Census:

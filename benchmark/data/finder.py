@@ -11,7 +11,7 @@ from benchmark.paper.datasets import DATA_SETS
 from benchmark.paper.datasets.entry import DataSet, OnDisk
 
 ENVIRONMENT = "BENCHMARK_DATA"
-DEFAULT = Path("data")  # under the working directory
+DEFAULT_FOLDER = Path("data")  # under the working directory
 SMOKE = "or prove the path alone, on generated images: --profile smoke"
 
 
@@ -20,7 +20,7 @@ def places(data_dir: Path | None) -> list[Path]:
     if data_dir is not None:
         return [data_dir]
     named = os.environ.get(ENVIRONMENT)
-    return [Path(named), DEFAULT] if named else [DEFAULT]
+    return [Path(named), DEFAULT_FOLDER] if named else [DEFAULT_FOLDER]
 
 
 def folders(data_dir: Path | None, *names: str) -> Iterator[Path]:

@@ -42,7 +42,7 @@ TIMEOUT = 15.0  # seconds without an answer from the network
 
 
 @dataclass(frozen=True)
-class Found:
+class OfficialFiles:
     """The official CIFAR-100 files, verified."""
 
     folder: Path  # holds train, test and meta
@@ -64,7 +64,7 @@ class DownloadFailed(MissingInput):
     """The error of a download that gave no usable archive."""
 
 
-def find_cifar100(data_dir: Path | None) -> Found | None:
+def find_cifar100(data_dir: Path | None) -> OfficialFiles | None:
     """Find and verify the CIFAR-100 files. Return None if no known folder has any.
 
     A `data_dir` without them is an error, as are wrong files.
@@ -111,7 +111,7 @@ def resolve(name: str, data_dir: Path | None, allow_download: bool, allow_genera
     raise MissingInput(missing, f"{_mend(_folder(looked_in[0]))}\n  or name the folder that has it with --data-dir")
 
 
-def download(root: Path) -> Found:
+def download(root: Path) -> OfficialFiles:
     """Fetch the archive into `root` through torchvision, with its progress bar, and unpack it there."""
     if os.environ.get(OFFLINE):
         raise DownloadFailed(f"${OFFLINE} is set: nothing is downloaded", _mend(root / FOLDER))
@@ -129,7 +129,7 @@ def download(root: Path) -> Found:
             cause = getattr(error, "reason", error)  # urllib wraps what the system said
             raise DownloadFailed(f"downloading {URL} failed: {cause}", _mend(root / FOLDER)) from error
         folder = _unpack(scratch / ARCHIVE, root)
-    return Found(folder, _verify(folder))
+    return OfficialFiles(folder, _verify(folder))
 
 
 def md5_of(content: bytes) -> str:
@@ -151,10 +151,10 @@ def _folder(place: Path) -> Path:
     return place if is_folder else place / FOLDER
 
 
-def _in(place: Path) -> Found | None:
+def _in(place: Path) -> OfficialFiles | None:
     folder = _folder(place)
     if folder.is_dir():
-        return Found(folder, _verify(folder))
+        return OfficialFiles(folder, _verify(folder))
     archive = place / ARCHIVE
     if not archive.is_file():
         return None
@@ -164,7 +164,7 @@ def _in(place: Path) -> Found | None:
             f"curl -fL -o {shlex.quote(str(archive))} {URL}",
         )
     folder = _unpack(archive, place)
-    return Found(folder, _verify(folder))
+    return OfficialFiles(folder, _verify(folder))
 
 
 def _verify(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from benchmark.judge.verdicts import Achieved, Blocked, Verdict
 from benchmark.paper.datasets import STAND_INS
 from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Suite, TeacherSpec
-from benchmark.paper.tasks import DEFAULT, TASKS
+from benchmark.paper.tasks import DEFAULT_TASK, TASKS
 from benchmark.plan.experiment import Experiment, experiment_of, why_left_out
 from benchmark.records.evidence import Evidence, Problem, ProblemKind, Settled, key_of
 from benchmark.records.store import Record
@@ -125,7 +125,7 @@ def published_teachers(cells: Iterable[Cell]) -> dict[tuple[str, str, str], floa
     found: dict[tuple[str, str, str], float] = {}
     for cell in cells:
         setting = cell.setting
-        main = TASKS[setting.task or DEFAULT].metric
+        main = TASKS[setting.task or DEFAULT_TASK].metric
         if setting.subject == "teacher" and cell.metric == main and cell.value is not None:
             model = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else str(setting.teacher)
             for suite in (cell.suite, ""):

@@ -33,7 +33,7 @@ from benchmark.paper.suite import (
     method_of,
     ordering_of,
 )
-from benchmark.paper.tasks import DEFAULT, TASKS
+from benchmark.paper.tasks import DEFAULT_TASK, TASKS
 from benchmark.paper.yamlfile import Place, YamlFile, yaml_files
 from methods.registry import MethodEntry, methods
 from methods.spec import MethodSpec, WrongMethod
@@ -225,7 +225,7 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
     elif setting.recipe in recipes():
         own = recipes()[setting.recipe].teacher_recipe if isinstance(setting.teacher, str) else None
         for trained_by in dict.fromkeys((setting.recipe, own or setting.recipe)):
-            if (setting.task or DEFAULT) in TASKS and (message := _misfit(trained_by, setting)):
+            if (setting.task or DEFAULT_TASK) in TASKS and (message := _misfit(trained_by, setting)):
                 complain("recipe", message)
     if setting.task is not None and setting.task not in TASKS:
         complain("task", f"unknown task {setting.task!r}; {nearest(setting.task, TASKS)}")
@@ -254,7 +254,7 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
 
 def _misfit(name: str, setting: Setting) -> str:
     """Return the problem of a recipe with a setting's task and data; an empty string if all of it is supported."""
-    named, task = recipes()[name], setting.task or DEFAULT
+    named, task = recipes()[name], setting.task or DEFAULT_TASK
     problem = misfit(named.settings, named.ignored, task, setting.data)
     return problem and f"recipe {name!r} has {problem}; take one of {fitting(task, setting.data)}"
 
@@ -278,7 +278,7 @@ def _check_options(parsed: SuiteFile, file: YamlFile) -> None:
 
 def _check_profiles(parsed: SuiteFile, cells: Iterable[Cell], file: YamlFile) -> None:
     """Check for image sizes of a task that no row has. They would otherwise have no effect unnoticed."""
-    tasks = sorted({cell.setting.task or DEFAULT for cell in cells})
+    tasks = sorted({cell.setting.task or DEFAULT_TASK for cell in cells})
     for name, profile in parsed.profiles.items():
         for task, key in ((task.name, task.image_size) for task in TASKS.values()):
             if getattr(profile, key) and tasks and task not in tasks:

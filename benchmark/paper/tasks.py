@@ -34,4 +34,4 @@ _ALL = (
     ),
 )
 TASKS: Mapping[str, Task] = {task.name: task for task in _ALL}
-DEFAULT = "classification"  # where a suite names none
+DEFAULT_TASK = "classification"  # where a suite names none

@@ -15,7 +15,7 @@ from benchmark.errors import UsageError
 from benchmark.paper.datasets import DATA_SETS, VERSIONS
 from benchmark.paper.recipe import Recipe, recipe
 from benchmark.paper.suite import Cell, Profile, ProfileName, Suite, TeacherSpec
-from benchmark.paper.tasks import DEFAULT, TASKS
+from benchmark.paper.tasks import DEFAULT_TASK, TASKS
 from methods.spec import MethodSpec
 
 # Raised when the canonical form itself changes meaning; every identity changes with it.
@@ -152,7 +152,7 @@ def experiment_of(
 
     def trained(model: str, recipe_name: str, method: MethodSpec, **more: Any) -> Experiment:
         return Experiment(
-            task=setting.task or DEFAULT,
+            task=setting.task or DEFAULT_TASK,
             data=data,
             student=model,
             method=method,
@@ -169,7 +169,7 @@ def experiment_of(
     elif setting.teacher is not None:
         teacher = setting.teacher
     if setting.subject == "teacher":
-        task = setting.task or DEFAULT
+        task = setting.task or DEFAULT_TASK
         return evaluation(teacher, data, profile_name, task) if isinstance(teacher, TeacherSpec) else teacher
     if setting.method is None:
         return None
@@ -199,7 +199,7 @@ def plain() -> MethodSpec:
     return MethodSpec.parse("none")
 
 
-def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName, task: str = DEFAULT) -> Experiment:
+def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName, task: str = DEFAULT_TASK) -> Experiment:
     """Return the experiment that evaluates given weights on a data set, without training."""
     return Experiment(
         task=task,

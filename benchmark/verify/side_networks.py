@@ -15,7 +15,6 @@ from benchmark.verify.method_cost import build_on_meta
 from methods.base import Method, Pair
 from methods.diffkd.diffkd import Branch
 
-Shapes = Mapping[str, tuple[int, ...]]
 Times = Mapping[str, float]
 
 PARTS = ("projection", "encoder", "decoder", "predictor", "adapter", "output")

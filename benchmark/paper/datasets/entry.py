@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Shape = tuple[int, ...]  # C,H,W
+ImageShape = tuple[int, ...]  # C,H,W
 # How images lie on the disk, and who loads them: CIFAR-100's pickles, a folder for each class, COCO's annotation files
 # of its 80 classes, Cityscapes' maps of its label numbers.
 Layout = Literal["memory", "image folder", "coco", "cityscapes"]
@@ -52,8 +52,8 @@ class DataSet:
     test: int
     stand_in: StandIn
     on_disk: OnDisk | None = None  # None for CIFAR-100, which is downloaded and verified (data/locate.py)
-    trained: Shape = ()  # an image as networks see it in training
-    counted: Shape = ()  # an image as costs are counted on; empty: no cost is published for it
+    trained: ImageShape = ()  # an image as networks see it in training
+    counted: ImageShape = ()  # an image as costs are counted on; empty: no cost is published for it
     remembered: int = 0  # training images that a method's memory is sized for; 0: `training`
 
     @property

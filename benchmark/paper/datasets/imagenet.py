@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmark.paper.datasets.entry import DataSet, OnDisk, SplitFiles, StandIn
 
-FIX = (
+ARRANGE = (
     "arrange the images as {0}/train/CLASS/IMAGE.JPEG and {0}/val/CLASS/IMAGE.JPEG, CLASS being the wnid, such as "
     "n01440764, in both; the archives come from https://image-net.org/download"
 )
@@ -20,7 +20,7 @@ DATA_SET = DataSet(
     on_disk=OnDisk(
         folders=("imagenet",),
         splits={"train": SplitFiles(("train/",), 1_281_167), "val": SplitFiles(("val/",), 50_000)},
-        fix=FIX,
+        fix=ARRANGE,
         in_part=True,
     ),
     trained=(3, 224, 224),

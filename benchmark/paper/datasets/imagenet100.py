@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmark.paper.datasets.entry import DataSet, OnDisk, SplitFiles, StandIn
-from benchmark.paper.datasets.imagenet import FIX
+from benchmark.paper.datasets.imagenet import ARRANGE
 
 DATA_SET = DataSet(
     name="imagenet100",
@@ -17,7 +17,7 @@ DATA_SET = DataSet(
     on_disk=OnDisk(
         folders=("imagenet100", "imagenet"),  # a hundred classes are taken from a whole ImageNet
         splits={"train": SplitFiles(("train/",)), "val": SplitFiles(("val/",), 5_000)},  # the list decides on `train`
-        fix=FIX,
+        fix=ARRANGE,
         in_part=True,
     ),
     trained=(3, 224, 224),

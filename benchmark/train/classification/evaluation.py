@@ -10,7 +10,7 @@ import torch
 
 from benchmark.data import finder, image_index
 from benchmark.data.batches import ClassificationData
-from benchmark.data.decode import MEAN, STD, Augmentation
+from benchmark.data.decode import IMAGENET_MEAN, IMAGENET_STD, Augmentation
 from benchmark.data.imagefolder import ImageFolderData
 from benchmark.data.locate import resolve
 from benchmark.errors import UsageError
@@ -37,12 +37,12 @@ class Preparation:
     size: int = 224
     resize: int = 256
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, ...] = MEAN
-    std: tuple[float, ...] = STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationRequest:
     """A request for an evaluation. `published` overrides the known accuracy of the weights."""
 
     model: str
@@ -54,7 +54,7 @@ class Asked:
     workers: int | None = None
 
 
-def evaluated(asked: Asked, store: Store, device: torch.device) -> dict[str, Any]:
+def evaluated(asked: EvaluationRequest, store: Store, device: torch.device) -> dict[str, Any]:
     """Evaluate weights. Return metrics, and the gap to the published accuracy if one is known, as plain JSON.
 
     Raises:
@@ -117,7 +117,7 @@ def _interpolation(name: str) -> Literal["bilinear", "bicubic"]:
     return "bicubic" if name == "bicubic" else "bilinear"
 
 
-def _data(asked: Asked, prepared: Preparation, device: torch.device) -> ClassificationData:
+def _data(asked: EvaluationRequest, prepared: Preparation, device: torch.device) -> ClassificationData:
     if layout_of(asked.data) == "memory":
         source = resolve(asked.data, asked.data_dir, allow_download=True, allow_generated=False)
         return load_data(Data(asked.data), source, device)
@@ -138,7 +138,7 @@ def _data(asked: Asked, prepared: Preparation, device: torch.device) -> Classifi
     )
 
 
-def _published(asked: Asked) -> float | None:
+def _published(asked: EvaluationRequest) -> float | None:
     """Return the accuracy that torchvision or a suite states for these weights, or None."""
     if asked.weights.startswith("torchvision:") and asked.data == "imagenet":
         from torchvision import models

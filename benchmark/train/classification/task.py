@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import cifar, finder, image_index
-from benchmark.data.augment import MEAN, STD
+from benchmark.data.augment import CIFAR_MEAN, CIFAR_STD
 from benchmark.data.batches import ClassificationData
 from benchmark.data.generated_folder import Request, generate
 from benchmark.data.imagefolder import ImageFolderData
@@ -72,7 +72,7 @@ def load_data(
         source = resolve(data.name, None, allow_download=False, allow_generated=False)
     cifar_data = cifar.load(source, data.train, data.test, data.subset_seed, data.holdout or 0)
     train, test = cifar_data.train.to(device), cifar_data.test.to(device)
-    mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
+    mean, std = torch.tensor(CIFAR_MEAN, device=device), torch.tensor(CIFAR_STD, device=device)
     return DeviceData(cifar_data, train, test, mean, std, ranks, shards)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from benchmark.data.batches import ClassificationData
+from benchmark.data.augment import CropFlipPlan
+from benchmark.data.batches import ClassificationData, EpochPlan
 from benchmark.data.on_device import DeviceData
 from benchmark.errors import Diverged
 from benchmark.machine.files import sweep_partials, write_atomically
@@ -153,12 +154,13 @@ class Training:
                 began += time.monotonic() - left
         self.training_seconds += time.monotonic() - began
 
-    def one_step(self, plan: Any) -> None:
+    def one_step(self, plan: EpochPlan) -> None:
         """Train the next step on its batch of the epoch's plan. The caller increments the step number."""
         done = self.epoch + self.step / self.steps
         start, number = self.step * self.recipe.batch, self.epoch * self.steps + self.step
         with self.arithmetic():
             if self.graphs is not None:
+                assert isinstance(plan, CropFlipPlan), "only data on the device are captured"
                 self.graphs.step(plan[start : start + self.recipe.batch], done, number)
             else:
                 self.stepper.step(self.data.batch(plan, start, self.recipe.batch), done, self.meter, number)
@@ -274,7 +276,7 @@ class Training:
             where = f"epoch {self.epoch + 1}, step {self.step} of {self.steps}"
             self.settings.say(f"{self.run_id.label}: going on from {where}")
 
-    def _found(self) -> checkpoint.Found | None:
+    def _found(self) -> checkpoint.UsableCheckpoint | None:
         """Return the checkpoint chosen by the leader, read by every rank; None if there is none."""
         path = self.paths.checkpoint
         found = checkpoint.load(path, self.run_id, self.settings.say) if self.ranks.leads else None
@@ -282,12 +284,12 @@ class Training:
         if chosen is None or self.ranks.world == 1:
             return found
 
-        def same() -> checkpoint.Found:
+        def same() -> checkpoint.UsableCheckpoint:
             return found or checkpoint.load_same(path.with_name(chosen[0]), self.run_id, chosen[1])
 
         return self.ranks.together(same)
 
-    def _restored(self, found: checkpoint.Found) -> bool:
+    def _restored(self, found: checkpoint.UsableCheckpoint) -> bool:
         """Restore a checkpoint and return True; if its content does not fit this run, set it aside and return False."""
         try:
             self._restore(found.state)

@@ -58,7 +58,7 @@ def resume(training: DenseTraining, runner: Any) -> int:
     return step
 
 
-def _restored(training: DenseTraining, runner: Any, found: checkpoint.Found) -> int | None:
+def _restored(training: DenseTraining, runner: Any, found: checkpoint.UsableCheckpoint) -> int | None:
     """Return the steps done in a checkpoint that fits this run, or None if the checkpoint was set aside."""
     try:
         return _restore(training, runner, found.state)

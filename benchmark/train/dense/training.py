@@ -35,7 +35,7 @@ class DenseTraining:
     """
 
     def __init__(self, run: Run, settings: Settings) -> None:
-        from benchmark.train.dense.feeding import Order
+        from benchmark.train.dense.feeding import StepOrder
         from benchmark.train.dense.model import Distilling
         from benchmark.train.dense.parts import assembled
 
@@ -48,7 +48,7 @@ class DenseTraining:
         self.data = self.task.data(experiment, settings.data_dir, settings.store.runs)
         self.parts = assembled(run, self.task, self.data, settings)
         per_device = min(self.recipe.per_device_batch or self.recipe.batch, self.recipe.batch)
-        self.order = Order(self.data.positions, run.repetition, self.recipe.batch, per_device, self.data.group)
+        self.order = StepOrder(self.data.positions, run.repetition, self.recipe.batch, per_device, self.data.group)
         self.steps = self.recipe.iterations or self.recipe.epochs * len(self.order)
         self.every = self.task.evaluate_every(experiment, len(self.order))
         self.meter = Meter(self.device)
