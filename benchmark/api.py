@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.data.available import absent, images_for, needed_by
+from benchmark.data import finder
+from benchmark.data.available import images_for, needed_by
 from benchmark.paper.datasets import GENERATED
 from benchmark.paper.manifest import load, load_all, suite_path
 from benchmark.paper.suite import ProfileName, Suite
@@ -60,7 +61,7 @@ def make_plan(
             profile=profile,
             all_rows=all_rows,
             stand_in=source is not None and source.kind == GENERATED,
-            absent=absent(folder),
+            absent=finder.absent(folder),
         ),
     )
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.base import STAGES, Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import STAGES, Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.maps import match_sizes
 from methods.options import MethodOptions, option
 from methods.stages import pair_from_shallowest, stages
@@ -50,5 +50,5 @@ class AT(Method):
         return F.mse_loss(self._attention(student), self._attention(teacher))
 
     def _attention(self, features: Tensor) -> Tensor:
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        features = at_least_float32(features)
         return F.normalize(features.abs().pow(self.options.p).mean(dim=1).flatten(1))

@@ -30,6 +30,7 @@ SEG_FEATURE = "seg_feature"  # what a segmentation head's classifier reads, B,C,
 SEG_LOGITS = "seg_logits"  # its class scores before they are brought to the image's size, B,classes,H,W
 AUX_LOGITS = "aux_logits"  # those of the auxiliary head, which not every network has
 
+Shapes = Mapping[str, tuple[int, ...]]  # role -> shape without the batch: C,H,W or C
 Outputs = Mapping[str, Tensor]  # role -> tensor: maps B,C,H,W, vectors B,C
 
 
@@ -42,8 +43,8 @@ class Pair:
 
     student: Network
     teacher: Network
-    student_shapes: Mapping[str, tuple[int, ...]]
-    teacher_shapes: Mapping[str, tuple[int, ...]]
+    student_shapes: Shapes
+    teacher_shapes: Shapes
     classes: int
     dataset_size: int
     task: str = "classification"
@@ -84,6 +85,16 @@ class Batch:
         if self.annotations is None or self.sizes is None:
             raise CannotServe("the batch has no ground-truth boxes", "detection data sets have them")
         return tuple((a.boxes, size) for a, size in zip(self.annotations, self.sizes, strict=True))
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return the tensor in float32, or in its own type if that is wider.
+
+    Under autocast, outputs of networks and side networks come in half precision. float16 has no room for squares and
+    for sums over positions, and bfloat16 loses small differences. A method calls this where its loss needs that room,
+    not on all outputs: elsewhere half precision is what autocast means, and its speed.
+    """
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _alone(tensor: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.base import SEG_FEATURE, SEG_LOGITS, Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import SEG_FEATURE, SEG_LOGITS, Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.cwd import pixel_divergence
 from methods.options import MethodOptions, option
 
@@ -170,10 +170,11 @@ def _push(queue: Tensor, pointer: Tensor, rows: Tensor, counts: Tensor) -> None:
 
 def _labels_at(labels: Tensor, size: torch.Size) -> Tensor:
     # Through float, which `interpolate` asks for; labels are small integers.
+    # As floats because `interpolate` takes no integers.
     return F.interpolate(labels.unsqueeze(1).float(), size, mode="nearest").squeeze(1).long()
 
 
 def _pixels(features: Tensor) -> Tensor:
     """Return maps B,C,H,W as unit vectors B,P,C in float32 at least: a low temperature enlarges small errors."""
-    precise = features.to(torch.promote_types(features.dtype, torch.float32))
+    precise = at_least_float32(features)
     return F.normalize(precise, dim=1).flatten(2).transpose(1, 2)

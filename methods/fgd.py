@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.attention import channel_attention, object_masks, spatial_attention
-from methods.base import Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.options import MethodOptions, option
 
 
@@ -33,7 +33,7 @@ class GlobalContext(nn.Module):
         return out
 
 
-class Level(nn.Module):
+class FGDLevel(nn.Module):
     """One level of the pyramid: the alignment of the student's channels, and both global contexts."""
 
     def __init__(self, student: int, teacher: int) -> None:
@@ -43,7 +43,7 @@ class Level(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> dict[str, Tensor]:
         """Return the four unweighted terms of maps B,S,H,W and B,T,H,W."""
-        found, target = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (self.align(student), teacher))
+        found, target = (at_least_float32(x) for x in (self.align(student), teacher))
         foreground, background = object_masks(batch.boxes(), target)
         spatial, channel = spatial_attention(target, temperature), channel_attention(target, temperature)
         # The teacher's attention weights both maps.
@@ -102,7 +102,7 @@ class FGD(Method):
             self.skip(f"it needs ground-truth boxes, which {pair.task} has not")
         self.roles = self.pyramid_roles(pair, self.options.tap)
         self.pyramid = nn.ModuleList(
-            Level(pair.student_shapes[role][0], pair.teacher_shapes[role][0]) for role in self.roles
+            FGDLevel(pair.student_shapes[role][0], pair.teacher_shapes[role][0]) for role in self.roles
         )
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.attention import channel_attention, spatial_attention
-from methods.base import Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.options import MethodOptions, option
 
 
@@ -40,7 +40,7 @@ class NonLocal(nn.Module):
         return out
 
 
-class Level(nn.Module):
+class FKDLevel(nn.Module):
     """One level of the pyramid: the student's adaptations, and a non-local block for each network."""
 
     def __init__(self, student: int, teacher: int, reduction: int, stride: int) -> None:
@@ -127,7 +127,7 @@ class FKD(Method):
         widths = [(pair.student_shapes[role][0], pair.teacher_shapes[role][0]) for role in self.roles]
         if self.options.channel_mask and any(student != teacher for student, teacher in widths):
             self.skip("the channel mask averages both networks' channels, and their counts differ")
-        self.pyramid = nn.ModuleList(Level(*both, *self._sizes(i)) for i, both in enumerate(widths))
+        self.pyramid = nn.ModuleList(FKDLevel(*both, *self._sizes(i)) for i, both in enumerate(widths))
 
     def _sizes(self, level: int) -> tuple[int, int]:
         reductions, strides = self.options.reductions, self.options.strides
@@ -152,5 +152,5 @@ def _mean(attention: Callable[[Tensor, float], Tensor], one: Tensor, other: Tens
 
 def _distance(found: Tensor, target: Tensor) -> Tensor:
     difference = found - target
-    norm: Tensor = torch.linalg.vector_norm(difference.to(torch.promote_types(difference.dtype, torch.float32)))
+    norm: Tensor = torch.linalg.vector_norm(at_least_float32(difference))
     return norm

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from methods.base import Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.options import MethodOptions, option
 
 
@@ -59,10 +59,10 @@ class FRS(Method):
         """Return two loss terms, `feature` and `class`, each summed over levels."""
         features, classes = [], []
         for adapt, feature, score in zip(self.adapt, self.features, self.scores, strict=True):
-            logits, target = (_at_least_float32(outputs[score]) for outputs in (student, teacher))
+            logits, target = (at_least_float32(outputs[score]) for outputs in (student, teacher))
             probabilities = target.sigmoid()
             richness = probabilities.amax(dim=1, keepdim=True)
-            error = (_at_least_float32(teacher[feature]) - adapt(student[feature])).square()
+            error = (at_least_float32(teacher[feature]) - adapt(student[feature])).square()
             entropy = F.binary_cross_entropy_with_logits(logits, probabilities, reduction="none")
             features.append((richness * error).sum() / richness.sum())
             classes.append((richness * entropy).sum() / richness.sum())
@@ -73,7 +73,3 @@ class FRS(Method):
                 "class": self.options.class_weight * (torch.stack(classes).sum() * ramp),
             }
         )
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

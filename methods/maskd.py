@@ -7,7 +7,7 @@ from collections.abc import Container
 import torch
 from torch import Tensor, nn
 
-from methods.base import AUX_LOGITS, SEG_LOGITS, Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import AUX_LOGITS, SEG_LOGITS, Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.maps import pixel_cross_entropy
 from methods.options import MethodOptions, option
 
@@ -65,7 +65,7 @@ class MasKD(Method):
         for role in self._auxiliary(student, teacher):
             terms["masked_aux"] = o.weight * o.aux_weight * self._masked_error(student[role], teacher[role])
         if not o.tokens:
-            scores = precise(teacher[SEG_LOGITS])
+            scores = at_least_float32(teacher[SEG_LOGITS])
             masks = masks_of(self.tokens, scores)
             terms["task"] = o.token_weight * pixel_cross_entropy(masked(masks, scores), batch.targets)
             terms["dice"] = o.token_weight * overlap(masks)
@@ -80,15 +80,10 @@ class MasKD(Method):
         return (AUX_LOGITS,) if AUX_LOGITS in student and AUX_LOGITS in teacher else ()
 
 
-def precise(tensor: Tensor) -> Tensor:
-    """Return the tensor in float32 at least: float16 has no room for sums over positions."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
 def masks_of(tokens: Tensor, maps: Tensor) -> Tensor:
     """Return the masks B,K,H,W in (0, 1) of maps B,C,H,W by tokens K,C."""
     with torch.autocast(maps.device.type, enabled=False):
-        return torch.einsum("kc,bchw->bkhw", tokens, precise(maps)).sigmoid()
+        return torch.einsum("kc,bchw->bkhw", tokens, at_least_float32(maps)).sigmoid()
 
 
 def masked(masks: Tensor, teacher: Tensor) -> Tensor:
@@ -100,7 +95,7 @@ def masked_errors(masks: Tensor, student: Tensor, teacher: Tensor, eps: float = 
     """Return `sum(m^2 (s - t)^2) / (sum(m) + eps)` over positions, B,K,C, of masks B,K,H,W and maps B,C,H,W."""
     with torch.autocast(masks.device.type, enabled=False):
         flat = masks.flatten(2)
-        errors = (precise(student) - precise(teacher)).square().flatten(2).transpose(1, 2)
+        errors = (at_least_float32(student) - at_least_float32(teacher)).square().flatten(2).transpose(1, 2)
         return flat.square() @ errors / (flat.sum(dim=2, keepdim=True) + eps)
 
 

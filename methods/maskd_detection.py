@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from benchmark.errors import MissingInput
 from benchmark.models.checkpoints import WeightFile
-from methods.base import Batch, Losses, Method, Moment, Outputs, Pair
-from methods.maskd import EMPTY, START, masked, masked_errors, masks_of, overlap, precise
+from methods.base import Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
+from methods.maskd import EMPTY, START, masked, masked_errors, masks_of, overlap
 from methods.options import MethodOptions, option
 
 # As MasKD's files name them, behind `mask_modules.LEVEL.`
 _PUBLISHED = {"mask_token": "tokens", "prob.": "weigh."}
 
 
-class Level(nn.Module):
+class TokenLevel(nn.Module):
     """One level's tokens, and the network that weights each token for an image."""
 
     def __init__(self, count: int, channels: int) -> None:
@@ -35,7 +35,7 @@ class Level(nn.Module):
 
     def weights(self, teacher: Tensor) -> Tensor:
         """Return the weights B,K of the tokens for maps B,C,H,W; their sum is one."""
-        return precise(self.weigh(teacher).flatten(1)).softmax(dim=1)
+        return at_least_float32(self.weigh(teacher).flatten(1)).softmax(dim=1)
 
 
 class MasKDDetection(Method):
@@ -90,7 +90,7 @@ class MasKDDetection(Method):
         self.roles = self.pyramid_roles(pair, self.options.tap)
         widths = [(pair.student_shapes[role][0], pair.teacher_shapes[role][0]) for role in self.roles]
         self.align = nn.ModuleList(nn.Conv2d(student, teacher, kernel_size=1) for student, teacher in widths)
-        self.levels = nn.ModuleList(Level(self.options.count, teacher) for _, teacher in widths)
+        self.levels = nn.ModuleList(TokenLevel(self.options.count, teacher) for _, teacher in widths)
         if self.options.learned:
             self._fix(Path(self.options.learned).expanduser())
 
@@ -123,8 +123,8 @@ class MasKDDetection(Method):
         o = self.options
         errors, lost, dice = [], [], []
         for role, align, level in zip(self.roles, self.align, self.levels, strict=True):
-            assert isinstance(level, Level)
-            found, target = precise(align(student[role])), precise(teacher[role])
+            assert isinstance(level, TokenLevel)
+            found, target = at_least_float32(align(student[role])), at_least_float32(teacher[role])
             masks, weights = level.masks(target), level.weights(target)
             used = masks.detach()
             if o.custom_mask:

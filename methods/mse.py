@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.attention import channel_attention, object_masks, spatial_attention
-from methods.base import PRE_POOL, Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import PRE_POOL, Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.maps import match_sizes
 from methods.options import MethodOptions, option
 
@@ -100,7 +100,7 @@ class MSE(Method):
         if not self._is_weighted:
             return F.mse_loss(student, teacher)
         o = self.options
-        student, teacher = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (student, teacher))
+        student, teacher = (at_least_float32(x) for x in (student, teacher))
         error = (student - teacher).square()
         if o.attention in ("spatial", "both"):
             error = error * spatial_attention(teacher, o.temperature)

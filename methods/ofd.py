@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from methods.base import PREACTS, Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import PREACTS, Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.maps import match_sizes
 from methods.options import MethodOptions, option
 from methods.stages import pair_from_deepest, stages
@@ -30,7 +30,7 @@ class Connector(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, resize: Literal["pool", "interpolate"]) -> Tensor:
         """Return the partial L2, summed over channels and positions, mean over the batch."""
         found, target = match_sizes(self.connect(student), teacher, resize)
-        found = found.to(torch.promote_types(found.dtype, torch.float32))  # float16 has no room for squares and sums
+        found = at_least_float32(found)  # float16 has no room for squares and sums
         target = torch.maximum(target, self.margin)
         # Where the teacher is silent, a student below the margin is as silent as it need be.
         counts = (found > target) | (target > 0)

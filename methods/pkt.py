@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from methods.base import EMBEDDING, Batch, Losses, Method, Moment, Outputs
+from methods.base import EMBEDDING, Batch, Losses, Method, Moment, Outputs, at_least_float32
 from methods.options import MethodOptions, option
 
 _EPS = 1e-7
@@ -39,7 +39,7 @@ class PKT(Method):
 
 def _neighbours(vectors: Tensor) -> Tensor:
     """Return the similarities B,B of vectors B,C, rows summing to one, in float32 at least for the logarithms."""
-    vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    vectors = at_least_float32(vectors)
     unit = vectors / (torch.linalg.vector_norm(vectors, dim=1, keepdim=True) + _EPS)
     with torch.autocast(vectors.device.type, enabled=False):
         similar = (unit @ unit.T + 1) / 2

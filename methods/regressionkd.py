@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.base import Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.options import MethodOptions, option
 
 
@@ -64,7 +64,7 @@ class RegressionKD(Method):
         return Losses({"regression": self.options.weight * torch.stack(errors).sum()})
 
     def _error(self, student: Tensor, teacher: Tensor) -> Tensor:
-        student, teacher = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (student, teacher))
+        student, teacher = (at_least_float32(x) for x in (student, teacher))
         if student.shape != teacher.shape:  # R,4*classes and R,4
             teacher = teacher.repeat(1, student.shape[1] // teacher.shape[1])
         if self.options.error == "l1":

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.base import EMBEDDING, Batch, Losses, Method, Moment, Outputs
+from methods.base import EMBEDDING, Batch, Losses, Method, Moment, Outputs, at_least_float32
 from methods.options import MethodOptions, option
 
 
@@ -48,7 +48,7 @@ class RKD(Method):
 
 def _edges(vectors: Tensor) -> Tensor:
     """Return the edges B,B,C of vectors B,C: [j, i] is vector i minus vector j, in float32 at least."""
-    vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    vectors = at_least_float32(vectors)
     return vectors.unsqueeze(0) - vectors.unsqueeze(1)
 
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 # Where in a spec something is wrong, as `(method, option, ...)`, and what.
-Problem = tuple[tuple[str, ...], str]
+OptionProblem = tuple[tuple[str, ...], str]
 
 
 class WrongMethod(UsageError):
     """The error of a method or option that does not exist or fit; it lists every problem with its place in the spec."""
 
-    def __init__(self, problems: Sequence[Problem], fix: str) -> None:
+    def __init__(self, problems: Sequence[OptionProblem], fix: str) -> None:
         super().__init__("; ".join(message for _, message in problems), fix)
         self.problems = tuple(problems)
 
@@ -44,7 +44,7 @@ class MethodSpec:
             WrongMethod: an unknown method or option, or a wrong value, all named at once.
         """
         parts: list[tuple[MethodEntry, MethodOptions]] = []
-        problems: list[Problem] = []
+        problems: list[OptionProblem] = []
         asked = named(value)
         for name, options in asked:
             try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-Shapes = Mapping[str, tuple[int, ...]]
+from methods.base import Shapes
 
 STAGES_AND_PREACTS = "stage[0-9]*"  # a tap: stages, and the pre-activations of the families that have them
 

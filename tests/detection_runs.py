@@ -8,14 +8,14 @@ from threading import Event
 from typing import Any
 
 import pytest
-from small import settings_in, write_suite
+from small import record_from, settings_in, write_suite
 
 pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 
 from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.records.store import Record
-from benchmark.train.dense.mmengine_loop import carried_out
+from benchmark.train.dense.trainer import Trainer
 
 PROFILE = {"epochs": 2, "train": 4, "test": 2, "batch": 2, "short_side": 64}
 TEACHER = {"model": "retinanet_r50_fpn", "weights": "mmdet:retinanet_r50_fpn_2x_coco_20200131-fdb43119.pth"}
@@ -60,7 +60,7 @@ def runs_by_row(path: Path, lr: float = 1e-4) -> dict[str, Run]:
 
 def carry_out(run: Run, folder: Path, **settings: Any) -> Record:
     """Train a run below a folder."""
-    return carried_out(run, settings_in(folder, **settings))
+    return record_from(Trainer(settings_in(folder, **settings)).train(run))
 
 
 class After(Event):

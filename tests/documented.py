@@ -133,6 +133,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
         Try("python -m benchmark export runs/records/*/*/*/kd-*/r0.json --out exported.pt", slow=True),
     ),
     # CONTRIBUTING
+    "python -m benchmark list data": (Try(says="imagenet"),),
     "python -m benchmark show method cosine": (Try("BENCHMARK_EXTRA=mine {}", says="cosine"),),
     "python -m benchmark show model tiny8": (Try("BENCHMARK_EXTRA=mine {}", says="multiply-adds"),),
     "python -m benchmark show schema > suite.schema.json": (Try("python -m benchmark show schema", says="$defs"),),

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small import settings_in, write_suite
+from small import record_from, settings_in, write_suite
 
 pytest.importorskip("mmseg", reason="needs pip install '.[dense]'")
 
 from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Experiment, Run, Selection, make_plan
 from benchmark.records.store import Record
-from benchmark.train.dense.mmengine_loop import carried_out
+from benchmark.train.dense.trainer import Trainer
 
 PROFILE = {"epochs": 2, "train": 4, "test": 2, "batch": 2, "crop": [48, 96]}
 SETTING = {
@@ -62,4 +62,4 @@ def _changed(experiment: Experiment, recipe: dict[str, Any]) -> Experiment:
 
 def carry_out(run: Run, folder: Path, **settings: Any) -> Record:
     """Train a run below a folder."""
-    return carried_out(run, settings_in(folder, **settings))
+    return record_from(Trainer(settings_in(folder, **settings)).train(run))

@@ -1,9 +1,10 @@
-"""CONTRIBUTING.md followed to the letter: a method, a network and a table, each in one file of one's own."""
+"""CONTRIBUTING.md followed to the letter: a method, a network, a data set and a table, each in a file of one's own."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import forked
@@ -12,6 +13,8 @@ import torch
 from small import ROOT, call, data_of, record_of, run_suite, runs_of, settings_in, write_suite
 
 from benchmark.cli.parser import main
+from benchmark.data.class_folders import MARKER
+from benchmark.data.generated_folder import Request, generate
 from benchmark.models.registry import model, models
 from benchmark.paper.manifest import load
 from benchmark.train.classification.training import Training
@@ -20,6 +23,7 @@ from methods.registry import method, methods
 BLOCK = re.compile(r"^```(?:python|yaml)\n# (?P<path>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = {found["path"]: found["text"] for found in BLOCK.finditer((ROOT / "CONTRIBUTING.md").read_text())}
 METHOD, NETWORK, TABLE = "methods/cosine.py", "benchmark/models/tiny.py", "suites/mine.yaml"
+DATA_SET = "benchmark/paper/datasets/flowers.py"
 
 
 @pytest.fixture
@@ -34,7 +38,7 @@ def own(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_guide_has_an_example_of_each() -> None:
-    assert set(EXAMPLES) == {METHOD, NETWORK, TABLE}
+    assert set(EXAMPLES) == {METHOD, NETWORK, TABLE, DATA_SET}
     assert len(EXAMPLES[METHOD].splitlines()) <= 40
 
 
@@ -107,6 +111,31 @@ def test_the_guides_table_is_a_valid_manifest(workplace: Path, capsys: pytest.Ca
     assert (cells["DiffKD"].value, cells["DiffKD"].std, cells["KD"].standing) == (71.92, 0.14, "cited")
     assert main(["plan", str(path)]) == 0
     assert "cifar100/resnet56-resnet20/diffkd #2" in capsys.readouterr().out
+
+
+def test_a_data_set_in_one_file_is_listed_planned_and_trained_on(workplace: Path) -> None:
+    copy = workplace / "copy"
+    for name in ("benchmark", "methods", "suites"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / DATA_SET).write_text(EXAMPLES[DATA_SET])
+    setting = {"data": "flowers", "recipe": "B1", "teacher": None}
+    sizes = {"epochs": 1, "batch": 16, "image_size": 32, "train": 16, "test": 15}
+    suite = write_suite(workplace / "mine.yaml", {"Student": {"method": "none"}}, setting, sizes)
+
+    def said(*arguments: str) -> str:
+        done = call(*arguments, PYTHONPATH=str(copy))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    listed = {row["data"]: row for row in json.loads(said("list", "data", "--json"))}
+    assert listed["flowers"]["state"] == "absent"
+    assert re.fullmatch(r"Flowers is not in .*no-data or data", listed["flowers"]["found"])
+    assert re.match(r"copy your photographs to .*no-data/flowers/train/KIND/", listed["flowers"]["mend"])
+    assert "generated-imagefolder/resnet8/none #0" in said("plan", str(suite))
+    folder = generate(workplace / "data" / "flowers", Request(classes=3, train=30, test=15, scale=0.1))
+    (folder / MARKER).unlink()
+    assert "data/flowers  3 classes, 30 training and 15 validation images" in said("list", "data")
+    assert "flowers/resnet8/none #0: top-1 " in said("run", str(suite), "--device", "cpu", "--threads", "1")
 
 
 def test_two_methods_of_one_name_are_told(own: Path, monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:

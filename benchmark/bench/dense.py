@@ -15,16 +15,18 @@ from pathlib import Path
 
 import torch
 
-from benchmark.data.inventory import absent_sets
+from benchmark.data import finder
 from benchmark.errors import BenchmarkError, CannotServe, UsageError
 from benchmark.machine import provenance
 from benchmark.machine.devices import pick_device
 from benchmark.models import openmmlab
 from benchmark.paper.manifest import load, suite_path
-from benchmark.paper.tasks import DENSE
+from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run, Selection, make_plan, plain
 from benchmark.records.store import Store
-from benchmark.train.dense.mmengine_loop import DenseTraining, optim_wrapper, own_generators
+from benchmark.train.dense.configuration import optim_wrapper
+from benchmark.train.dense.generators import own_generators
+from benchmark.train.dense.training import DenseTraining
 from benchmark.train.settings import Settings
 
 WARM_UP = 1  # steps of each that are not counted
@@ -78,7 +80,10 @@ def measure(run: Run, settings: Settings, steps: int) -> Ratio:
     """Measure a run's method against its plain student. Steps alternate, so that both meet the same disturbances."""
     experiment = run.experiment
     student = Run(replace(experiment, method=plain(), teacher=None), run.repetition)
-    with openmmlab.scope(experiment.task), own_generators(experiment.precision, torch.device(settings.device)):
+    with (
+        openmmlab.scope(TASKS[experiment.task].openmmlab),
+        own_generators(experiment.precision, torch.device(settings.device)),
+    ):
         bare, taught = Stepping(student, settings), Stepping(run, settings)
         pairs = [(bare.seconds(), taught.seconds()) for _ in range(WARM_UP + steps)][WARM_UP:]
     return Ratio(experiment.label, tuple(method / without for without, method in pairs))
@@ -98,10 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if asked.threads:
         torch.set_num_threads(asked.threads)
-    selection = Selection(asked.only, profile=asked.profile, all_rows=True, absent=absent_sets(asked.data_dir))
+    selection = Selection(asked.only, profile=asked.profile, all_rows=True, absent=finder.absent(asked.data_dir))
     plan = make_plan([load(suite_path(asked.suite))], selection)
     runs = [run for run in plan.runs if run.experiment.teacher is not None and run.experiment.recipe is not None]
-    runs = [run for run in runs if run.experiment.task in DENSE and run.repetition == 0]
+    runs = [run for run in runs if TASKS[run.experiment.task].openmmlab and run.repetition == 0]
     if not runs:
         raise UsageError(f"{asked.suite} has no row of a dense task with a teacher", "table4, table5 or table6")
     settings = Settings(Store(runs=asked.runs_dir), pick_device(asked.device), data_dir=asked.data_dir)

@@ -9,19 +9,19 @@ import time
 from benchmark.cli.planning import store_of
 from benchmark.errors import CHECK_FAILED, UsageError
 from benchmark.machine.devices import pick_device
-from benchmark.models.registry import LIBRARIES
+from benchmark.models.registry import NETWORK_LIBRARIES
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print metrics and the gap. Return 5 if the gap is wider than the teacher gate allows, else 0."""
     import torch
 
-    from benchmark.train.classification.evaluation import Asked, evaluated
+    from benchmark.train.classification.evaluation import EvaluationRequest, evaluated
 
     device = torch.device(pick_device(arguments.device))
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    asked = Asked(
+    asked = EvaluationRequest(
         model=arguments.model,
         data=arguments.data,
         weights=arguments.weights or tagged(arguments.model),
@@ -48,7 +48,7 @@ def tagged(name: str) -> str:
     library, _, bare = name.partition(":")
     if library == "timm" and "." in bare:
         return name
-    hint = f"such as {name}" if library in LIBRARIES else "a path, a URL, torchvision:NAME or timm:NAME"
+    hint = f"such as {name}" if library in NETWORK_LIBRARIES else "a path, a URL, torchvision:NAME or timm:NAME"
     raise UsageError(f"no weights are named for {name}", f"--weights FILE ({hint})")
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmark.data.inventory import absent_sets
+from benchmark.data import finder
 from benchmark.errors import MissingInput
 from benchmark.machine.files import write_text
 from benchmark.paper.manifest import load, load_all, suite_path
@@ -59,7 +59,7 @@ def _suites(arguments: argparse.Namespace) -> list[Suite]:
 
 def _runs(suites: list[Suite], arguments: argparse.Namespace) -> list[Run]:
     """Return the first repetition of every detection experiment that trains a student."""
-    absent = absent_sets(arguments.data_dir)
+    absent = finder.absent(arguments.data_dir)
     plan = make_plan(suites, Selection(profile=arguments.profile, all_rows=True, absent=absent))
     found = [run for run in plan.runs if run.repetition == 0 and run.experiment.task == "detection"]
     return [run for run in found if run.experiment.recipe is not None]

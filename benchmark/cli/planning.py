@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.api import load_suites
-from benchmark.data.available import absent, images_for, needed_by
+from benchmark.data import finder
+from benchmark.data.available import images_for, needed_by
 from benchmark.data.locate import DataSource
 from benchmark.errors import MissingInput, UsageError
 from benchmark.paper.datasets import GENERATED
@@ -79,7 +80,7 @@ def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selec
         profile=arguments.profile,
         all_rows=arguments.all_rows,
         stand_in=stand_in,
-        absent=absent(arguments.data_dir),
+        absent=finder.absent(arguments.data_dir),
     )
 
 
@@ -96,8 +97,7 @@ def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning
         return images_for(needed_by(suites), arguments.data_dir, smoke_only, download=not only_planning)
     except MissingInput as error:
         if not only_planning:
-            without = "or prove the path alone, on generated images: --profile smoke"
-            raise MissingInput(error.message, f"{error.fix}\n  {without}") from error
+            raise MissingInput(error.message, f"{error.fix}\n  {finder.SMOKE}") from error
         print(f"NOTE: {error.message}", file=sys.stderr)
         return None
 

@@ -12,46 +12,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark.data.batches import EpochPlan
 from benchmark.data.cifar import Split
 
 # The constants of the published recipes of this line of papers (RepDistiller, and the code released with DiffKD); the
 # training images' own differ by 2e-4 at most.
-MEAN = (0.5071, 0.4867, 0.4408)
-STD = (0.2675, 0.2565, 0.2761)
+CIFAR_MEAN = (0.5071, 0.4867, 0.4408)
+CIFAR_STD = (0.2675, 0.2565, 0.2761)
 PADDING = 4  # the same recipes: a random crop of the image with four black pixels on each side, and a flip
 OFFSETS = 2 * PADDING + 1  # where a crop can start, in rows and in columns
 
 
 @dataclass(frozen=True)
-class EpochPlan:
+class CropFlipPlan(EpochPlan):
     """The order of an epoch's images (N), with the crop offset (N,2: row, column) and the flip (N) of each image."""
 
-    order: Tensor
     offsets: Tensor
     flips: Tensor
 
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, part: slice) -> EpochPlan:
+    def __getitem__(self, part: slice) -> CropFlipPlan:
         """Return a part of the epoch as views; nothing is copied."""
-        return EpochPlan(self.order[part], self.offsets[part], self.flips[part])
+        return CropFlipPlan(self.order[part], self.offsets[part], self.flips[part])
 
-    def to(self, device: torch.device | str) -> EpochPlan:
+    def to(self, device: torch.device | str) -> CropFlipPlan:
         """Return this plan with its tensors on a device."""
-        return EpochPlan(self.order.to(device), self.offsets.to(device), self.flips.to(device))
+        return CropFlipPlan(self.order.to(device), self.offsets.to(device), self.flips.to(device))
 
 
-def plan_epoch(size: int, order_seed: int, augment_seed: int) -> EpochPlan:
+def plan_epoch(size: int, order_seed: int, augment_seed: int) -> CropFlipPlan:
     """Draw one epoch over `size` images, on the CPU. The two seeds keep the order independent of the augmentation."""
     order = torch.randperm(size, generator=torch.Generator().manual_seed(order_seed))
     choices = torch.Generator().manual_seed(augment_seed)
     offsets = torch.randint(OFFSETS, (size, 2), generator=choices)
     flips = torch.randint(2, (size,), generator=choices) == 1
-    return EpochPlan(order, offsets, flips)
+    return CropFlipPlan(order, offsets, flips)
 
 
-def augmented(split: Split, batch: EpochPlan, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+def augmented(split: Split, batch: CropFlipPlan, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
     """Return inputs B,3,32,32 float32 and labels B for one batch of a plan. All tensors are on one device."""
     return crop_flip(split.images[batch.order], batch.offsets, batch.flips, mean, std), split.labels[batch.order]
 

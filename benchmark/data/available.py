@@ -6,11 +6,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.data import find_folder
-from benchmark.data.inventory import absent_sets
+from benchmark.data import class_folders, finder
 from benchmark.data.locate import DataSource, resolve
 from benchmark.errors import MissingInput
-from benchmark.paper.datasets import GENERATED
+from benchmark.paper.datasets import DATA_SETS, GENERATED, IMAGE_FOLDERS
 from benchmark.paper.suite import Suite
 
 
@@ -38,25 +37,21 @@ def needed_by(suites: Iterable[Suite]) -> set[str]:
     return {str(cell.setting.data) for suite in suites for cell in suite.cells if not cell.setting.pending}
 
 
-def absent(data_dir: Path | None) -> frozenset[str]:
-    """Return the data sets of files that are not available."""
-    return find_folder.absent(data_dir) | absent_sets(data_dir)
-
-
 def _folders(needed: Collection[str], data_dir: Path | None, stand_ins: bool) -> DataSource | None:
     """Return the available image folders, or None if none is needed."""
-    wanted = sorted(set(needed).intersection(find_folder.NAMES))
-    missing = sorted(find_folder.absent(data_dir).intersection(wanted))
+    wanted = sorted(set(IMAGE_FOLDERS).intersection(needed))
+    missing = sorted(finder.absent(data_dir).intersection(wanted))
     if missing and not stand_ins:
-        find_folder.find(missing[0], data_dir)  # raises, and says where it looked
+        finder.require(DATA_SETS[missing[0]], data_dir)  # raises, and says where it looked
     for name in set(wanted).difference(missing):
-        place = find_folder.find(name, data_dir)
-        if (place / find_folder.MARKER).is_file() and not stand_ins:
+        place = finder.require(DATA_SETS[name], data_dir)
+        if (place / class_folders.MARKER).is_file() and not stand_ins:
             raise MissingInput(f"{place} holds generated images, not {name}", "name the real one with --data-dir")
     if not wanted:
         return None
+    titles = " and ".join(DATA_SETS[name].title for name in missing)
     note = (
-        f"{' and '.join(missing)} not found: generated images stand in, teachers are randomly initialised, "
-        "figures say nothing about ImageNet"
+        f"{titles} not found: generated images stand in, teachers are randomly initialised, "
+        f"figures say nothing about {titles}"
     )
     return DataSource("folder", note=note if missing else "", data_dir=data_dir)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,16 @@ class EvaluationBatch:
     targets: Tensor
     indices: Tensor
     valid: Tensor
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """Everything random in an epoch's data: the order of its images, positions N, and what each kind of data adds."""
+
+    order: Tensor
+
+    def __len__(self) -> int:
+        return len(self.order)
 
 
 class ClassificationData(Protocol):
@@ -48,11 +58,11 @@ class ClassificationData(Protocol):
     def steps(self, size: int) -> int:
         """Return the number of batches of `size` images (over all ranks) in an epoch."""
 
-    def epoch_plan(self, repetition: int, epoch: int) -> Sized:
+    def epoch_plan(self, repetition: int, epoch: int) -> EpochPlan:
         """Return everything random in an epoch's data. It is the same for every experiment of a repetition."""
 
-    def batch(self, plan: Any, start: int, size: int) -> Batch:
-        """Return this rank's part of a batch: `size` images over all ranks, from position `start` of the plan."""
+    def batch(self, plan: EpochPlan, start: int, size: int) -> Batch:
+        """Return this rank's part of a batch: `size` images over all ranks, from `start` of a plan made here."""
 
     def evaluation_batches(self) -> Iterator[EvaluationBatch]:
         """Yield this rank's share of the test images. No image comes twice, and every rank has equally many batches."""

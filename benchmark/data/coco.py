@@ -8,19 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.data.locate import folders, places
-from benchmark.errors import MissingInput
-from benchmark.paper.datasets import DENSE_STAND_INS
-
-NAME = "coco2017"
-STAND_IN = DENSE_STAND_INS[NAME]
-STAND_IN_NOTE = "generated images with boxes, NOT COCO: figures show that the path works, no more"
-SPLITS = {"train2017": 118_287, "val2017": 5_000}  # images, as cocodataset.org states
-FOLDER = "coco"
-FIX = (
-    "unpack train2017.zip, val2017.zip and annotations_trainval2017.zip of cocodataset.org into {}\n"
-    "  or name the folder that has them with --data-dir, or prove the path alone: --profile smoke"
-)
+SPLITS = ("train2017", "val2017")
 
 
 @dataclass(frozen=True)
@@ -43,37 +31,3 @@ class CocoFolder:
         return {f"{split}_annotations_sha256": found for split, found in hashes.items()} | {
             f"{split}_images": count for split, count in images.items()
         }
-
-
-def find(data_dir: Path | None) -> CocoFolder | None:
-    """Find the first known folder that has both splits. Return None if there is none."""
-    for found in map(CocoFolder, folders(data_dir, FOLDER)):
-        if all(found.annotations(split).is_file() and found.images(split).is_dir() for split in SPLITS):
-            return found
-    return None
-
-
-def require(data_dir: Path | None) -> CocoFolder:
-    """Find the folder with both splits, or raise.
-
-    Raises:
-        MissingInput: it is in none of the places.
-    """
-    found = find(data_dir)
-    if found is None:
-        place = data_dir or places(None)[0] / FOLDER
-        raise MissingInput(f"COCO 2017 is not in {place}", FIX.format(place))
-    return found
-
-
-def check_whole(split: str, images: int) -> None:
-    """Raise if a split does not have all images of COCO.
-
-    Raises:
-        MissingInput: another number of images.
-    """
-    if images != SPLITS[split]:
-        raise MissingInput(
-            f"the annotations of {split} name {images} images, COCO 2017 has {SPLITS[split]}",
-            "fetch annotations_trainval2017.zip again, or prove the path on a part with --profile smoke",
-        )

@@ -37,8 +37,8 @@ from benchmark.machine.streams import seed_of
 from benchmark.paper.recipe import Recipe
 
 # ImageNet's, as torchvision and timm have them.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _TRIES = 10  # of a crop that fits, before the centre is taken: torchvision's and timm's number
 
@@ -255,7 +255,7 @@ def _randaugment(config: str, size: int, interpolation: Interpolation) -> Any:
     # as timm's transforms_imagenet_train sets them
     settings = {
         "translate_const": int(size * 0.45),
-        "img_mean": tuple(min(255, round(255 * mean)) for mean in MEAN),
+        "img_mean": tuple(min(255, round(255 * mean)) for mean in IMAGENET_MEAN),
         "interpolation": resample,
     }
     try:

@@ -46,7 +46,7 @@ class Generated:
         return digest.hexdigest()
 
 
-class _Draws:
+class _RawStream:
     """A source of random integers from a seed's raw stream."""
 
     def __init__(self, seed: int) -> None:
@@ -70,7 +70,7 @@ class _Looks:
     """The appearance of each class. Waves are in 1/256 cycles per pixel, colours in pixel levels."""
 
     def __init__(self) -> None:
-        draws = _Draws(2305_15712)
+        draws = _RawStream(2305_15712)
         of_class = np.repeat(np.arange(SUPERCLASSES), CLASSES // SUPERCLASSES)
         self.plane = draws.between(70, 186, SUPERCLASSES, 3)[of_class]
         self.ink = draws.between(-80, 81, SUPERCLASSES, 3)[of_class]
@@ -79,7 +79,7 @@ class _Looks:
         self.radius = draws.between(4, 13, CLASSES)
 
 
-def _images(labels: NDArray[np.int64], looks: _Looks, draws: _Draws) -> Bytes:
+def _images(labels: NDArray[np.int64], looks: _Looks, draws: _RawStream) -> Bytes:
     """Draw one image for each label: N,3,32,32."""
     n = len(labels)
     y, x = (axis.astype(np.int32)[None] for axis in np.mgrid[:SIZE, :SIZE])
@@ -104,7 +104,7 @@ def _images(labels: NDArray[np.int64], looks: _Looks, draws: _Draws) -> Bytes:
 
 
 def _split(size: int, seed: int) -> tuple[Bytes, NDArray[np.int64]]:
-    looks, draws = _Looks(), _Draws(seed)
+    looks, draws = _Looks(), _RawStream(seed)
     labels = np.arange(size, dtype=np.int64) % CLASSES
     chunks = [_images(labels[at : at + _CHUNK], looks, draws) for at in range(0, size, _CHUNK)]
     return np.concatenate(chunks), labels

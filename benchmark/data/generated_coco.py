@@ -24,7 +24,7 @@ SIZE = 256
 TRAIN, TEST = 32, 8
 _COLOURS = ((220, 60, 50), (50, 90, 220))
 _SHAPES = ("disc", "square", "diamond")
-SHOWN = len(_SHAPES) * len(_COLOURS)
+DRAWN_CATEGORIES = len(_SHAPES) * len(_COLOURS)
 
 Pixels = NDArray[np.uint8]
 
@@ -93,7 +93,7 @@ def _image(draw: np.random.Generator, size: int) -> tuple[Pixels, list[tuple[int
     for _ in range(int(draw.integers(1, 5))):
         half = int(draw.integers(size // 14, size // 5))
         x, y = (int(draw.integers(half, size - half)) for _ in range(2))
-        category = int(draw.integers(SHOWN))
+        category = int(draw.integers(DRAWN_CATEGORIES))
         across, down = np.abs(columns - x), np.abs(rows - y)
         shape = _SHAPES[category % len(_SHAPES)]
         if shape == "disc":

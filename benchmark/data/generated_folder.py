@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from benchmark.data.find_folder import MARKER, TRAIN, VALIDATION
+from benchmark.data.class_folders import MARKER, TRAIN, VALIDATION
 from benchmark.errors import UsageError
 from benchmark.machine.files import storage
 

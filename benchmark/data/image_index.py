@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.data.cifar import balanced
-from benchmark.data.find_folder import (
+from benchmark.data.class_folders import (
     CLASS_LISTS,
     FIRST,
     MARKER,

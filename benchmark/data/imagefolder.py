@@ -22,8 +22,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark.data.augment import normalise
-from benchmark.data.batches import EvaluationBatch
-from benchmark.data.decode import MEAN, STD, Augmentation, evaluation_image, read_image, training_image
+from benchmark.data.batches import EpochPlan, EvaluationBatch
+from benchmark.data.decode import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Augmentation,
+    evaluation_image,
+    read_image,
+    training_image,
+)
 from benchmark.data.erasing import erased
 from benchmark.data.image_index import ImageFolder
 from benchmark.data.mixing import draw_mixing, mixed, mixed_targets
@@ -38,15 +45,11 @@ _ANSWER_S = 600.0  # a worker that says nothing for so long hangs, on a dead net
 
 
 @dataclass(frozen=True)
-class EpochPlan:
+class FolderPlan(EpochPlan):
     """The order of an epoch's images (N), with the repetition and epoch that seed their augmentation."""
 
     repetition: int
     epoch: int
-    order: Tensor
-
-    def __len__(self) -> int:
-        return len(self.order)
 
 
 class ImageFolderData:
@@ -81,8 +84,8 @@ class ImageFolderData:
         world: int = 1,
         shards: int | None = None,
         drop_last: bool = False,
-        mean: tuple[float, ...] = MEAN,
-        std: tuple[float, ...] = STD,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
     ) -> None:
         if not 0 <= rank < world:
             raise UsageError(f"rank {rank} of {world}", f"ranks count from 0 to {world - 1}")
@@ -156,12 +159,12 @@ class ImageFolderData:
         whole, rest = divmod(len(self), size)
         return whole + (not self._drop_last and rest >= self._shards)
 
-    def epoch_plan(self, repetition: int, epoch: int) -> EpochPlan:
+    def epoch_plan(self, repetition: int, epoch: int) -> FolderPlan:
         """Return the order of one epoch: the same for every experiment of a repetition, on every rank."""
         order = torch.randperm(len(self), generator=generator("data", repetition, epoch))
-        return EpochPlan(repetition, epoch, order)
+        return FolderPlan(order, repetition, epoch)
 
-    def batches(self, plan: EpochPlan, size: int, start: int = 0) -> Iterator[Batch]:
+    def batches(self, plan: FolderPlan, size: int, start: int = 0) -> Iterator[Batch]:
         """Yield one epoch from batch `start` on: this rank's part of every `size` images.
 
         Inputs B,3,S,S float32, normalised, channels last in memory. A short last batch is split evenly, so up to
@@ -172,7 +175,7 @@ class ImageFolderData:
         for step, answer in enumerate(self._answers(plan, size, start), start):
             yield self._finished(plan, step, self._part(plan, step, size), answer)
 
-    def decoded(self, plan: EpochPlan, size: int, start: int = 0) -> Iterator[Tensor]:
+    def decoded(self, plan: FolderPlan, size: int, start: int = 0) -> Iterator[Tensor]:
         """Yield the batches as workers return them, B,3,S,S uint8 on the CPU, to measure the speed of decoding."""
         return (answer.images for answer in self._answers(plan, size, start))
 
@@ -182,6 +185,7 @@ class ImageFolderData:
         Batches asked for in order, as training does, come from workers that run ahead; any other start restarts the
         workers.
         """
+        assert isinstance(plan, FolderPlan), "a plan of another kind of data"
         step, beside = divmod(start, size)
         if beside:
             raise UsageError(f"no batch of {size} starts at image {start}", f"start at a multiple of {size}")
@@ -215,21 +219,21 @@ class ImageFolderData:
         self._open = None
         self._workers.close()
 
-    def _answers(self, plan: EpochPlan, size: int, start: int) -> Iterator[_Answer]:
+    def _answers(self, plan: FolderPlan, size: int, start: int) -> Iterator[_Answer]:
         steps = range(start, self.steps(size))
         return self._workers.answers(self._request(plan, self._part(plan, step, size)) for step in steps)
 
-    def _part(self, plan: EpochPlan, step: int, size: int) -> Tensor:
+    def _part(self, plan: FolderPlan, step: int, size: int) -> Tensor:
         batch = plan.order[step * size : (step + 1) * size]
         mine = len(batch) // self._shards * self._shards // self._world
         return batch[self._rank * mine : (self._rank + 1) * mine]
 
-    def _request(self, plan: EpochPlan, part: Tensor) -> _Request:
+    def _request(self, plan: FolderPlan, part: Tensor) -> _Request:
         positions = part.tolist()
         paths = [self.dataset.train.path(position) for position in positions]
-        return _Request(paths, _Draws(plan.repetition, plan.epoch, positions))
+        return _Request(paths, _Seeds(plan.repetition, plan.epoch, positions))
 
-    def _finished(self, plan: EpochPlan, step: int, part: Tensor, answer: _Answer) -> Batch:
+    def _finished(self, plan: FolderPlan, step: int, part: Tensor, answer: _Answer) -> Batch:
         inputs = self._normalised(answer.images)
         targets = self.labels[part].to(self.device, non_blocking=True)
         boxes = answer.boxes.to(self.device, non_blocking=True)
@@ -244,7 +248,7 @@ class ImageFolderData:
         return Batch(inputs, targets, part.to(self.device, non_blocking=True))
 
     def _finished_shard(
-        self, place: tuple[EpochPlan, int, int], inputs: Tensor, targets: Tensor, boxes: Tensor
+        self, place: tuple[FolderPlan, int, int], inputs: Tensor, targets: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return a shard's images and targets after erasing and mixing, with random choices of its own."""
         plan, step, shard = place
@@ -266,17 +270,17 @@ class ImageFolderData:
 class _OpenEpoch:
     """The position of a pass over an epoch."""
 
-    plan: EpochPlan
+    plan: FolderPlan
     size: int
     step: int  # the next one
     turn: int  # of the workers: another's ends this pass
     batches: Iterator[Batch]
 
-    def continues(self, plan: EpochPlan, step: int, size: int, turn: int) -> bool:
+    def continues(self, plan: FolderPlan, step: int, size: int, turn: int) -> bool:
         return plan is self.plan and (step, size, turn) == (self.step, self.size, self.turn)
 
 
-class _Draws(NamedTuple):
+class _Seeds(NamedTuple):
     repetition: int
     epoch: int
     positions: list[int]
@@ -286,7 +290,7 @@ class _Request(NamedTuple):
     """A request for one batch: its files ("" gives a black image) and the seeds; no seeds means centre crops."""
 
     paths: list[str]
-    draws: _Draws | None = None
+    draws: _Seeds | None = None
 
 
 class _Answer(NamedTuple):

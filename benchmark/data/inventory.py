@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmark.data import cityscapes, coco, find_folder
+from benchmark.data import cityscapes, class_folders, finder
 from benchmark.data.locate import resolve
 from benchmark.errors import BenchmarkError, MissingInput
-from benchmark.paper.datasets import DATA_SETS, DENSE_STAND_INS
-
-_SMOKE = "or prove the path alone, on generated images: --profile smoke"
+from benchmark.paper.datasets import DATA_SETS
+from benchmark.paper.datasets.entry import DataSet, Layout
 
 
 @dataclass(frozen=True)
@@ -39,44 +38,49 @@ class Entry:
 
 def inventory(data_dir: Path | None) -> list[Entry]:
     """Return the state of every data set that a suite can name."""
-    return [_entry(name, data_dir) for name in DATA_SETS]
+    return [_entry(known, data_dir) for known in DATA_SETS.values()]
 
 
-def _entry(name: str, data_dir: Path | None) -> Entry:
+def _entry(known: DataSet, data_dir: Path | None) -> Entry:
     try:
-        if name in find_folder.NAMES:
-            return _image_folder(name, data_dir)
-        return Entry(name, "ok", *_others(name, data_dir))
+        return _LOOKS[known.layout](known, data_dir)
     except BenchmarkError as error:
-        smoke = f", {_SMOKE}" if name in find_folder.NAMES else ""
-        return Entry(name, "absent", error.message, mend=" ".join(error.fix.split()) + smoke)
+        smoke = f", {finder.SMOKE}" if known.on_disk else ""
+        return Entry(known.name, "absent", error.message, mend=" ".join(error.fix.split()) + smoke)
     except OSError as error:
-        return Entry(name, "incomplete", f"{error.filename} cannot be read: {error.strerror}", mend="let it be read")
+        found = f"{error.filename} cannot be read: {error.strerror}"
+        return Entry(known.name, "incomplete", found, mend="let it be read")
 
 
-def _image_folder(name: str, data_dir: Path | None) -> Entry:
-    folder = find_folder.find(name, data_dir)
+def _in_memory(known: DataSet, data_dir: Path | None) -> Entry:
+    source = resolve(known.name, data_dir, allow_download=False, allow_generated=False)
+    return Entry(known.name, "ok", "md5 right", source.folder)
+
+
+def _image_folder(known: DataSet, data_dir: Path | None) -> Entry:
+    folder = finder.require(known, data_dir)
     try:
-        counted = find_folder.census(name, folder)
+        counted = class_folders.census(known.name, folder)
     except MissingInput as error:
-        return Entry(name, "incomplete", error.message, folder, error.fix)
+        return Entry(known.name, "incomplete", error.message, folder, error.fix)
     if counted.generated:
-        return Entry(name, "generated", f"{counted}, all generated: for smoke runs alone", folder, "name the real one")
-    return Entry(name, "ok", str(counted), folder)
+        found = f"{counted}, all generated: for smoke runs alone"
+        return Entry(known.name, "generated", found, folder, "name the real one")
+    return Entry(known.name, "ok", str(counted), folder)
 
 
-def _others(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
-    if name == "cifar100":
-        return "md5 right", resolve(name, data_dir, allow_download=False, allow_generated=False).folder
-    if name == coco.NAME:
-        return "annotations and images of both splits", coco.require(data_dir).root
-    return "images and labels of both splits", cityscapes.require(data_dir).root
+def _coco(known: DataSet, data_dir: Path | None) -> Entry:
+    return Entry(known.name, "ok", "annotations and images of both splits", finder.require(known, data_dir))
 
 
-# Of data sets that lie in folders of their own
-FINDERS: Mapping[str, Callable[[Path | None], object]] = {coco.NAME: coco.find, cityscapes.NAME: cityscapes.find}
+def _cityscapes(known: DataSet, data_dir: Path | None) -> Entry:
+    folder = cityscapes.require(known, data_dir)
+    return Entry(known.name, "ok", "images and labels of both splits", folder.root)
 
 
-def absent_sets(data_dir: Path | None) -> frozenset[str]:
-    """Return the data sets of dense tasks that no usual place has. In smoke runs, generated sets replace them."""
-    return frozenset(name for name in DENSE_STAND_INS if name not in FINDERS or FINDERS[name](data_dir) is None)
+_LOOKS: Mapping[Layout, Callable[[DataSet, Path | None], Entry]] = {
+    "memory": _in_memory,
+    "image folder": _image_folder,
+    "coco": _coco,
+    "cityscapes": _cityscapes,
+}

@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from benchmark.data.finder import ENVIRONMENT, folders, places
 from benchmark.errors import MissingInput, StorageError, UsageError, nearest
+from benchmark.paper.datasets import DATA_SETS
 
-ENVIRONMENT = "BENCHMARK_DATA"
 OFFLINE = "BENCHMARK_OFFLINE"  # set to anything: never ask the network
-DEFAULT = Path("data")  # under the working directory
 
 FOLDER = "cifar-100-python"
 FILES = {  # md5 sums as torchvision.datasets.CIFAR100 has them
@@ -42,7 +42,7 @@ TIMEOUT = 15.0  # seconds without an answer from the network
 
 
 @dataclass(frozen=True)
-class Found:
+class OfficialFiles:
     """The official CIFAR-100 files, verified."""
 
     folder: Path  # holds train, test and meta
@@ -64,7 +64,7 @@ class DownloadFailed(MissingInput):
     """The error of a download that gave no usable archive."""
 
 
-def find_cifar100(data_dir: Path | None) -> Found | None:
+def find_cifar100(data_dir: Path | None) -> OfficialFiles | None:
     """Find and verify the CIFAR-100 files. Return None if no known folder has any.
 
     A `data_dir` without them is an error, as are wrong files.
@@ -78,20 +78,6 @@ def find_cifar100(data_dir: Path | None) -> Found | None:
     return None
 
 
-def places(data_dir: Path | None) -> list[Path]:
-    """List the folders to search: `data_dir` alone if given, else $BENCHMARK_DATA and `data/`."""
-    if data_dir is not None:
-        return [data_dir]
-    named = os.environ.get(ENVIRONMENT)
-    return [Path(named), DEFAULT] if named else [DEFAULT]
-
-
-def folders(data_dir: Path | None, *names: str) -> Iterator[Path]:
-    """Yield the folders that may hold a data set: each searched folder itself, then its subfolders of these names."""
-    for place in places(data_dir):
-        yield from (place.expanduser() / name for name in ("", *names))
-
-
 def present(data_dir: Path | None) -> bool:
     """Check that a known folder contains the CIFAR-100 files. Only names are compared, so this is fast."""
     return any((folder / "train").is_file() for folder in folders(data_dir, FOLDER))
@@ -103,9 +89,7 @@ def resolve(name: str, data_dir: Path | None, allow_download: bool, allow_genera
     Several processes that may all download should not call this at once: let one of them resolve first.
     """
     if name == "generated":
-        return DataSource(
-            "generated", note="generated images, not CIFAR-100: figures show that the path works, no more"
-        )
+        return DataSource("generated", note=DATA_SETS["cifar100"].stand_in_note)
     if name != "cifar100":
         raise UsageError(f"unknown data set {name!r}", nearest(name, ("cifar100", "generated")))
     found = find_cifar100(data_dir)
@@ -127,7 +111,7 @@ def resolve(name: str, data_dir: Path | None, allow_download: bool, allow_genera
     raise MissingInput(missing, f"{_mend(_folder(looked_in[0]))}\n  or name the folder that has it with --data-dir")
 
 
-def download(root: Path) -> Found:
+def download(root: Path) -> OfficialFiles:
     """Fetch the archive into `root` through torchvision, with its progress bar, and unpack it there."""
     if os.environ.get(OFFLINE):
         raise DownloadFailed(f"${OFFLINE} is set: nothing is downloaded", _mend(root / FOLDER))
@@ -145,7 +129,7 @@ def download(root: Path) -> Found:
             cause = getattr(error, "reason", error)  # urllib wraps what the system said
             raise DownloadFailed(f"downloading {URL} failed: {cause}", _mend(root / FOLDER)) from error
         folder = _unpack(scratch / ARCHIVE, root)
-    return Found(folder, _verify(folder))
+    return OfficialFiles(folder, _verify(folder))
 
 
 def md5_of(content: bytes) -> str:
@@ -167,10 +151,10 @@ def _folder(place: Path) -> Path:
     return place if is_folder else place / FOLDER
 
 
-def _in(place: Path) -> Found | None:
+def _in(place: Path) -> OfficialFiles | None:
     folder = _folder(place)
     if folder.is_dir():
-        return Found(folder, _verify(folder))
+        return OfficialFiles(folder, _verify(folder))
     archive = place / ARCHIVE
     if not archive.is_file():
         return None
@@ -180,7 +164,7 @@ def _in(place: Path) -> Found | None:
             f"curl -fL -o {shlex.quote(str(archive))} {URL}",
         )
     folder = _unpack(archive, place)
-    return Found(folder, _verify(folder))
+    return OfficialFiles(folder, _verify(folder))
 
 
 def _verify(folder: Path) -> dict[str, str]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmark.data import cifar
-from benchmark.data.augment import EpochPlan, augmented, normalise, plan_epoch
-from benchmark.data.batches import EvaluationBatch
+from benchmark.data.augment import CropFlipPlan, augmented, normalise, plan_epoch
+from benchmark.data.batches import EpochPlan, EvaluationBatch
 from benchmark.machine.ranks import ALONE, Ranks
 from benchmark.machine.streams import seed_of
 from methods.base import Batch
@@ -58,18 +58,19 @@ class DeviceData:
         whole, rest = divmod(len(self), size)
         return whole + (rest >= self.shards)
 
-    def epoch_plan(self, repetition: int, epoch: int) -> EpochPlan:
+    def epoch_plan(self, repetition: int, epoch: int) -> CropFlipPlan:
         """Return order, crops and flips of one epoch. They are the same for every experiment of a repetition."""
         order, augment = seed_of("data", repetition, epoch), seed_of("augment", repetition, epoch)
         return plan_epoch(len(self), order, augment).to(self.train.images.device)
 
     def batch(self, plan: EpochPlan, start: int, size: int) -> Batch:
         """Return this rank's part of a batch: augmented inputs B,3,32,32, channels last in memory."""
+        assert isinstance(plan, CropFlipPlan), "a plan of another kind of data"
         found = min(size, len(plan) - start) // self.shards * self.shards // self.ranks.world
         begin = start + self.ranks.rank * found
         return self.augmented(plan[begin : begin + found])
 
-    def augmented(self, part: EpochPlan) -> Batch:
+    def augmented(self, part: CropFlipPlan) -> Batch:
         """Return the augmented batch of a part of a plan."""
         inputs, targets = augmented(self.train, part, self.mean, self.std)
         return Batch(inputs.contiguous(memory_format=torch.channels_last), targets, part.order)

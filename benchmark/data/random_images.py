@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.data.augment import MEAN, STD
+from benchmark.data.augment import CIFAR_MEAN, CIFAR_STD
 from benchmark.data.cifar import Dataset, Split
 from benchmark.data.on_device import DeviceData
 
@@ -17,4 +17,6 @@ def noise(images: int = IMAGES, device: torch.device | str = "cpu") -> DeviceDat
     pixels = torch.randint(256, (images, 3, SIDE, SIDE), generator=draw, dtype=torch.uint8)
     split = Split(pixels, torch.arange(images) % 100).to(device)
     dataset = Dataset(split, split, "noise", {"name": "noise"}, generated=True)
-    return DeviceData(dataset, split, split, torch.tensor(MEAN, device=device), torch.tensor(STD, device=device))
+    return DeviceData(
+        dataset, split, split, torch.tensor(CIFAR_MEAN, device=device), torch.tensor(CIFAR_STD, device=device)
+    )

@@ -16,7 +16,7 @@ from benchmark.judge.verdicts import Blocked, Verdict
 from benchmark.paper.datasets import STAND_INS
 from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Suite, TeacherSpec
-from benchmark.paper.tasks import MAIN_METRIC
+from benchmark.paper.tasks import DEFAULT_TASK, TASKS
 from benchmark.plan.experiment import Experiment, experiment_of, why_left_out
 from benchmark.records.described import part
 from benchmark.records.evidence import Evidence, InputProblem, ProblemKind, Settled, key_of
@@ -131,7 +131,7 @@ def published_teachers(cells: Iterable[Cell]) -> dict[tuple[str, str, str], floa
     found: dict[tuple[str, str, str], float] = {}
     for cell in cells:
         setting = cell.setting
-        main = MAIN_METRIC[setting.task or "classification"]
+        main = TASKS[setting.task or DEFAULT_TASK].metric
         if setting.subject == "teacher" and cell.metric == main and cell.value is not None:
             model = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else str(setting.teacher)
             for suite in (cell.suite, ""):
@@ -279,7 +279,7 @@ def teacher_gate(cell: Cell, experiment: Experiment, runs: Sequence[Settled], ba
 def _teacher_numbers(
     cell: Cell, experiment: Experiment, runs: Sequence[Settled], basis: Basis
 ) -> tuple[str, float, list[float], float] | None:
-    teacher, metric = experiment.teacher, MAIN_METRIC[experiment.task]
+    teacher, metric = experiment.teacher, TASKS[experiment.task].metric
     if teacher is None or cell.setting.subject == "teacher":
         return None
     pinned = isinstance(teacher, TeacherSpec)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.errors import UsageError
-from benchmark.paper.tasks import DENSE
+from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Experiment, Plan, Run, ranks_of
 from benchmark.records.store import Store
 
@@ -65,7 +65,7 @@ def _teachers(runs: Iterable[Run]) -> dict[str, Run]:
 
 
 def refuse_several(runs: Iterable[Run], asked: str, instead: str) -> None:
-    """Raise if several processes would train a run of a dense task: each would train all of it, as if alone.
+    """Raise if several processes would train a run of a task that knows no ranks: each would train all of it.
 
     Args:
         runs: what is to be trained.
@@ -73,14 +73,13 @@ def refuse_several(runs: Iterable[Run], asked: str, instead: str) -> None:
         instead: what to type, without the names of the suites.
 
     Raises:
-        UsageError: one of the runs is of detection or segmentation.
+        UsageError: one of the runs is of such a task.
     """
-    alone = [run for run in runs if run.experiment.task in DENSE]
+    alone = [run for run in runs if TASKS[run.experiment.task].one_process]
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
-        raise UsageError(
-            f"{asked}: detection and segmentation train in one process, here {alone[0].label}{more}", instead
-        )
+        tasks = " and ".join(name for name, task in TASKS.items() if task.one_process)
+        raise UsageError(f"{asked}: {tasks} train in one process, here {alone[0].label}{more}", instead)
 
 
 Seconds = Callable[[Experiment], float]

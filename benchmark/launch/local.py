@@ -21,7 +21,7 @@ from benchmark.launch.packed import Advance, Turns
 from benchmark.machine.files import storage, sweep_partials, write_text
 from benchmark.plan.experiment import Experiment, Plan, Run
 from benchmark.records.store import Record, Unreadable, read_record
-from benchmark.train.carrying_out import CarryingOut, from_files, summary
+from benchmark.train.dispatch import Dispatcher, from_files, summary
 from benchmark.train.settings import Settings, Stopped
 
 WAIT_SECONDS = 1.0
@@ -51,7 +51,7 @@ class Local:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._carrying_out = CarryingOut(settings)
+        self._dispatcher = Dispatcher(settings)
         self._turns = Turns(settings.pack, torch.device(settings.device), settings.say)
         self._looked = (0, 0.0)  # how many were running when runs to start were last looked for, and when to look again
         self._teachers: set[str] = set()  # identities whose weights other runs of the plan need
@@ -65,7 +65,7 @@ class Local:
             try:
                 return self._lead(plan) if self.settings.ranks.leads else self._follow(plan)
             finally:
-                self._carrying_out.close()
+                self._dispatcher.close()
 
     def _follow(self, plan: Plan) -> PlanOutcome:
         outcome = PlanOutcome()
@@ -73,7 +73,7 @@ class Local:
             if index == WAITING:
                 continue
             try:
-                for _ in self._carrying_out.steps(plan.runs[index]):
+                for _ in self._dispatcher.steps(plan.runs[index]):
                     pass
             except Stopped:
                 outcome.stopped = True
@@ -213,7 +213,7 @@ class Local:
             file.write(f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n")
         self.settings.ranks.told(self._plan.runs.index(run))
         try:
-            record = yield from self._carrying_out.steps(run)
+            record = yield from self._dispatcher.steps(run)
         except Stopped:
             outcome.stopped = True
             self.settings.say(f"{run.label}: stopped, checkpoint written")

@@ -43,8 +43,8 @@ ROOMS: Mapping[str, str] = {
     "cli": "the command line",
 }
 
-# Inside `train`, from its own floor up: what all tasks share, then the tasks, then the one file that knows all tasks.
-TRAIN_FLOORS: Sequence[Sequence[str]] = (("",), ("engine",), ("classification", "dense"), ("carrying_out",))
+# Inside `train`, from its own floor up: what all tasks share, then the tasks, then the one file that opens them.
+TRAIN_FLOORS: Sequence[Sequence[str]] = (("",), ("engine",), ("classification", "dense"), ("dispatch",))
 
 # A run never judges itself, by structure: no path of imports leads from these to the rooms that train.
 NEVER_REACH: Mapping[str, Sequence[str]] = {"judge": ("train", "launch"), "report": ("train", "launch")}

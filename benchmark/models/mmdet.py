@@ -37,7 +37,7 @@ def configuration(name: str) -> Any:
 
 def build(name: str, classes: int, config: str) -> nn.Module:
     """Build a detector with fresh weights, also in its backbone: the experiment names pre-trained ones."""
-    with openmmlab.scope("detection"):
+    with openmmlab.scope("mmdet"):
         network = uninitialised(name, classes)
         if not next(network.parameters()).is_meta:  # mmdet fills weights in by values, of which there are none there
             network.init_weights()  # type: ignore[operator]
@@ -46,7 +46,7 @@ def build(name: str, classes: int, config: str) -> nn.Module:
 
 def uninitialised(name: str, classes: int) -> nn.Module:
     """Build a detector before its weights are filled in; on the meta device it takes no memory."""
-    with openmmlab.scope("detection"):
+    with openmmlab.scope("mmdet"):
         from mmdet.registry import MODELS as REGISTRY
 
         settings = configuration(name).model

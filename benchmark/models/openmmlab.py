@@ -18,7 +18,6 @@ from pathlib import Path
 from benchmark.errors import MissingInput
 
 PACKAGES = {"mmengine": "mmengine", "mmcv": "mmcv-lite", "mmdet": "mmdet", "mmseg": "mmsegmentation"}
-SCOPES = {"detection": "mmdet", "segmentation": "mmseg"}
 FIX = "pip install '.[dense]'"
 
 
@@ -75,13 +74,13 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def scope(task: str) -> Iterator[None]:
-    """Resolve names in configurations in the package of this task, `detection` or `segmentation`."""
+def scope(package: str) -> Iterator[None]:
+    """Resolve names in configurations in a package, `mmdet` or `mmseg`."""
     prepare()
     from mmengine.registry import DefaultScope
 
     _forget_closed_files()
-    with DefaultScope.overwrite_default_scope(SCOPES[task]):
+    with DefaultScope.overwrite_default_scope(package):
         yield
 
 

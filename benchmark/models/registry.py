@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchmark.models.taps import Adapter
 
 
-LIBRARIES = ("torchvision", "timm")
+NETWORK_LIBRARIES = ("torchvision", "timm")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def model(name: str) -> ModelEntry:
     `NAME[ROLE=MODULE]` for a network whose taps the user sets.
     """
     bare, by_hand = _parsed(name)
-    if bare.partition(":")[0] in LIBRARIES:
+    if bare.partition(":")[0] in NETWORK_LIBRARIES:
         family = "any network of torchvision or timm, taps found by shape"
         return ModelEntry(bare, family, ROOT / "benchmark" / "models" / "library.py", {}, by_hand)
     if by_hand:

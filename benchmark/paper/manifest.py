@@ -21,7 +21,7 @@ from benchmark.machine.plugins import ROOT
 from benchmark.machine.shipped import SUITES
 from benchmark.models.registry import ModelEntry, models
 from benchmark.paper.datasets import DATA_SETS
-from benchmark.paper.honoured import carried_in_part, fitting
+from benchmark.paper.fitting import fitting, misfit
 from benchmark.paper.recipe import recipes
 from benchmark.paper.suite import (
     Cell,
@@ -38,6 +38,7 @@ from benchmark.paper.suite import (
     method_of,
     ordering_of,
 )
+from benchmark.paper.tasks import DEFAULT_TASK, TASKS
 from benchmark.paper.yamlfile import Place, YamlFile, yaml_files
 from methods.registry import MethodEntry, methods
 from methods.spec import MethodSpec, WrongMethod
@@ -233,8 +234,10 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
     elif setting.recipe in recipes():
         own = recipes()[setting.recipe].teacher_recipe if isinstance(setting.teacher, str) else None
         for trained_by in dict.fromkeys((setting.recipe, own or setting.recipe)):
-            if message := _carried_in_part(trained_by, setting):
+            if (setting.task or DEFAULT_TASK) in TASKS and (message := _misfit(trained_by, setting)):
                 complain("recipe", message)
+    if setting.task is not None and setting.task not in TASKS:
+        complain("task", f"unknown task {setting.task!r}; {nearest(setting.task, TASKS)}")
     if setting.data is not None and setting.data not in DATA_SETS:
         complain("data", f"unknown data set {setting.data!r}; {nearest(setting.data, DATA_SETS)}")
     teacher = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else setting.teacher
@@ -258,10 +261,10 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
                     complain("method", message)
 
 
-def _carried_in_part(name: str, setting: Setting) -> str:
+def _misfit(name: str, setting: Setting) -> str:
     """Return the problem of a recipe with a setting's task and data; an empty string if all of it is supported."""
-    named, task = recipes()[name], setting.task or "classification"
-    problem = carried_in_part(named.settings, named.ignored, task, setting.data)
+    named, task = recipes()[name], setting.task or DEFAULT_TASK
+    problem = misfit(named.settings, named.ignored, task, setting.data)
     return problem and f"recipe {name!r} has {problem}; take one of {fitting(task, setting.data)}"
 
 
@@ -282,16 +285,13 @@ def _check_options(parsed: SuiteFile, file: YamlFile) -> None:
                     file.complain((*layer, "options", *place), message)
 
 
-_SIZES = {"classification": "image_size", "detection": "short_side", "segmentation": "crop"}  # of a task's images
-
-
 def _check_profiles(parsed: SuiteFile, cells: Iterable[Cell], file: YamlFile) -> None:
     """Check for image sizes of a task that no row has. They would otherwise have no effect unnoticed."""
-    tasks = sorted({cell.setting.task or "classification" for cell in cells})
+    tasks = sorted({cell.setting.task or DEFAULT_TASK for cell in cells})
     for name, profile in parsed.profiles.items():
-        for task, key in _SIZES.items():
+        for task, key in ((task.name, task.image_size) for task in TASKS.values()):
             if getattr(profile, key) and tasks and task not in tasks:
-                right = " or ".join(_SIZES[own] for own in tasks)
+                right = " or ".join(TASKS[own].image_size for own in tasks)
                 message = f"{key} is the size of images in {task}, and no row is of that task: write {right}"
                 file.complain(("profiles", name, key), message)
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from benchmark.machine.shipped import SUITES
 from benchmark.paper.datasets import DATA_SETS
-from benchmark.paper.tasks import Task
+from benchmark.paper.tasks import TASKS
 from benchmark.paper.yamlfile import Strict, YamlFile
 from methods.spec import MethodSpec, named
 
@@ -35,7 +35,7 @@ class TeacherSpec(Strict):
 class Setting(Strict):
     """The settings of an experiment and a cell. A row's settings win over its column's, both over the suite's."""
 
-    task: Task | None = None
+    task: str | None = Field(None, description=f"one of {', '.join(TASKS)}")
     data: str | None = Field(None, description=f"one of {', '.join(DATA_SETS)}")
     holdout: int | None = Field(None, gt=0, description="training images that take the place of the test images")
     student: str | None = None

@@ -13,10 +13,9 @@ import torch
 from benchmark.machine import provenance
 from benchmark.models.counting import macs
 from benchmark.models.registry import model
-from benchmark.paper.datasets import DATA_SETS, IMAGE_FOLDERS
-from benchmark.paper.datasets.entry import DataSet
+from benchmark.paper.datasets import DATA_SETS, behind, layout_of
 from benchmark.paper.recipe import Recipe
-from benchmark.paper.tasks import DENSE
+from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Experiment, Plan
 
 # Sustained rates of small networks, well below what the devices can do; only to tell minutes from days. A CPU's is for
@@ -24,12 +23,7 @@ from benchmark.plan.experiment import Experiment, Plan
 MACS_PER_SECOND = {"cpu": 20e9, "cuda": 2e12}
 LARGE = {"cpu": 1, "cuda": 5}  # times that rate for images of 128 and more: a ResNet-50 at 800 images a second
 SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # launching kernels is what a small network waits for on a GPU
-# Dense tasks, for every network and its teacher: multiply-adds of a ResNet-50 RetinaNet at 800 x 1280 and of a
-# ResNet-18 DeepLabV3 at 512 x 1024 (a frame of Cityscapes is four such crops).
-DENSE_MACS = {"detection": 240e9, "segmentation": 140e9}
-DENSE_SETS: dict[str, DataSet] = {found.task: found for found in DATA_SETS.values()}
-PASSES_PER_TEST_IMAGE = {"detection": 1, "segmentation": 4}
-DENSE_SHORT, DENSE_CROP = 800, 512 * 1024
+SHORT_SIDE, CROP = 800, 512 * 1024  # pixels of the images that the rough multiply-adds of tasks are for
 SIDE_NETWORKS = 1.5  # a method's own share of the work, as a factor, where it has side networks
 
 
@@ -94,8 +88,8 @@ def seconds(experiment: Experiment, device: str, measured: Measured | None = Non
     recipe = experiment.recipe
     if recipe is None:
         return 0.0
-    if experiment.task in DENSE:
-        return scale * _dense_seconds(experiment, recipe, device)
+    if TASKS[experiment.task].macs:
+        return scale * _rough_seconds(experiment, recipe, device)
     images, tests, size = _extent(experiment)
     testing = recipe.epochs * tests * _macs(experiment.student, size) / _rate(device, size)
     rate = measured.rate(experiment) if measured is not None else None
@@ -108,7 +102,7 @@ def _extent(experiment: Experiment) -> tuple[int, int, int]:
     """Return training images, test images, and the side of an image in pixels."""
     data = experiment.data
     known = DATA_SETS.get(data.name, DATA_SETS["cifar100"])  # a stand-in's profile names its sizes
-    side = (data.image_size or 224) if data.name in IMAGE_FOLDERS else 32
+    side = (data.image_size or 224) if layout_of(data.name) == "image folder" else 32
     return data.train or known.training, data.test or known.test, side
 
 
@@ -124,20 +118,22 @@ def _training_seconds(experiment: Experiment, device: str) -> float:
     return done * an_image / _rate(device, size) + done / recipe.batch * SECONDS_PER_STEP[device]
 
 
-def _dense_seconds(experiment: Experiment, recipe: Recipe, device: str) -> float:
-    known = DENSE_SETS[experiment.task]
-    tested = known.test * PASSES_PER_TEST_IMAGE[experiment.task]
-    share = (max(recipe.short_sides or (DENSE_SHORT,)) / DENSE_SHORT) ** 2
+def _rough_seconds(experiment: Experiment, recipe: Recipe, device: str) -> float:
+    """Estimate the seconds of a run from its task's multiply-adds, the same for every network and its teacher."""
+    task, known = TASKS[experiment.task], behind(experiment.data.name)
+    assert known is not None, "the sizes of a folder of the user's own are not known here"
+    tested = known.test * task.test_crops
+    share = (max(recipe.short_sides or (SHORT_SIDE,)) / SHORT_SIDE) ** 2
     if recipe.crop:
-        share = recipe.crop[0] * recipe.crop[1] / DENSE_CROP
+        share = recipe.crop[0] * recipe.crop[1] / CROP
     seen = (
         recipe.iterations * recipe.batch
         if recipe.iterations
         else recipe.epochs * (experiment.data.train or known.training)
     )
     passes = 3.0 if experiment.teacher is None else SIDE_NETWORKS * 4
-    work = (seen * passes + recipe.epochs * (experiment.data.test or tested)) * DENSE_MACS[experiment.task] * share
-    return work / _rate(device, DENSE_SHORT)
+    work = (seen * passes + recipe.epochs * (experiment.data.test or tested)) * task.macs * share
+    return work / _rate(device, SHORT_SIDE)
 
 
 def _rate(device: str, side: int) -> float:

@@ -11,16 +11,10 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from benchmark.errors import UsageError
-from benchmark.paper.datasets import (
-    DENSE_STAND_INS,
-    GENERATED,
-    GENERATED_FOLDER,
-    IMAGE_FOLDERS,
-    VERSIONS,
-)
+from benchmark.paper.datasets import DATA_SETS, VERSIONS
 from benchmark.paper.recipe import Recipe, recipe
 from benchmark.paper.suite import Cell, Profile, ProfileName, Suite, TeacherSpec
-from benchmark.paper.tasks import DENSE
+from benchmark.paper.tasks import DEFAULT_TASK, TASKS
 from methods.spec import MethodSpec
 
 # Raised when the canonical form itself changes meaning; every identity changes with it.
@@ -157,7 +151,7 @@ def experiment_of(
 
     def trained(model: str, recipe_name: str, method: MethodSpec) -> Experiment:
         return Experiment(
-            task=setting.task or "classification",
+            task=setting.task or DEFAULT_TASK,
             data=data,
             student=model,
             method=method,
@@ -173,7 +167,7 @@ def experiment_of(
     elif setting.teacher is not None:
         teacher = setting.teacher
     if setting.subject == "teacher":
-        task = setting.task or "classification"
+        task = setting.task or DEFAULT_TASK
         return evaluation(teacher, data, profile_name, task) if isinstance(teacher, TeacherSpec) else teacher
     if setting.method is None:
         return None
@@ -189,14 +183,10 @@ def experiment_of(
 
 
 def _data(name: str, holdout: int | None, profile: Profile, stand_in: bool, absent: Collection[str]) -> Data:
-    in_folder = name in IMAGE_FOLDERS
-    if name in DENSE_STAND_INS:
-        name = DENSE_STAND_INS[name] if name in absent else name
-    elif in_folder and name in absent:
-        name = GENERATED_FOLDER
-    elif not in_folder and stand_in:
-        name = GENERATED
-    size = profile.image_size if in_folder else None
+    asked = DATA_SETS[name]
+    replaced = stand_in if asked.layout == "memory" else name in absent
+    size = profile.image_size if asked.layout == "image folder" else None
+    name = asked.stand_in.name if replaced else name
     return Data(name, profile.train, profile.test, profile.subset_seed or 0, holdout, image_size=size)
 
 
@@ -205,7 +195,7 @@ def plain() -> MethodSpec:
     return MethodSpec.parse("none")
 
 
-def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName, task: str = "classification") -> Experiment:
+def evaluation(teacher: TeacherSpec, data: Data, profile: ProfileName, task: str = DEFAULT_TASK) -> Experiment:
     """Return the experiment that evaluates given weights on a data set, without training."""
     return Experiment(
         task=task,
@@ -351,8 +341,11 @@ def why_left_out(cell: Cell) -> str:
 
 
 def ranks_of(experiment: Experiment) -> int:
-    """Return the number of processes planned for a run: its batch over what one device sees; 1 in dense tasks."""
+    """Return the number of processes planned for a run: its batch over what one device sees.
+
+    It is 1 where the task's trainer knows no ranks.
+    """
     recipe = experiment.recipe
-    if recipe is None or recipe.per_device_batch is None or experiment.task in DENSE:
+    if recipe is None or recipe.per_device_batch is None or TASKS[experiment.task].one_process:
         return 1
     return max(1, math.ceil(recipe.batch / recipe.per_device_batch))

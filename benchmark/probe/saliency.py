@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmark.errors import BenchmarkError, MissingInput
 from benchmark.machine.streams import generator
 from benchmark.models import openmmlab
+from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run
 from benchmark.records.looked import Looked
 from benchmark.train.dense.task import DenseData, task
@@ -44,7 +45,7 @@ def looked(run: Run, settings: Settings, images: int) -> tuple[list[Looked], lis
     if weights is None:
         raise MissingInput(f"{run.label} has no weights in {settings.store.runs}", "run its suite")
     found = task(run.experiment.task)
-    with openmmlab.scope(run.experiment.task), arithmetic(run.experiment.precision):
+    with openmmlab.scope(TASKS[run.experiment.task].openmmlab), arithmetic(run.experiment.precision):
         data = found.data(run.experiment, settings.data_dir, settings.store.runs)
         parts = assembled(run, found, data, settings)
         parts.student.network.load_state_dict(_read(weights))

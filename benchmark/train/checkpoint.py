@@ -35,7 +35,7 @@ _PLAIN = (bool, int, float, str, bytes, type(None), torch.dtype, torch.device)
 
 
 @dataclass(frozen=True)
-class Found:
+class UsableCheckpoint:
     """A usable checkpoint and its path."""
 
     path: Path
@@ -76,7 +76,7 @@ def previous(path: Path) -> Path:
     return path.with_name(f"previous-{path.name}")
 
 
-def load(path: Path, run: Run, say: Callable[[str], None] = print) -> Found | None:
+def load(path: Path, run: Run, say: Callable[[str], None] = print) -> UsableCheckpoint | None:
     """Return a run's newest usable checkpoint, None where there is none. Others are named and set aside.
 
     Raises:
@@ -93,7 +93,7 @@ def load(path: Path, run: Run, say: Callable[[str], None] = print) -> Found | No
     return None
 
 
-def load_same(path: Path, run: Run, sha256: str) -> Found:
+def load_same(path: Path, run: Run, sha256: str) -> UsableCheckpoint:
     """Return the checkpoint that the leading process of this run has chosen.
 
     Raises:
@@ -121,7 +121,7 @@ def set_aside(path: Path, label: str, why: str, say: Callable[[str], None]) -> N
     say(f"{path} {why}: kept as {place.name}; the checkpoint before it is used, or the run starts anew")
 
 
-def refused(found: Found, error: Exception, say: Callable[[str], None], leads: bool = True) -> None:
+def refused(found: UsableCheckpoint, error: Exception, say: Callable[[str], None], leads: bool = True) -> None:
     """Set aside a checkpoint whose content does not fit its run.
 
     Raises:
@@ -142,7 +142,7 @@ def refused(found: Found, error: Exception, say: Callable[[str], None], leads: b
         set_aside(found.path, "damaged", f"does not fit this run ({why})", say)
 
 
-def renewed(found: Found) -> str:
+def renewed(found: UsableCheckpoint) -> str:
     """Return what to say of a checkpoint of format 1, which is written anew."""
     return (
         f"{found.path} has the format of an earlier version, without a seal: written anew; it does not tell which "
@@ -169,7 +169,7 @@ def remove(path: Path) -> None:
         candidate.unlink(missing_ok=True)
 
 
-def _read(path: Path, run: Run) -> Found:
+def _read(path: Path, run: Run) -> UsableCheckpoint:
     # Read first, then parsed: a disk that cannot be read says nothing about the content.
     try:
         content = path.read_bytes()
@@ -194,7 +194,7 @@ def _read(path: Path, run: Run) -> Found:
     if belongs != (run.experiment.identity, run.repetition):
         raise _Unusable("foreign", f"belongs to another run ({belongs[0]} #{belongs[1]})")
     state.pop(SEAL, None)
-    return Found(path, state, sha, seal is not None)
+    return UsableCheckpoint(path, state, sha, seal is not None)
 
 
 def _whole_archive(content: bytes) -> bool:

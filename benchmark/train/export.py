@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from benchmark.errors import BenchmarkError, MissingInput, UsageError
 from benchmark.machine.files import write_atomically
 from benchmark.models.registry import model
+from benchmark.paper.tasks import TASKS
 from benchmark.records.described import part
 from benchmark.records.store import Record, Store, read_record
 from benchmark.train.checkpoint import tensors_sha256
@@ -34,8 +35,8 @@ def student_of(record: Record, weights: Path) -> Student:
         MissingInput: the weights are gone, or are not the record's.
         UsageError: the run has no student of its own.
     """
-    task, name = record.experiment.get("task"), str(record.experiment["student"])
-    if task != "classification" or record.status != "done":
+    task, name = str(record.experiment["task"]), str(record.experiment["student"])
+    if not TASKS[task].exports_student or record.status != "done":
         what = f"is {record.status}" if record.status != "done" else f"is one of {task}"
         raise UsageError(f"{record.label} {what}: no student to export", "python -m benchmark status names others")
     if not weights.is_file():

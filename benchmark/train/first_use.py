@@ -16,7 +16,7 @@ from benchmark.plan.experiment import Experiment, Run
 from benchmark.records.store import Record, Store, read_record
 from methods.base import Method
 
-Files = Mapping[str, Mapping[str, str]]  # by whose weights they are: the file's name and sha256
+WeightFiles = Mapping[str, Mapping[str, str]]  # by whose weights they are: the file's name and sha256
 
 
 def given_files(method: Method) -> dict[str, Mapping[str, str]]:
@@ -25,7 +25,7 @@ def given_files(method: Method) -> dict[str, Mapping[str, str]]:
     return {whose: file for part in parts for whose, file in part.files.items()}
 
 
-def held(run: Run, files: Files, store: Store, ranks: Ranks = ALONE, teacher_sha256: str | None = None) -> None:
+def held(run: Run, files: WeightFiles, store: Store, ranks: Ranks = ALONE, teacher_sha256: str | None = None) -> None:
     """Raise if a run has other weight files than its experiment used before. Remember the files of the first run.
 
     Args:

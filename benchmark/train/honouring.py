@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.errors import UsageError
-from benchmark.paper.honoured import carried_by, carried_in_part, fitting
+from benchmark.paper.fitting import fitting, honoured_by, misfit
 from benchmark.paper.recipe import recipes
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def require(experiment: Experiment) -> dict[str, str]:
     if recipe is None:
         return {}
     task, data, ignored = experiment.task, experiment.data.name, named.ignored if named is not None else {}
-    if problem := carried_in_part(recipe, ignored, task, data):
+    if problem := misfit(recipe, ignored, task, data):
         raise UsageError(problem, f"leave it out, or take one of these recipes: {fitting(task, data)}")
-    passed_over = carried_by(task, data).passed_over(recipe)
+    passed_over = honoured_by(task, data).passed_over(recipe)
     return {words: ignored[name] for name, words in passed_over.items()}

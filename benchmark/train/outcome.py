@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from benchmark.errors import CannotServe
 from benchmark.machine import provenance
 from benchmark.machine.devices import hardware
 from benchmark.models import openmmlab
+from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record
 from benchmark.train import checkpoint
@@ -74,6 +76,14 @@ def record_of(
     )
 
 
+def skipped(run: Run, reason: CannotServe, settings: Settings) -> Record:
+    """Write and return the record of a method that cannot serve a pair."""
+    record = Record(status="skipped", reason=reason.message, **circumstances(run, settings.device))
+    if settings.ranks.leads:
+        settings.store.write(run, record)
+    return record
+
+
 def asked_and_found(run: Run, settings: Settings) -> dict[str, Any]:
     """Return fields of every record with numbers: the experiment, the code, the machine, and the user's settings."""
     asked = {"device": settings.device, "threads": settings.threads, "compile": settings.compile}
@@ -83,13 +93,13 @@ def asked_and_found(run: Run, settings: Settings) -> dict[str, Any]:
 
 def circumstances(run: Run, device: str) -> dict[str, Any]:
     """Return fields of every record: the experiment, the code and the machine."""
-    dense = openmmlab.versions() if run.experiment.task != "classification" else {}
+    optional = openmmlab.versions() if TASKS[run.experiment.task].openmmlab else {}
     return {
         "identity": run.experiment.identity,
         "repetition": run.repetition,
         "experiment": run.experiment.describe(),
         "code": provenance.revision(),
-        "packages": {**provenance.packages(), **dense},
+        "packages": {**provenance.packages(), **optional},
         "hardware": hardware(device),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -10,25 +10,18 @@ from typing import Any, TypeVar
 import torch
 
 from benchmark.errors import UsageError
-from benchmark.paper.tasks import DENSE
 
 EVALUATED = "fp32"  # the precision of runs and commands that only evaluate given weights
 
 T = TypeVar("T")
 
 
-def check(precision: str, device: torch.device, task: str = "classification") -> None:
+def check(precision: str, device: torch.device) -> None:
     """Raise if a device does not support a precision, before anything is built.
 
     Raises:
         UsageError: the device lacks the precision.
     """
-    if precision != "fp32" and device.type != "cuda" and task in DENSE:
-        why = "" if precision == "tf32" else ": MMEngine has mixed precision for GPUs alone"
-        raise UsageError(
-            f"{precision} in {task} needs a CUDA device, and this run is on {device.type}{why}",
-            "--device cuda, or precision fp32 in the manifest",
-        )
     if precision in ("tf32", "fp16") and device.type != "cuda":
         raise UsageError(
             f"{precision} needs a CUDA device, and this run is on {device.type}",

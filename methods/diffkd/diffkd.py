@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.base import LOGITS, PRE_POOL, Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import LOGITS, PRE_POOL, Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.diffkd.diffusion import alphas_cumprod, denoise, denoising_steps, diffusion_loss
 from methods.diffkd.networks import PREDICTORS, Autoencoder, NoiseAdapter, projection
 from methods.maps import match_sizes
@@ -205,8 +204,8 @@ class Branch(nn.Module):
             encoded, reconstruction = self.autoencoder(teacher)
             losses["autoencoder"] = F.mse_loss(reconstruction, teacher)
             target = encoded.detach()
-        target = _at_least_float32(target)
-        denoised, gamma = self._denoise(_at_least_float32(self.student_projection(student)), moment)
+        target = at_least_float32(target)  # near timestep 0 the noise is too small for half precision
+        denoised, gamma = self._denoise(at_least_float32(self.student_projection(student)), moment)
         if self.predictor is not None:
             losses["diffusion"] = diffusion_loss(target, self.alphas, self.predictor, moment)
         return Latents(self.output_projection(denoised), target, losses, gamma)
@@ -227,8 +226,3 @@ class Branch(nn.Module):
         if self.predictor is not None:
             latent = denoise(latent, self.steps, self.predictor)
         return latent, gamma
-
-
-def _at_least_float32(latent: Tensor) -> Tensor:
-    """Return the latent in float32 at least: near timestep 0 the noise is too small for half precision."""
-    return latent.to(torch.promote_types(latent.dtype, torch.float32))

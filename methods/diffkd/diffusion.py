@@ -32,7 +32,7 @@ def alphas_cumprod() -> Tensor:
 
 
 @dataclass(frozen=True)
-class Step:
+class DenoisingStep:
     """One denoising step from `timestep` to an earlier one: linear in the noisy tensor and in its predicted noise.
 
     The factors are plain numbers, so that a step reads no table on the device and never waits for the host.
@@ -43,7 +43,7 @@ class Step:
     add: float
 
     @classmethod
-    def between(cls, timestep: int, alpha: float, earlier_alpha: float) -> Step:
+    def between(cls, timestep: int, alpha: float, earlier_alpha: float) -> DenoisingStep:
         """Return the step from signal share `alpha` to `earlier_alpha`, without clipping the sample between them."""
         keep = sqrt(earlier_alpha / alpha)
         return cls(timestep, keep, sqrt(1 - earlier_alpha) - keep * sqrt(1 - alpha))
@@ -64,7 +64,7 @@ def denoising_timesteps(variant: Variant, nfe: int) -> list[int]:
     return [step * (TIMESTEPS // (2 * nfe)) for step in reversed(range(nfe))]
 
 
-def denoising_steps(variant: Variant, nfe: int) -> tuple[Step, ...]:
+def denoising_steps(variant: Variant, nfe: int) -> tuple[DenoisingStep, ...]:
     """Return the DDIM steps of one denoising, none for `nfe` 0."""
     if nfe == 0:
         return ()
@@ -72,10 +72,10 @@ def denoising_steps(variant: Variant, nfe: int) -> tuple[Step, ...]:
     timesteps = denoising_timesteps(variant, nfe)
     # The last step leads out of the released grid, to the clean sample, and in the paper's to timestep 0.
     shares = [alphas[t] for t in timesteps] + [1.0 if variant == "official" else alphas[0]]
-    return tuple(Step.between(t, *between) for t, between in zip(timesteps, pairwise(shares), strict=True))
+    return tuple(DenoisingStep.between(t, *between) for t, between in zip(timesteps, pairwise(shares), strict=True))
 
 
-def denoise(noisy: Tensor, steps: Sequence[Step], predictor: Predictor) -> Tensor:
+def denoise(noisy: Tensor, steps: Sequence[DenoisingStep], predictor: Predictor) -> Tensor:
     """Return the denoised tensor, B,C,H,W. Gradients flow through every step."""
     for step in steps:
         noisy = step(noisy, predictor(noisy, step.timestep))

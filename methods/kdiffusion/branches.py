@@ -57,7 +57,7 @@ class Branches(nn.Module):
         return found
 
 
-class Average(nn.Module):
+class MeanOfBranches(nn.Module):
     """The mean of m features, equation (15). It replaces the original batch norm."""
 
     def __init__(self, count: int) -> None:

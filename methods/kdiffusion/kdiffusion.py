@@ -10,13 +10,12 @@ import copy
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.models.taps import Tap, untap
-from methods.base import LOGITS, STAGES, AddedRole, Batch, Losses, Method, Moment, Outputs, Pair
-from methods.kdiffusion.branches import Average, Branches
+from methods.base import LOGITS, STAGES, AddedRole, Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
+from methods.kdiffusion.branches import Branches, MeanOfBranches
 from methods.kdiffusion.process import reverse_loss, reverse_steps
 from methods.kdiffusion.structure import Calls, Site
 from methods.maps import match_sizes
@@ -136,7 +135,7 @@ class KDiffusion(Method):
                 self.skip(
                     f"{role} has {channels} channels, the teacher's {teacher_role} {target}, and there is no bridge"
                 )
-            self.levels[role] = Level(teacher_role, channels, target, reader, self.options)
+            self.levels[role] = StageBridge(teacher_role, channels, target, reader, self.options)
 
     def _branch(self, calls: Calls, role: str, shape: tuple[int, ...]) -> int:
         """Draw a stage's branches and return the number of channels of each."""
@@ -157,7 +156,7 @@ class KDiffusion(Method):
         wrapped = _bare_copy(student)
         for role, site in self._sites.items():
             wrapped.set_submodule(site.convolution, copy.deepcopy(self._made[role]))
-            wrapped.set_submodule(site.norm, Average(self.options.branches))
+            wrapped.set_submodule(site.norm, MeanOfBranches(self.options.branches))
         return wrapped
 
     def merge(self, student: nn.Module) -> nn.Module:
@@ -175,7 +174,7 @@ class KDiffusion(Method):
         """Return terms `<stage>.diffusion` or `<stage>.average`, and `<stage>.guidance`."""
         terms: dict[str, Tensor] = {}
         for role, level in self.levels.items():
-            assert isinstance(level, Level)
+            assert isinstance(level, StageBridge)
             features, target = level.features(student[_branches_of(role)], teacher[level.teacher_role])
             order = self._order(features, moment)
             features = features if order is None else features[order]
@@ -201,7 +200,7 @@ class KDiffusion(Method):
         return reverse_loss(features.unbind(), teacher, noise, steps, self.options.estimate)
 
 
-class Level(nn.Module):
+class StageBridge(nn.Module):
     """One stage of the student and the teacher's: the bridge between them, and the teacher's layer that reads it."""
 
     def __init__(
@@ -229,7 +228,8 @@ class Level(nn.Module):
         each = stacked.view(batch, self.count, channels // self.count, *size).transpose(0, 1).flatten(0, 1)
         bridged, target = match_sizes(self.bridge(each), teacher, self.resize)
         features = bridged.reshape(self.count, *target.shape)
-        return _at_least_float32(features), _at_least_float32(target)
+        # Half precision would lose the teacher's small part of a target.
+        return at_least_float32(features), at_least_float32(target)
 
 
 class NextLayer(nn.Module):
@@ -261,8 +261,3 @@ def _bare_copy(network: nn.Module) -> nn.Module:
     copied = copy.deepcopy(network)
     untap(copied)
     return copied
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    """Return the tensor in float32 at least: half precision would lose the teacher's small part of a target."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

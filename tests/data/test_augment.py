@@ -7,11 +7,11 @@ import torchvision.transforms.functional as reference
 from torch import Tensor
 from torchvision.transforms import v2
 
-from benchmark.data.augment import MEAN, STD, augmented, crop_flip, normalise, plan_epoch
+from benchmark.data.augment import CIFAR_MEAN, CIFAR_STD, augmented, crop_flip, normalise, plan_epoch
 from benchmark.data.cifar import Split, load
 from benchmark.data.locate import resolve
 
-mean, std = torch.tensor(MEAN), torch.tensor(STD)
+mean, std = torch.tensor(CIFAR_MEAN), torch.tensor(CIFAR_STD)
 
 
 def every_choice() -> tuple[Tensor, Tensor]:
@@ -26,7 +26,7 @@ def one_by_one(images: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
     for image, (top, left), flip in zip(images, offsets.tolist(), flips.tolist(), strict=True):
         picture = reference.crop(reference.pad(reference.to_pil_image(image), 4), top, left, 32, 32)
         picture = reference.hflip(picture) if flip else picture
-        made.append(reference.normalize(reference.to_tensor(picture), MEAN, STD))
+        made.append(reference.normalize(reference.to_tensor(picture), CIFAR_MEAN, CIFAR_STD))
     return torch.stack(made)
 
 
@@ -50,14 +50,14 @@ def test_official_images_too(cifar100_dir: Path) -> None:
 def test_the_second_version_of_the_transforms_agrees_to_1e_6() -> None:
     # v2 multiplies by 1 / 255 where v1 divides, so it may differ in the last bit.
     images = noise(8)
-    transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
+    transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(CIFAR_MEAN, CIFAR_STD)])
     expected = torch.stack([transform(image) for image in images])
     torch.testing.assert_close(normalise(images, mean, std), expected, rtol=0, atol=1e-6)
 
 
 def test_normalising_is_torchvisions_to_the_bit_for_every_level() -> None:
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
-    expected = reference.normalize(reference.to_tensor(reference.to_pil_image(images[0])), MEAN, STD)
+    expected = reference.normalize(reference.to_tensor(reference.to_pil_image(images[0])), CIFAR_MEAN, CIFAR_STD)
     assert torch.equal(normalise(images, mean, std)[0], expected)
 
 

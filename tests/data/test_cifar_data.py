@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.data import generated
-from benchmark.data.augment import MEAN, STD
+from benchmark.data.augment import CIFAR_MEAN, CIFAR_STD
 from benchmark.data.cifar import Dataset, Split, balanced, load
 from benchmark.data.locate import DataSource, resolve
 from benchmark.errors import BenchmarkError, MissingInput, UsageError
@@ -60,8 +60,8 @@ def test_the_normalisation_constants_are_those_of_the_training_images(whole: Dat
     for channel in range(3):
         share = torch.bincount(whole.train.images[:, channel].flatten(), minlength=256) / (50_000 * 1024)
         mean = (share * levels).sum()
-        assert abs(mean - MEAN[channel]) < 3e-4
-        assert abs((share * (levels - mean) ** 2).sum().sqrt() - STD[channel]) < 3e-4
+        assert abs(mean - CIFAR_MEAN[channel]) < 3e-4
+        assert abs((share * (levels - mean) ** 2).sum().sqrt() - CIFAR_STD[channel]) < 3e-4
 
 
 def test_a_holdout_of_the_official_set(official: DataSource) -> None:

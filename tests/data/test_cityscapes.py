@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import cityscapes
-from benchmark.data.cityscapes import IGNORED, IMAGE, LABEL_IDS, LABELS, CityscapesFolder, find, require
+from benchmark.data import finder
+from benchmark.data.cityscapes import IGNORED, IMAGE, LABEL_IDS, LABELS, CityscapesFolder, require
 from benchmark.data.generated_cityscapes import COUNTS, generate
 from benchmark.errors import MissingInput
+from benchmark.paper.datasets import DATA_SETS
 from benchmark.train.dense.segmentation import to_train_ids
 
+CITYSCAPES = DATA_SETS["cityscapes"]
 ROOT = Path(__file__).resolve().parents[2]
 MINI = Path(os.environ.get("BENCHMARK_SHARED_DATA", ROOT.parent / "shared" / "data")) / "cityscapes_mini"
 
@@ -59,23 +61,23 @@ def test_a_changed_label_is_other_data(folder: CityscapesFolder) -> None:
 def test_it_is_found_in_the_usual_places(
     folder: CityscapesFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert find(folder.root) == folder
+    assert finder.find(CITYSCAPES, folder.root) == folder.root
     folder.root.rename(tmp_path / "cityscapes")
-    assert require(tmp_path).root == tmp_path / "cityscapes"
+    assert require(CITYSCAPES, tmp_path).root == tmp_path / "cityscapes"
     monkeypatch.setenv("BENCHMARK_DATA", str(tmp_path))
-    assert require(None).root == tmp_path / "cityscapes"
+    assert require(CITYSCAPES, None).root == tmp_path / "cityscapes"
 
 
-def test_what_is_missing_is_named_with_what_mends_it(folder: CityscapesFolder, tmp_path: Path) -> None:
-    with pytest.raises(MissingInput, match=r"Cityscapes \(train, val\) is not in") as error:
-        require(tmp_path / "nothing")
+def test_what_is_missing_is_named_with_the_fix(folder: CityscapesFolder, tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match="Cityscapes is not in") as error:
+        require(CITYSCAPES, tmp_path / "nothing", instead=finder.SMOKE)
     assert "leftImg8bit_trainvaltest.zip" in error.value.fix
     assert "--profile smoke" in error.value.fix
     (folder.labels("train") / f"{folder.names('train')[0]}{LABELS}").unlink()
     with pytest.raises(MissingInput, match="1 of 16 images of train have no labels, the first is aville/aville_000000"):
-        require(folder.root)
+        require(CITYSCAPES, folder.root)
     with pytest.raises(MissingInput, match="val has 4 images, Cityscapes has 500"):
-        cityscapes.check_whole("val", 4)
+        finder.check_whole(CITYSCAPES, "val", 4)
 
 
 def test_labels_of_a_real_frame_are_those_of_the_official_conversion() -> None:

@@ -1,4 +1,4 @@
-"""Cityscapes' layout: found, refused with the mend, and generated in its format."""
+"""Cityscapes' layout: found, refused with a fix, and generated in its format."""
 
 import json
 import subprocess
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data import cityscapes, generated_cityscapes
+from benchmark.data import cityscapes, finder, generated_cityscapes
 from benchmark.data.cityscapes import CityscapesFolder
 from benchmark.errors import MissingInput
+from benchmark.paper.datasets import DATA_SETS
+
+CITYSCAPES = DATA_SETS["cityscapes"]
 
 
 @pytest.fixture(scope="module")
@@ -31,27 +34,27 @@ def test_an_identity_tells_which_labels_were_used(tmp_path: Path) -> None:
 def test_the_folder_is_found_where_it_usually_lies_and_where_it_is_named(
     scenes: CityscapesFolder, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cityscapes.find(None) is None
-    assert cityscapes.find(scenes.root) == scenes
-    assert cityscapes.find(scenes.root.parent) == scenes
+    assert finder.find(CITYSCAPES, None) is None
+    assert finder.find(CITYSCAPES, scenes.root) == scenes.root
+    assert finder.find(CITYSCAPES, scenes.root.parent) == scenes.root
     monkeypatch.setenv("BENCHMARK_DATA", str(scenes.root.parent))
-    assert cityscapes.require(None) == scenes
-    assert cityscapes.find(workplace) is None, "a folder that is named is the only one looked in"
+    assert cityscapes.require(CITYSCAPES, None) == scenes
+    assert finder.find(CITYSCAPES, workplace) is None, "a folder that is named is the only one looked in"
 
 
 def test_without_cityscapes_the_error_says_what_belongs_where(workplace: Path) -> None:
     with pytest.raises(MissingInput) as caught:
-        cityscapes.require(workplace / "elsewhere")
-    assert str(workplace / "elsewhere") in caught.value.message
+        cityscapes.require(CITYSCAPES, workplace / "elsewhere", ("test",), finder.SMOKE)
+    assert caught.value.message == f"Cityscapes (test) is not in {workplace / 'elsewhere'}"
     for part in ("leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip", "--data-dir", "--profile smoke"):
         assert part in caught.value.fix
 
 
 def test_a_part_is_refused_where_the_whole_is_asked_for() -> None:
     for split, expected in (("train", 2975), ("val", 500), ("test", 1525)):
-        cityscapes.check_whole(split, expected)
+        finder.check_whole(CITYSCAPES, split, expected)
         with pytest.raises(MissingInput, match=f"{split} has 7 images, Cityscapes has {expected}"):
-            cityscapes.check_whole(split, 7)
+            finder.check_whole(CITYSCAPES, split, 7)
 
 
 def test_an_image_without_labels_is_named(tmp_path: Path) -> None:
@@ -59,7 +62,7 @@ def test_an_image_without_labels_is_named(tmp_path: Path) -> None:
     name = folder.names("val")[2]
     (folder.labels("val") / f"{name}{cityscapes.LABELS}").unlink()
     with pytest.raises(MissingInput, match=f"1 of 4 images of val have no labels, the first is {name}") as caught:
-        cityscapes.require(folder.root)
+        cityscapes.require(CITYSCAPES, folder.root)
     assert "gtFine_trainvaltest.zip" in caught.value.fix
 
 
@@ -67,7 +70,7 @@ def test_a_split_without_images_is_refused(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / "leftImg8bit" / split / "city").mkdir(parents=True)
     with pytest.raises(MissingInput, match="holds no images"):
-        cityscapes.require(tmp_path)
+        cityscapes.require(CITYSCAPES, tmp_path)
 
 
 def test_looking_for_cityscapes_needs_no_torch() -> None:

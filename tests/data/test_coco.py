@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import coco, generated_coco
+from benchmark.data import coco, finder, generated_coco
 from benchmark.errors import MissingInput
+from benchmark.paper.datasets import DATA_SETS
 
+COCO = DATA_SETS["coco2017"]
 NAMES = tuple(f"thing {number}" for number in range(8))
 
 
@@ -47,8 +49,7 @@ def test_the_same_call_makes_the_same_bytes_and_keeps_what_is_there(tmp_path: Pa
 def test_a_set_is_found_in_the_folder_or_in_coco_below_it(tmp_path: Path) -> None:
     root = generated_coco.generate(tmp_path / "data" / "coco", NAMES, train=1, test=1, size=32)
     for place in (tmp_path / "data", root):
-        found = coco.find(place)
-        assert found is not None and found.root == root
+        assert finder.find(COCO, place) == root
     identity = coco.CocoFolder(root).identity({"train2017": 1, "val2017": 1})
     assert len(identity["train2017_annotations_sha256"]) == 64
 
@@ -56,11 +57,11 @@ def test_a_set_is_found_in_the_folder_or_in_coco_below_it(tmp_path: Path) -> Non
 def test_an_incomplete_set_is_none(tmp_path: Path) -> None:
     root = generated_coco.generate(tmp_path / "coco", NAMES, train=1, test=1, size=32)
     (root / "annotations" / "instances_val2017.json").unlink()
-    assert coco.find(root) is None
+    assert finder.find(COCO, root) is None
     with pytest.raises(MissingInput, match=r"COCO 2017 is not in .*\n.*annotations_trainval2017\.zip"):
-        coco.require(root)
+        finder.require(COCO, root)
 
 
 def test_a_part_of_coco_is_not_taken_for_its_whole() -> None:
-    with pytest.raises(MissingInput, match="name 4 images, COCO 2017 has 5000"):
-        coco.check_whole("val2017", 4)
+    with pytest.raises(MissingInput, match="val2017 has 4 images, COCO 2017 has 5000"):
+        finder.check_whole(COCO, "val2017", 4)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmark.data.augment import MEAN, STD, augmented, normalise, plan_epoch
+from benchmark.data.augment import CIFAR_MEAN, CIFAR_STD, augmented, normalise, plan_epoch
 from benchmark.data.cifar import load
 from benchmark.data.generated import SHA256, Generated, generate
 from benchmark.data.locate import DataSource
@@ -50,7 +50,7 @@ def test_class_means_tell_some_classes_apart_but_not_most(made: Generated) -> No
 
 def test_a_small_network_learns_it_but_not_at_once() -> None:
     data = load(DataSource("generated"), None, None, subset_seed=0)
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    mean, std = torch.tensor(CIFAR_MEAN), torch.tensor(CIFAR_STD)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         widths = [(3, 16), (16, 32), (32, 64)]

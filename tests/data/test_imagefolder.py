@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder as Torchvisions
 
-from benchmark.data.decode import MEAN, STD, Augmentation
+from benchmark.data.decode import IMAGENET_MEAN, IMAGENET_STD, Augmentation
 from benchmark.data.generated_folder import Request, generate
 from benchmark.data.image_index import ImageFolder, load
 from benchmark.data.imagefolder import ImageFolderData, cores
@@ -179,12 +179,12 @@ def test_pixels_are_those_of_torchvisions_pipeline(root: Path, images: ImageFold
             transforms.CenterCrop(24),
             transforms.PILToTensor(),
             transforms.ConvertImageDtype(torch.float),
-            transforms.Normalize(MEAN, STD),
+            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]
     )
     inputs, targets = next(iter(DataLoader(Torchvisions(root / "val", theirs), batch_size=13)))
     (ours,) = data_of(images).evaluation_batches(13)
-    level = torch.tensor(STD)[:, None, None] * 255
+    level = torch.tensor(IMAGENET_STD)[:, None, None] * 255
     assert ((ours.inputs - inputs).abs() * level).max() <= 1.001
     assert torch.equal(ours.targets, targets)
 

@@ -16,7 +16,7 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms import v2
 
 from benchmark.data.decode import (
-    MEAN,
+    IMAGENET_MEAN,
     Augmentation,
     Box,
     crop_box,
@@ -149,7 +149,7 @@ def test_randaugment_is_timms_and_leaves_the_global_generators_alone() -> None:
         "rand-m9-mstd0.5",
         {
             "translate_const": int(48 * 0.45),
-            "img_mean": tuple(round(255 * mean) for mean in MEAN),
+            "img_mean": tuple(round(255 * mean) for mean in IMAGENET_MEAN),
             "interpolation": Image.Resampling.BILINEAR,
         },
     )

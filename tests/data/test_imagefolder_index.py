@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder as Torchvisions
 
-from benchmark.data.find_folder import MARKER, find
+from benchmark.data.class_folders import MARKER
+from benchmark.data.finder import find, require
 from benchmark.data.generated_folder import Request, generate
 from benchmark.data.image_index import ImageFolder, load
 from benchmark.data.imagenet100 import CMC
 from benchmark.errors import BenchmarkError, MissingInput, UsageError
+from benchmark.paper.datasets import DATA_SETS
 
 REQUEST = Request(classes=3, train=12, test=6, scale=0.1)
 
@@ -244,17 +246,15 @@ def test_a_wrong_class_list_is_told(folder: Path, tmp_path: Path) -> None:
 def test_folders_are_found_where_they_are_looked_for(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert find("imagenet", folder) == folder
+    assert find(DATA_SETS["imagenet"], folder) == folder
     store = tmp_path / "store"
     store.mkdir()
     shutil.copytree(folder, store / "imagenet")
     monkeypatch.setenv("BENCHMARK_DATA", str(store))
-    assert find("imagenet", None) == store / "imagenet"
-    assert find("imagenet100", None) == store / "imagenet"
+    assert find(DATA_SETS["imagenet"], None) == store / "imagenet"
+    assert find(DATA_SETS["imagenet100"], None) == store / "imagenet"
     (store / "imagenet").rename(store / "imagenet100")
-    assert find("imagenet100", store) == store / "imagenet100"
-    with pytest.raises(MissingInput, match="imagenet is not in") as caught:
-        find("imagenet", None)
+    assert find(DATA_SETS["imagenet100"], store) == store / "imagenet100"
+    with pytest.raises(MissingInput, match="ImageNet is not in") as caught:
+        require(DATA_SETS["imagenet"], None)
     assert str(store / "imagenet") in caught.value.fix
-    with pytest.raises(UsageError, match="did you mean 'imagenet'"):
-        find("imagnet", None)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder as Torchvisions
 
-from benchmark.data.decode import MEAN, STD, Augmentation
+from benchmark.data.decode import IMAGENET_MEAN, IMAGENET_STD, Augmentation
 from benchmark.data.generated_folder import Request, generate
 from benchmark.data.image_index import load
 from benchmark.data.imagefolder import ImageFolderData
@@ -52,7 +52,7 @@ def test_decoding_is_much_faster_than_the_reference(tmp_path: Path) -> None:
             transforms.RandomHorizontalFlip(),
             transforms.PILToTensor(),
             transforms.ConvertImageDtype(torch.float),
-            transforms.Normalize(MEAN, STD),
+            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]
     )
     reference = DataLoader(Torchvisions(root / "train", transform), batch_size=BATCH, shuffle=True)

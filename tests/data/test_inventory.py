@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmark.cli.parser import main
-from benchmark.data import find_folder, inventory
+from benchmark.data import class_folders, inventory
+from benchmark.data.finder import ENVIRONMENT
 from benchmark.data.imagenet100 import CMC
 from benchmark.data.inventory import Entry
-from benchmark.data.locate import ENVIRONMENT
 from benchmark.errors import MissingInput
 from benchmark.paper.datasets import DATA_SETS, IMAGE_FOLDERS
+from benchmark.paper.datasets.entry import SplitFiles
 from benchmark.paper.manifest import load_all
 
 
@@ -43,20 +45,23 @@ def entry(name: str, data_dir: Path | None = None) -> Entry:
 def test_every_data_set_of_the_suites_has_an_entry() -> None:
     named = {cell.setting.data for suite in load_all() for cell in suite.cells} - {None}
     assert named <= {each.name for each in inventory.inventory(None)} == set(DATA_SETS)
-    assert named & IMAGE_FOLDERS <= set(find_folder.NAMES)
 
 
-@pytest.mark.parametrize("name", find_folder.NAMES)
+@pytest.mark.parametrize("name", IMAGE_FOLDERS)
 def test_an_absent_folder_says_where_it_was_looked_for_and_what_to_do(name: str, tmp_path: Path) -> None:
     found = entry(name)
     assert (found.state, found.where) == ("absent", None)
-    assert found.found == f"{name} is not in {tmp_path / 'store'} or data"
-    assert f"make {tmp_path / 'store'}/imagenet/train/CLASS/IMAGE.JPEG" in found.mend
+    assert found.found == f"{DATA_SETS[name].title} is not in {tmp_path / 'store'} or data"
+    assert f"arrange the images as {tmp_path / 'store'}/imagenet/train/CLASS/IMAGE.JPEG" in found.mend
     assert found.mend.endswith("--profile smoke")
 
 
 def test_a_whole_folder_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(find_folder._WHOLE, "imagenet", {"classes": 3, "training images": 6, "validation images": 3})
+    known = DATA_SETS["imagenet"]
+    assert known.on_disk is not None
+    splits = {"train": SplitFiles(("train/",), 6), "val": SplitFiles(("val/",), 3)}
+    small = replace(known, classes=3, on_disk=replace(known.on_disk, splits=splits))
+    monkeypatch.setitem(DATA_SETS, "imagenet", small)  # type: ignore[misc]
     root = tree(tmp_path / "store" / "imagenet", ["a", "b", "c"], train=2)
     found = entry("imagenet")
     assert found == Entry("imagenet", "ok", "3 classes, 6 training and 3 validation images", root)
@@ -76,16 +81,16 @@ def test_a_part_is_told_from_the_whole_as_a_run_would(tmp_path: Path) -> None:
     found = entry("imagenet", root)
     assert (found.state, found.where) == ("incomplete", root)
     assert "2 classes, not 1,000; 2 training images, not 1,281,167; 2 validation images, not 50,000" in found.found
-    assert "complete" in found.mend
+    assert "https://image-net.org/download" in found.mend
     assert found.line == found.found  # which names the folder
     with pytest.raises(MissingInput, match="lacks 100 of the 100 classes"):
-        find_folder.census("imagenet100", root)
+        class_folders.census("imagenet100", root)
 
 
 def test_generated_images_are_never_taken_for_the_data_set(tmp_path: Path) -> None:
     root = tree(tmp_path / "made", ["g0", "g1"])
-    (root / find_folder.MARKER).touch()
-    for name in find_folder.NAMES:
+    (root / class_folders.MARKER).touch()
+    for name in IMAGE_FOLDERS:
         found = entry(name, root)
         assert found.state == "generated"
         assert found.found == "2 classes, 2 training and 2 validation images, all generated: for smoke runs alone"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data import locate
+from benchmark.data import finder, locate
 from benchmark.errors import MissingInput, StorageError, UsageError
 
 CONTENTS = {"train": b"many images", "test": b"few images", "meta": b"names"}
@@ -46,7 +46,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No data in the working directory or the environment, and no way to the network."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.delenv(locate.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(finder.ENVIRONMENT, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -128,10 +128,10 @@ def test_the_places_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert locate.find_cifar100(None) is None
     default = write(Path("data/cifar-100-python"), CONTENTS)
     assert where(None) == default
-    monkeypatch.setenv(locate.ENVIRONMENT, str(tmp_path / "empty"))
+    monkeypatch.setenv(finder.ENVIRONMENT, str(tmp_path / "empty"))
     assert where(None) == default
     named = write(tmp_path / "named/cifar-100-python", CONTENTS)
-    monkeypatch.setenv(locate.ENVIRONMENT, str(tmp_path / "named"))
+    monkeypatch.setenv(finder.ENVIRONMENT, str(tmp_path / "named"))
     assert where(None) == named
     given = write(tmp_path / "given/cifar-100-python", CONTENTS)
     assert where(tmp_path / "given") == given
@@ -193,7 +193,7 @@ def test_a_download_is_unpacked_and_verified(
     tmp_path: Path, tiny: bytes, server: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server["body"] = tiny
-    monkeypatch.setenv(locate.ENVIRONMENT, str(tmp_path / "new"))
+    monkeypatch.setenv(finder.ENVIRONMENT, str(tmp_path / "new"))
     source = locate.resolve("cifar100", None, allow_download=True, allow_generated=False)
     assert (source.kind, source.folder, source.note) == ("cifar100", tmp_path / "new/cifar-100-python", "")
     assert source.md5s == locate.FILES
@@ -213,7 +213,7 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error() -> None:
     Path("data").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match="cannot be written") as caught:
         locate.resolve("cifar100", None, allow_download=True, allow_generated=True)
-    assert locate.ENVIRONMENT in caught.value.fix
+    assert finder.ENVIRONMENT in caught.value.fix
 
 
 def test_without_a_network_the_generated_set_stands_in_and_says_so() -> None:
@@ -228,7 +228,7 @@ def test_where_nothing_may_stand_in_the_error_says_where_to_put_the_files(tmp_pa
     with pytest.raises(MissingInput) as caught:
         locate.resolve("cifar100", None, allow_download=False, allow_generated=False)
     assert "data" in caught.value.message
-    assert locate.ENVIRONMENT in caught.value.message
+    assert finder.ENVIRONMENT in caught.value.message
     assert "data/cifar-100-python" in caught.value.fix
     assert "--data-dir" in caught.value.fix
     assert caught.value.exit_code == 3
@@ -263,7 +263,7 @@ def test_a_name_resolution_that_hangs_is_given_up_in_time(monkeypatch: pytest.Mo
 def test_names_that_are_asked_for() -> None:
     asked = locate.resolve("generated", None, allow_download=False, allow_generated=False)
     assert asked.kind == "generated"
-    assert "not CIFAR-100" in asked.note
+    assert "NOT CIFAR-100" in asked.note
     with pytest.raises(UsageError, match="unknown data set 'cifar10'") as caught:
         locate.resolve("cifar10", None, allow_download=False, allow_generated=False)
     assert "cifar100" in caught.value.fix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,7 +40,15 @@ def imports(path: Path) -> Iterator[Import]:
         elif isinstance(node, ast.Import):
             yield from (Import(told, node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            yield Import(told, node.lineno, ast.unparse(node.args[0]).strip("f'\"").replace("{__name__}", ""))
+            yield from (Import(told, node.lineno, name) for name in named(ast.unparse(node.args[0]).strip("f'\"")))
+
+
+def named(text: str) -> list[str]:
+    """The modules that a string may name: every one that is there, where a part of it is filled in at run time."""
+    pattern = re.sub(r"{[^}]*}", "*", text.replace("{__name__}", ""))
+    places = ROOT.glob(f"{pattern.replace('.', '/')}.py") if pattern.startswith("benchmark.") else ()
+    found = [path.relative_to(ROOT).with_suffix("") for path in places]
+    return [".".join(path.parts) for path in found] or [text]
 
 
 def room_of(name: str) -> str | None:

@@ -17,12 +17,12 @@ from benchmark.cli.parser import main
 from benchmark.data.decode import Augmentation
 from benchmark.errors import UsageError
 from benchmark.launch.local import Local
-from benchmark.paper import honoured
-from benchmark.paper.honoured import DENSE, IN_FOLDER, ON_DEVICE, OPTIMIZERS, SCHEDULES, Carried
+from benchmark.paper.honoured import CHOICES, CLASSIFICATION, OPTIMIZERS, SCHEDULES, Honoured
 from benchmark.paper.manifest import load_all
 from benchmark.paper.recipe import NamedRecipe, Recipe, recipe, recipes
+from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Plan, Run
-from benchmark.train.dense.mmengine_loop import optim_wrapper, schedulers
+from benchmark.train.dense.configuration import optim_wrapper, schedulers
 from benchmark.train.engine.optimizer import make_optimizer
 from benchmark.train.engine.schedule import learning_rate
 
@@ -112,34 +112,36 @@ def test_a_schedule_honours_what_changes_its_rates(schedule: str) -> None:
     assert found == {"lr", "warmup_epochs", "warmup_lr", *SCHEDULES[schedule]}
 
 
-@pytest.mark.parametrize("task", DENSE)
+@pytest.mark.parametrize("task", [task.name for task in TASKS.values() if task.openmmlab])
 def test_a_dense_task_honours_what_changes_the_configuration_of_its_runner(task: str) -> None:
-    carried = DENSE[task]
-    (schedule,) = carried.schedule
+    (honoured,) = TASKS[task].honours.values()
+    (schedule,) = honoured.schedule
     tried = OF_OPTIMIZERS | OF_SCHEDULES | {"lr", "weight_decay", "warmup_epochs", "warmup_lr", "clip_grad"}
     found = {name for name in tried if has_effect(name, dense, schedule=schedule)}
-    said = carried.honoured(Recipe(**BASE | BESIDE["warmup_lr"], schedule=schedule))
+    said = honoured.names(Recipe(**BASE | BESIDE["warmup_lr"], schedule=schedule))
     assert found == tried.intersection(said)
 
 
 def test_colour_jitter_is_honoured_where_randaugment_is_off() -> None:
     for randaugment in (None, "rand-m9-mstd0.5"):
         asked = Recipe(**BASE, augmentation="inception", color_jitter=0.4, randaugment=randaugment)
-        assert ("color_jitter" in IN_FOLDER.honoured(asked)) == Augmentation.of(asked).jitters
+        assert ("color_jitter" in CLASSIFICATION["image folder"].names(asked)) == Augmentation.of(asked).jitters
 
 
-@pytest.mark.parametrize("carried", [ON_DEVICE, IN_FOLDER, *DENSE.values()], ids=lambda carried: carried.name)
-def test_whatever_a_task_does_not_honour_is_refused_by_name(carried: Carried) -> None:
-    own = {choice: next(iter(getattr(carried, choice))) for choice in honoured.CHOICES}
+@pytest.mark.parametrize(
+    "asked", [each for task in TASKS.values() for each in task.honours.values()], ids=lambda asked: asked.name
+)
+def test_whatever_a_task_does_not_honour_is_refused_by_name(asked: Honoured) -> None:
+    own = {choice: next(iter(getattr(asked, choice))) for choice in CHOICES}
     plain = Recipe(**BASE | BESIDE["warmup_lr"] | own)
-    assert carried.passed_over(plain) == {}
-    for name in Recipe.model_fields.keys() - {*honoured.CHOICES}:
+    assert asked.passed_over(plain) == {}
+    for name in Recipe.model_fields.keys() - {*CHOICES}:
         changed = plain.model_copy(update={name: OTHER[name]})
-        assert (name in carried.passed_over(changed)) == (name not in carried.honoured(changed)), name
-    for choice in honoured.CHOICES:
+        assert (name in asked.passed_over(changed)) == (name not in asked.names(changed)), name
+    for choice in CHOICES:
         for value in {*OPTIMIZERS, *SCHEDULES, "crop-flip", "inception", "detection", "segmentation"}:
-            found = carried.passed_over(plain.model_copy(update={choice: value}))
-            assert (choice in found) == (value not in getattr(carried, choice))
+            found = asked.passed_over(plain.model_copy(update={choice: value}))
+            assert (choice in found) == (value not in getattr(asked, choice))
 
 
 COCO, CITYSCAPES = {"task": "detection", "data": "coco2017"}, {"task": "segmentation", "data": "cityscapes"}
@@ -181,7 +183,7 @@ def test_plan_and_run_refuse_what_would_not_be_carried_out_with_its_line_and_wha
     known = recipes()
     settings = known[name].settings.model_copy(update=changes)
     broken = NamedRecipe(settings=settings, source="ours")
-    for module in ("manifest", "honoured"):
+    for module in ("manifest", "fitting"):
         monkeypatch.setattr(f"benchmark.paper.{module}.recipes", lambda: known | {name: broken})
     capsys.readouterr()
     assert main(["plan", str(suite)]) == 2

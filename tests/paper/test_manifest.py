@@ -94,7 +94,12 @@ def test_a_good_file_gives_typed_cells(tmp_path: Path) -> None:
         ("student: resnet20", "student: renset20", 8, "unknown model 'renset20'; did you mean 'resnet20'?"),
         ("teacher: resnet56", "teacher: resnet57", 7, "unknown model 'resnet57'; did you mean 'resnet56'?"),
         ("data: cifar100", "data: cifar10", 6, "unknown data set 'cifar10'; did you mean 'cifar100'?"),
-        ("task: classification", "task: clasification", 5, "input should be 'classification', 'detection'"),
+        (
+            "task: classification",
+            "task: clasification",
+            5,
+            "unknown task 'clasification'; did you mean 'classification'?",
+        ),
     ],
 )
 def test_an_unknown_name_is_told_with_its_line_and_the_nearest(

@@ -16,7 +16,9 @@ from benchmark.models import openmmlab
 from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.probe.saliency import LEVEL, branch_of, looked, saliency
-from benchmark.train.dense.mmengine_loop import DenseTraining, own_generators
+from benchmark.train.dense.generators import own_generators
+from benchmark.train.dense.record import write_record
+from benchmark.train.dense.training import DenseTraining
 from methods.spec import MethodSpec
 
 
@@ -41,10 +43,10 @@ def finished(folder: Path, row: str) -> tuple[Path, Run]:
     path = suite(folder, profile={"epochs": 1, "short_side": 96, "train": 2, "test": 1})
     plan = make_plan([load(path)], Selection(absent=frozenset({"coco2017"}), all_rows=True))
     run = next(run for run in plan.runs if plan.cells[run.experiment.identity][0].row == row)
-    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         training = DenseTraining(run, settings_in(folder))
         training.training_seconds = 1.0
-        training._record("done")
+        write_record(training, "done")
     return path, run
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as transforms
 
-from benchmark.data.augment import MEAN, PADDING, STD, EpochPlan
+from benchmark.data.augment import CIFAR_MEAN, CIFAR_STD, PADDING, CropFlipPlan
 from benchmark.data.cifar import Split
 from benchmark.models.taps import untap
 from benchmark.train.classification.training import Training
@@ -25,7 +25,7 @@ from methods.diffkd.networks import Pointwise
 class Images(Dataset[tuple[Tensor, int]]):
     """Training images in the order of an epoch's plan, each padded, cropped, flipped and normalised by torchvision."""
 
-    def __init__(self, split: Split, plan: EpochPlan) -> None:
+    def __init__(self, split: Split, plan: CropFlipPlan) -> None:
         self.split, self.plan = split, plan
 
     def __len__(self) -> int:
@@ -39,11 +39,11 @@ class Images(Dataset[tuple[Tensor, int]]):
         image = transforms.crop(transforms.pad(image, [PADDING]), top, left, side, side)
         if self.plan.flips[place]:
             image = transforms.hflip(image)
-        normal = transforms.normalize(transforms.to_tensor(image), list(MEAN), list(STD))
+        normal = transforms.normalize(transforms.to_tensor(image), list(CIFAR_MEAN), list(CIFAR_STD))
         return normal, int(self.split.labels[position])
 
 
-def loader(split: Split, plan: EpochPlan, batch: int, workers: int = 2) -> DataLoader[tuple[Tensor, int]]:
+def loader(split: Split, plan: CropFlipPlan, batch: int, workers: int = 2) -> DataLoader[tuple[Tensor, int]]:
     """Batches of an epoch, in its order, from worker processes."""
     return DataLoader(Images(split, plan), batch_size=batch, num_workers=workers, persistent_workers=workers > 0)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmark.paper.datasets.entry import DataSet, StandIn
+from benchmark.paper.datasets.entry import DataSet, OnDisk, SplitFiles, StandIn
+from benchmark.paper.datasets.imagenet import ARRANGE
 
 DATA_SET = DataSet(
     name="imagenet100",
@@ -13,6 +14,12 @@ DATA_SET = DataSet(
     training=126_689,
     test=5_000,
     stand_in=StandIn("generated-imagefolder", "generated-imagefolder-v1"),
+    on_disk=OnDisk(
+        folders=("imagenet100", "imagenet"),  # a hundred classes are taken from a whole ImageNet
+        splits={"train": SplitFiles(("train/",)), "val": SplitFiles(("val/",), 5_000)},  # the list decides on `train`
+        fix=ARRANGE,
+        in_part=True,
+    ),
     trained=(3, 224, 224),
     counted=(3, 224, 224),
     remembered=130_000,  # of any list: at most 1300 images a class

@@ -20,7 +20,7 @@ from benchmark.plan.experiment import Experiment, Run
 from benchmark.records.store import Store
 from benchmark.train.classification import task
 from benchmark.train.engine.assembly import Assembly
-from benchmark.train.engine.average import Average
+from benchmark.train.engine.average import MovingAverage
 from benchmark.train.engine.distiller import Distiller, student_roles, trained_student
 from benchmark.train.engine.optimizer import make_optimizer
 from benchmark.train.engine.shards import Shards, shards_of, with_norms_for
@@ -93,7 +93,7 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
         moment=_moment(noise, ranks, part, device),
         trained=_exchanging(distiller, ranks),
         shards=shards,
-        average=Average(student, recipe.ema) if recipe.ema else None,
+        average=MovingAverage(student, recipe.ema) if recipe.ema else None,
         not_in_student=tuple(wish for wish in ("dropout", "drop_path") if wishes[wish] and not entry.takes(wish)),
         files=files,
     )

@@ -8,15 +8,16 @@ from typing import Any, Literal
 
 import torch
 
-from benchmark.data import find_folder, image_index
+from benchmark.data import finder, image_index
 from benchmark.data.batches import ClassificationData
-from benchmark.data.decode import MEAN, STD, Augmentation
+from benchmark.data.decode import IMAGENET_MEAN, IMAGENET_STD, Augmentation
 from benchmark.data.imagefolder import ImageFolderData
 from benchmark.data.locate import resolve
 from benchmark.errors import UsageError
 from benchmark.machine.streams import initialising
 from benchmark.models.registry import model
 from benchmark.models.taps import Network
+from benchmark.paper.datasets import DATA_SETS, GENERATED, IMAGE_FOLDERS, layout_of
 from benchmark.paper.rules import load_rules
 from benchmark.paper.suite import TeacherSpec
 from benchmark.plan.experiment import Data
@@ -28,8 +29,6 @@ from benchmark.train.engine.testing import evaluate
 from benchmark.train.precision import EVALUATED
 from benchmark.train.weights import is_named, weights_file
 
-IN_MEMORY = ("cifar100", "generated")
-
 
 @dataclass(frozen=True)
 class Preparation:
@@ -38,12 +37,12 @@ class Preparation:
     size: int = 224
     resize: int = 256
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, ...] = MEAN
-    std: tuple[float, ...] = STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationRequest:
     """A request for an evaluation. `published` overrides the known accuracy of the weights."""
 
     model: str
@@ -55,7 +54,7 @@ class Asked:
     workers: int | None = None
 
 
-def evaluated(asked: Asked, store: Store, device: torch.device) -> dict[str, Any]:
+def evaluated(asked: EvaluationRequest, store: Store, device: torch.device) -> dict[str, Any]:
     """Evaluate weights. Return metrics, and the gap to the published accuracy if one is known, as plain JSON.
 
     Raises:
@@ -118,16 +117,16 @@ def _interpolation(name: str) -> Literal["bilinear", "bicubic"]:
     return "bicubic" if name == "bicubic" else "bilinear"
 
 
-def _data(asked: Asked, prepared: Preparation, device: torch.device) -> ClassificationData:
-    if asked.data in IN_MEMORY:
+def _data(asked: EvaluationRequest, prepared: Preparation, device: torch.device) -> ClassificationData:
+    if layout_of(asked.data) == "memory":
         source = resolve(asked.data, asked.data_dir, allow_download=True, allow_generated=False)
         return load_data(Data(asked.data), source, device)
-    named = asked.data in find_folder.NAMES
-    root = find_folder.find(asked.data, asked.data_dir) if named else Path(asked.data)
+    named = asked.data in IMAGE_FOLDERS
+    root = finder.require(DATA_SETS[asked.data], asked.data_dir) if named else Path(asked.data)
     if not named and not root.is_dir():
         raise UsageError(
             f"no data set or folder {asked.data!r}",
-            f"name one of {', '.join((*IN_MEMORY, *find_folder.NAMES))}, or a folder",
+            f"name one of {', '.join(('cifar100', GENERATED, *IMAGE_FOLDERS))}, or a folder",
         )
     dataset = image_index.load(asked.data if named else "folder", root)
     augmentation = Augmentation(
@@ -139,7 +138,7 @@ def _data(asked: Asked, prepared: Preparation, device: torch.device) -> Classifi
     )
 
 
-def _published(asked: Asked) -> float | None:
+def _published(asked: EvaluationRequest) -> float | None:
     """Return the accuracy that torchvision or a suite states for these weights, or None."""
     if asked.weights.startswith("torchvision:") and asked.data == "imagenet":
         from torchvision import models

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.data import cifar, find_folder, image_index
-from benchmark.data.augment import MEAN, STD
+from benchmark.data import cifar, finder, image_index
+from benchmark.data.augment import CIFAR_MEAN, CIFAR_STD
 from benchmark.data.batches import ClassificationData
 from benchmark.data.generated_folder import Request, generate
 from benchmark.data.imagefolder import ImageFolderData
 from benchmark.data.locate import DataSource, resolve
 from benchmark.data.on_device import DeviceData
 from benchmark.machine.ranks import ALONE, Ranks
-from benchmark.paper.datasets import GENERATED_FOLDER, IMAGE_FOLDERS, USER_FOLDER
+from benchmark.paper.datasets import DATA_SETS, GENERATED_FOLDER, USER_FOLDER, layout_of
 from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Data, Experiment
 from benchmark.train.engine.distiller import TaskLoss
@@ -56,7 +56,7 @@ def load_data(
         UsageError: the recipe's batch cannot be shared by so many processes.
     """
     shards = shards_of(recipe, ranks) if recipe is not None else ranks.world
-    if data.name in IMAGE_FOLDERS:
+    if layout_of(data.name) == "image folder":
         dataset = _folder(data, source, generated_dir)
         return ImageFolderData.for_recipe(
             dataset,
@@ -72,7 +72,7 @@ def load_data(
         source = resolve(data.name, None, allow_download=False, allow_generated=False)
     cifar_data = cifar.load(source, data.train, data.test, data.subset_seed, data.holdout or 0)
     train, test = cifar_data.train.to(device), cifar_data.test.to(device)
-    mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
+    mean, std = torch.tensor(CIFAR_MEAN, device=device), torch.tensor(CIFAR_STD, device=device)
     return DeviceData(cifar_data, train, test, mean, std, ranks, shards)
 
 
@@ -83,7 +83,7 @@ def _folder(data: Data, source: DataSource | None, generated_dir: Path) -> image
         assert source is not None and source.folder is not None, "who plans a run on a folder knows where it is"
         root = source.folder
     else:
-        root = find_folder.find(data.name, source.data_dir if source is not None else None)
+        root = finder.require(DATA_SETS[data.name], source.data_dir if source is not None else None)
     return image_index.load(
         data.name,
         root,

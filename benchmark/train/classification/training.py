@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
-from benchmark.data.batches import ClassificationData
+from benchmark.data.augment import CropFlipPlan
+from benchmark.data.batches import ClassificationData, EpochPlan
 from benchmark.data.on_device import DeviceData
-from benchmark.errors import CannotServe, Diverged
+from benchmark.errors import Diverged
 from benchmark.machine.files import sweep_partials, write_atomically
-from benchmark.paper.tasks import MAIN_METRIC
+from benchmark.paper.tasks import TASKS
 from benchmark.plan.estimate import Measured
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, RunPaths, curves_csv
@@ -25,10 +26,8 @@ from benchmark.train.engine import testing
 from benchmark.train.engine.compiled import NotCompiled, worth_it
 from benchmark.train.engine.graphs import Graphs, why_not
 from benchmark.train.engine.step import Stepper
-from benchmark.train.engine.teacher import measured, teacher_of
-from benchmark.train.first_use import held
 from benchmark.train.meter import Meter
-from benchmark.train.outcome import Curves, asked_and_found, circumstances, record_of, rounded
+from benchmark.train.outcome import Curves, record_of, rounded
 from benchmark.train.settings import CHECK_EVERY, HISTOGRAMS, Progress, Settings, Stopped
 
 
@@ -155,12 +154,13 @@ class Training:
                 began += time.monotonic() - left
         self.training_seconds += time.monotonic() - began
 
-    def one_step(self, plan: Any) -> None:
+    def one_step(self, plan: EpochPlan) -> None:
         """Train the next step on its batch of the epoch's plan. The caller increments the step number."""
         done = self.epoch + self.step / self.steps
         start, number = self.step * self.recipe.batch, self.epoch * self.steps + self.step
         with self.arithmetic():
             if self.graphs is not None:
+                assert isinstance(plan, CropFlipPlan), "only data on the device are captured"
                 self.graphs.step(plan[start : start + self.recipe.batch], done, number)
             else:
                 self.stepper.step(self.data.batch(plan, start, self.recipe.batch), done, self.meter, number)
@@ -183,7 +183,7 @@ class Training:
         row = {"epoch": float(self.epoch)} | {f"train.{name}": value for name, value in meter.means().items()}
         if self.epoch == 1 or self.epoch % max(1, self.recipe.epochs // HISTOGRAMS) == 0:
             row |= {f"train.{name}": value for name, value in meter.histograms().items()}
-        self.curves.add(row, metrics, MAIN_METRIC["classification"])
+        self.curves.add(row, metrics, TASKS[self.run_id.experiment.task].metric)
         self.meter.reset()
         if self.epoch == self.recipe.epochs:
             self._save()
@@ -276,7 +276,7 @@ class Training:
             where = f"epoch {self.epoch + 1}, step {self.step} of {self.steps}"
             self.settings.say(f"{self.run_id.label}: going on from {where}")
 
-    def _found(self) -> checkpoint.Found | None:
+    def _found(self) -> checkpoint.UsableCheckpoint | None:
         """Return the checkpoint chosen by the leader, read by every rank; None if there is none."""
         path = self.paths.checkpoint
         found = checkpoint.load(path, self.run_id, self.settings.say) if self.ranks.leads else None
@@ -284,12 +284,12 @@ class Training:
         if chosen is None or self.ranks.world == 1:
             return found
 
-        def same() -> checkpoint.Found:
+        def same() -> checkpoint.UsableCheckpoint:
             return found or checkpoint.load_same(path.with_name(chosen[0]), self.run_id, chosen[1])
 
         return self.ranks.together(same)
 
-    def _restored(self, found: checkpoint.Found) -> bool:
+    def _restored(self, found: checkpoint.UsableCheckpoint) -> bool:
         """Restore a checkpoint and return True; if its content does not fit this run, set it aside and return False."""
         try:
             self._restore(found.state)
@@ -375,38 +375,3 @@ class Training:
     def _seen_by_norms(self) -> int:
         synchronised = any(isinstance(m, torch.nn.SyncBatchNorm) for m in self.parts.distiller.modules())
         return self.recipe.batch if synchronised else self.recipe.batch // self.parts.shards.total
-
-
-def skipped(run: Run, reason: CannotServe, settings: Settings) -> Record:
-    """Write and return the record of a method that cannot serve a pair."""
-    record = Record(status="skipped", reason=reason.message, **circumstances(run, settings.device))
-    if settings.ranks.leads:
-        settings.store.write(run, record)
-    return record
-
-
-def evaluated(run: Run, data: ClassificationData, settings: Settings) -> Record:
-    """Evaluate given weights on the test images, without training, and return the record."""
-    given = run.experiment.teacher
-    assert given is not None
-    began = time.monotonic()
-    teacher = settings.ranks.leader_first(lambda: teacher_of(run.experiment, data, settings.store))
-    files = {"teacher": teacher.origin} if teacher.origin is not None else {}
-    held(run, files, settings.store, settings.ranks, teacher.weights_sha256)
-    frozen = teacher.frozen().to(settings.device)
-    metrics = measured(teacher, frozen, data, settings.store, precision.EVALUATED, settings.ranks)
-    record = Record(
-        status="done",
-        last=rounded(metrics),
-        best=rounded(metrics),
-        weights_sha256=teacher.weights_sha256,
-        teacher={"stand_in": teacher.source} if teacher.stands_in else None,
-        weight_files=files,
-        data=dict(data.identity),
-        effective={"device": settings.device, "threads": torch.get_num_threads(), "precision": precision.EVALUATED},
-        seconds=round(time.monotonic() - began, 2),
-        **asked_and_found(run, settings),
-    )
-    if settings.ranks.leads:
-        settings.store.write(run, record)
-    return record

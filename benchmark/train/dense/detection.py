@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.data import coco, generated_coco
+from benchmark.data import coco, finder, generated_coco
 from benchmark.data.coco import CocoFolder
 from benchmark.models import mmdet, openmmlab
 from benchmark.models.taps import Network
-from benchmark.paper.tasks import MAIN_METRIC
+from benchmark.paper.datasets.entry import DataSet
 from benchmark.plan.experiment import Experiment
-from benchmark.train.dense.task import DenseData, subset
+from benchmark.train.dense.task import DenseData, data_set_of, subset
 from methods.base import Annotation, Batch, ImageSize, Outputs
 
 # What CocoMetric adds to `coco/bbox_mAP`, and what manifests call it.
@@ -27,19 +27,18 @@ _SHORT = 800
 class Detection:
     """The detection task: mmdet's detectors, its COCO data set and pipelines, and its metric by pycocotools."""
 
-    main_metric = MAIN_METRIC["detection"]
-
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
         """Return COCO, a set in its layout, or the generated one."""
         from mmdet.datasets import CocoDataset
 
-        if experiment.data.name == coco.STAND_IN:
+        wanted, note = data_set_of(experiment)
+        if note:
             names = tuple(CocoDataset.METAINFO["classes"])
-            folder = CocoFolder(generated_coco.generate(runs / "generated" / coco.STAND_IN, names))
+            root = generated_coco.generate(runs / "generated" / experiment.data.name, names)
         else:
-            folder = coco.require(data_dir)
+            root = finder.require(wanted, data_dir, instead=finder.SMOKE)
         with openmmlab.quiet():
-            return _data(folder, experiment)
+            return _data(CocoFolder(root), wanted, experiment, note)
 
     def configuration(self, model: str) -> Mapping[str, Any]:
         """Return the network's own configuration in mmdet."""
@@ -86,7 +85,7 @@ def _plain(boxes: Any) -> Tensor:
     return found
 
 
-def _data(folder: CocoFolder, experiment: Experiment) -> DenseData:
+def _data(folder: CocoFolder, wanted: DataSet, experiment: Experiment, note: str) -> DenseData:
     from mmengine.config import Config
     from mmengine.evaluator import Evaluator
 
@@ -98,7 +97,7 @@ def _data(folder: CocoFolder, experiment: Experiment) -> DenseData:
         from pycocotools.coco import COCO
 
         for split in coco.SPLITS:
-            coco.check_whole(split, len(COCO(str(folder.annotations(split))).imgs))
+            finder.check_whole(wanted, split, len(COCO(str(folder.annotations(split))).imgs))
     data = experiment.data
     tested = subset(len(test), data.test, data.subset_seed, "test")
     images = [test.get_data_info(position)["img_id"] for position in tested]
@@ -114,7 +113,7 @@ def _data(folder: CocoFolder, experiment: Experiment) -> DenseData:
         identity={"name": data.name} | folder.identity({"train2017": len(positions), "val2017": len(images)}),
         positions=positions,
         group=lambda order, size: _by_shape(train, order, size),
-        note=coco.STAND_IN_NOTE if data.name == coco.STAND_IN else "",
+        note=note,
     )
 
 

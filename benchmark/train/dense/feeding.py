@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from benchmark.machine.streams import generator, seed_of
+from benchmark.train.dense.generators import seeded_globals
 from benchmark.train.dense.task import DenseData
 
-Place = tuple[int, int]  # epoch, position
+EpochPosition = tuple[int, int]  # epoch, position
 
 FEW = 1000  # images that are decoded sooner than worker processes are started
 WORKERS = 4
-
-
-@contextlib.contextmanager
-def seeded_globals(seed: int) -> Iterator[None]:
-    """Seed the generators that mm transforms and detectors draw from, and restore them afterwards."""
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.default_generator.manual_seed(seed)
-        # Those of GPUs are the run's own: nobody needs them back.
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.manual_seed_all(seed)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
 
 
 class Augmented(Dataset[Any]):
@@ -49,7 +29,7 @@ class Augmented(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, place: Place) -> Any:
+    def __getitem__(self, place: EpochPosition) -> Any:
         epoch, position = place
         with seeded_globals(seed_of("augment", self.repetition, epoch, position)):
             item = self.dataset[position]
@@ -57,7 +37,7 @@ class Augmented(Dataset[Any]):
         return item
 
 
-class Order(Sampler[list[Place]]):
+class StepOrder(Sampler[list[EpochPosition]]):
     """The places of every step, epoch after epoch. A step has several groups; one device sees one group at once."""
 
     def __init__(
@@ -77,7 +57,7 @@ class Order(Sampler[list[Place]]):
         """Return the number of steps in an epoch."""
         return -(-len(self.positions) // self.batch)
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[EpochPosition]]:
         epoch, start = self.epoch, self.start
         shuffled = torch.randperm(len(self.positions), generator=generator("data", self.repetition, epoch))
         groups = self.group([self.positions[index] for index in shuffled.tolist()], self.per_device)
@@ -95,7 +75,7 @@ def _as_they_come(order: Sequence[int], size: int) -> list[list[int]]:
     return [list(order[start : start + size]) for start in range(0, len(order), size)]
 
 
-def training_loader(data: DenseData, order: Order, workers: int | None = None) -> DataLoader[Any]:
+def training_loader(data: DenseData, order: StepOrder, workers: int | None = None) -> DataLoader[Any]:
     """Return the loader of the train loop. Its batches are dictionaries of `inputs` and `data_samples`, as lists.
 
     `workers` processes decode the images; None: as many as suit the set. The batches are the same with any number.

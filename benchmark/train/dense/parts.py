@@ -21,7 +21,7 @@ from benchmark.models.taps import Network, resolve_roles
 from benchmark.plan.experiment import Experiment, Run
 from benchmark.train.checkpoint import tensors_sha256
 from benchmark.train.dense import loading, task
-from benchmark.train.dense.feeding import seeded_globals
+from benchmark.train.dense.generators import seeded_globals
 from benchmark.train.dense.task import DenseData, DenseTask
 from benchmark.train.first_use import given_files, held
 from benchmark.train.precision import circumstances

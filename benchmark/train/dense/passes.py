@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop
 
 from benchmark.models import openmmlab
-from benchmark.train.dense.feeding import Order
+from benchmark.train.dense.feeding import StepOrder
 
 
 class Supervisor(Protocol):
@@ -46,7 +46,7 @@ class Passes(BaseLoop):  # type: ignore[misc]
     """
 
     def __init__(
-        self, runner: Any, dataloader: Any, order: Order, steps: int, evaluate_every: int, supervisor: Supervisor
+        self, runner: Any, dataloader: Any, order: StepOrder, steps: int, evaluate_every: int, supervisor: Supervisor
     ) -> None:
         super().__init__(runner, dataloader)
         self.order, self.supervisor = order, supervisor

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.data import cityscapes, generated_cityscapes
+from benchmark.data import cityscapes, finder, generated_cityscapes
 from benchmark.data.cityscapes import CityscapesFolder
 from benchmark.models import openmmlab
 from benchmark.models.taps import Network
+from benchmark.paper.datasets.entry import DataSet
 from benchmark.paper.recipe import Recipe
-from benchmark.paper.tasks import MAIN_METRIC
 from benchmark.plan.experiment import Experiment
-from benchmark.train.dense.task import DenseData, subset
+from benchmark.train.dense.task import DenseData, data_set_of, subset
 from methods.base import Batch, Outputs
 
 if TYPE_CHECKING:
@@ -35,16 +35,14 @@ _TRAIN_IDS[list(cityscapes.LABEL_IDS)] = range(len(cityscapes.LABEL_IDS))
 class Segmentation:
     """The segmentation task: CIRKD's networks as models of mmseg, its Cityscapes data set, and its mIoU."""
 
-    main_metric = MAIN_METRIC["segmentation"]
-
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
         """Return Cityscapes, a set in its layout, or the generated one."""
-        stands_in = experiment.data.name == cityscapes.STAND_IN
-        if stands_in:
-            folder = CityscapesFolder(generated_cityscapes.generate(runs / "generated" / cityscapes.STAND_IN))
+        wanted, note = data_set_of(experiment)
+        if note:
+            folder = CityscapesFolder(generated_cityscapes.generate(runs / "generated" / experiment.data.name))
         else:
-            folder = cityscapes.require(data_dir)
-        return _data(folder, experiment, cityscapes.STAND_IN_NOTE if stands_in else "")
+            folder = cityscapes.require(wanted, data_dir, instead=finder.SMOKE)
+        return _data(folder, wanted, experiment, note)
 
     def configuration(self, model: str) -> Mapping[str, Any]:
         """Return an empty configuration: CIRKD has no warm-up and the same decay for all parameters."""
@@ -89,7 +87,7 @@ def segmentor(network: str | nn.Module, classes: int, test_cfg: dict[str, Any] |
 
     `test_cfg` selects whole or sliding.
     """
-    with openmmlab.scope("segmentation"):
+    with openmmlab.scope("mmseg"):
         from benchmark.train.dense.segmentor import CirkdSegmentor
 
         return CirkdSegmentor(network, classes, test_cfg)
@@ -98,7 +96,7 @@ def segmentor(network: str | nn.Module, classes: int, test_cfg: dict[str, Any] |
 def dataset(folder: CityscapesFolder, split: str, augmentation: Sequence[Any] = (), labelled: bool = True) -> Any:
     """Return a split as mmseg's data set: whole images, augmented if asked for, with labels by class."""
     load = [{"type": "LoadAnnotations"}, to_train_ids] if labelled else []
-    with openmmlab.scope("segmentation"):
+    with openmmlab.scope("mmseg"):
         from mmseg.datasets import CityscapesDataset
 
         return CityscapesDataset(
@@ -128,7 +126,7 @@ def augmentation(crop: tuple[int, int]) -> list[dict[str, Any]]:
     ]
 
 
-def _data(folder: CityscapesFolder, experiment: Experiment, note: str) -> DenseData:
+def _data(folder: CityscapesFolder, wanted: DataSet, experiment: Experiment, note: str) -> DenseData:
     from mmengine.evaluator import Evaluator
     from mmseg.evaluation import IoUMetric
 
@@ -138,7 +136,7 @@ def _data(folder: CityscapesFolder, experiment: Experiment, note: str) -> DenseD
     test = dataset(folder, "val")
     if experiment.profile != "smoke":
         for split, found in (("train", train), ("val", test)):
-            cityscapes.check_whole(split, len(found))
+            finder.check_whole(wanted, split, len(found))
     positions = subset(len(train), data.train, data.subset_seed, "train")
     tested = subset(len(test), data.test, data.subset_seed, "test")
     if data.test:

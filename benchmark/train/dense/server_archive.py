@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmark.data import cityscapes
+from benchmark.data import cityscapes, finder
 from benchmark.machine.files import write_atomically
 from benchmark.models.checkpoints import WeightFile
+from benchmark.paper.datasets import DATA_SETS
 from benchmark.train.dense import loading
 from benchmark.train.dense.segmentation import dataset, segmentor
 from benchmark.train.precision import EVALUATED, arithmetic
@@ -51,10 +52,11 @@ def write_server_archive(
     Raises:
         MissingInput: the test images or the weights are not there, or do not fit.
     """
-    folder = cityscapes.require(data_dir, ("test",))
+    wanted = DATA_SETS["cityscapes"]  # the server is its own
+    folder = cityscapes.require(wanted, data_dir, ("test",))
     names = folder.names("test")
     if whole:
-        cityscapes.check_whole("test", len(names))
+        finder.check_whole(wanted, "test", len(names))
     network = segmentor(model, len(cityscapes.LABEL_IDS))
     loading.load_whole(network, WeightFile.read(student))
     network.to(device).eval()

@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from benchmark.paper.datasets import behind
+from benchmark.paper.datasets.entry import DataSet
 from benchmark.plan.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -37,8 +39,6 @@ class DenseData:
 
 class DenseTask(Protocol):
     """A task of the harness. The module `benchmark.train.dense.<name>` provides it as TASK."""
-
-    main_metric: str
 
     def data(self, experiment: Experiment, data_dir: Path | None, runs: Path) -> DenseData:
         """Return the experiment's data. Generated sets are written below `runs`.
@@ -75,6 +75,13 @@ def task(name: str) -> DenseTask:
     """Return the task with the name that manifests use."""
     found: DenseTask = import_module(f"benchmark.train.dense.{name}").TASK
     return found
+
+
+def data_set_of(experiment: Experiment) -> tuple[DataSet, str]:
+    """Return the data set of an experiment and, where generated images stand in for it, the note on them."""
+    found = behind(experiment.data.name)
+    assert found is not None, "only a data set of `paper/datasets` is planned for a dense task"
+    return found, found.stand_in_note if experiment.data.name == found.stand_in.name else ""
 
 
 def subset(images: int, wanted: int | None, seed: int, split: str) -> list[int]:

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from benchmark.models.taps import Network
-from benchmark.train.engine.average import Average
+from benchmark.train.engine.average import MovingAverage
 from benchmark.train.engine.distiller import Distiller
 from benchmark.train.engine.shards import Shards
 from benchmark.train.engine.teacher import Teacher
-from benchmark.train.first_use import Files
+from benchmark.train.first_use import WeightFiles
 from methods.base import Moment
 
 
@@ -29,6 +29,6 @@ class Assembly:
     moment: Moment
     trained: nn.Module  # the distiller, or what exchanges its gradients with other ranks
     shards: Shards
-    average: Average | None  # of the student's weights, where the recipe asks for one
+    average: MovingAverage | None  # of the student's weights, where the recipe asks for one
     not_in_student: tuple[str, ...]  # settings of the recipe that the student has no layer for
-    files: Files  # of weights that were given
+    files: WeightFiles  # of weights that were given

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Average:
+class MovingAverage:
     """A moving average of the student's weights. It is what is evaluated and exported if a recipe asks for it.
 
     Running statistics are averaged as weights are, as timm's own training does.

@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmark.plan.estimate import Measured, seconds
 from benchmark.plan.experiment import Experiment
 from benchmark.train.engine.assembly import Assembly
-from benchmark.train.engine.distiller import Step
+from benchmark.train.engine.distiller import StepLosses
 from methods.base import Batch, Moment
 
 # Measured for DiffKD between resnet56 and resnet20 (docs/performance.md); `auto` compiles where it would save thrice
@@ -139,16 +139,16 @@ class Compiled:
         with torch.no_grad(), _frozen():
             return self._teacher(inputs)
 
-    def losses(self, batch: Batch, seen: Mapping[str, Tensor], moment: Moment) -> Step:
+    def losses(self, batch: Batch, seen: Mapping[str, Tensor], moment: Moment) -> StepLosses:
         """Return the losses that the distiller's own forward pass would return."""
         if self._losses is None or len(batch.inputs) != self._full:
-            step: Step = self.parts.distiller(batch, seen, moment)
+            step: StepLosses = self.parts.distiller(batch, seen, moment)
             return step
         draws = [draw(moment) for draw in self._draws]
         total, terms, tracked = self._losses(
             batch.inputs, batch.targets, batch.indices, dict(seen), moment.epoch, moment.progress, moment.step, draws
         )
-        return Step(total, terms, tracked)
+        return StepLosses(total, terms, tracked)
 
     def _passed(
         self,

@@ -14,7 +14,7 @@ TaskLoss = Callable[[Mapping[str, Tensor], Batch], Tensor]
 
 
 @dataclass(frozen=True)
-class Step:
+class StepLosses:
     """The result of one forward pass: the loss to minimise, every term by name, and the tracked quantities."""
 
     total: Tensor
@@ -31,7 +31,7 @@ class Distiller(nn.Module):
         self.method = method
         self.task_loss = task_loss
 
-    def forward(self, batch: Batch, teacher: Mapping[str, Tensor], moment: Moment) -> Step:
+    def forward(self, batch: Batch, teacher: Mapping[str, Tensor], moment: Moment) -> StepLosses:
         """Return all losses of one batch, given the teacher's outputs by role."""
         outputs = self.student(batch.inputs)
         task = self.task_loss(outputs, batch)
@@ -39,7 +39,7 @@ class Distiller(nn.Module):
         total = task * losses.task_weight
         for term in losses.terms.values():
             total = total + term
-        return Step(total, {"task": task, **losses.terms}, losses.tracked)
+        return StepLosses(total, {"task": task, **losses.terms}, losses.tracked)
 
 
 def student_roles(method: Method) -> tuple[str, ...]:

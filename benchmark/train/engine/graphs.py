@@ -15,13 +15,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from benchmark.data.augment import EpochPlan
+from benchmark.data.augment import CropFlipPlan
 from benchmark.data.on_device import DeviceData
 from benchmark.train.engine.optimizer import hold_rates_in_tensors
 from benchmark.train.engine.step import Stepper
 from benchmark.train.meter import Meter
 
-WARM_UP = 3  # steps before a capture: kernels are chosen, libraries initialised, optimiser state made
+WARM_UP_STEPS = 3  # steps before a capture: kernels are chosen, libraries initialised, optimiser state made
 
 
 class Graph(Protocol):
@@ -58,7 +58,7 @@ def warmed_up_on_cuda(work: Callable[[], None]) -> None:
 class Captured:
     """A graph and the part of a plan that it reads."""
 
-    part: EpochPlan
+    part: CropFlipPlan
     graph: Graph
 
 
@@ -78,7 +78,7 @@ class Graphs:
         self._captured: dict[int, Captured] = {}
         hold_rates_in_tensors(stepper.parts.optimizer, stepper.device)
 
-    def step(self, part: EpochPlan, epochs_done: float, number: int) -> None:
+    def step(self, part: CropFlipPlan, epochs_done: float, number: int) -> None:
         """Train one step on a batch, given as a part of the epoch's plan on the device.
 
         `number` counts from the run's start.
@@ -91,14 +91,14 @@ class Graphs:
             held.copy_(given)
         captured.graph.replay()
 
-    def _made(self, part: EpochPlan) -> Captured:
-        held = EpochPlan(*(tensor.clone() for tensor in _tensors(part)))
+    def _made(self, part: CropFlipPlan) -> Captured:
+        held = CropFlipPlan(*(tensor.clone() for tensor in _tensors(part)))
 
         def work() -> None:
             self.stepper.update(self.data.augmented(held), self.meter)
 
         with self._undone():
-            for _ in range(WARM_UP):
+            for _ in range(WARM_UP_STEPS):
                 self._warm_up(work)
             graph = self._capture(work, self.stepper.parts.moment.generator)
         return Captured(held, graph)
@@ -144,7 +144,7 @@ def why_not(stepper: Stepper, data: object) -> str:
     return ""
 
 
-def _tensors(part: EpochPlan) -> tuple[Tensor, Tensor, Tensor]:
+def _tensors(part: CropFlipPlan) -> tuple[Tensor, Tensor, Tensor]:
     return part.order, part.offsets, part.flips
 
 

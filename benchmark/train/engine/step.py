@@ -11,7 +11,7 @@ from benchmark.paper.recipe import Recipe
 from benchmark.train import precision
 from benchmark.train.engine.assembly import Assembly
 from benchmark.train.engine.compiled import TOLERANCES, Compiled, NotCompiled
-from benchmark.train.engine.distiller import Step
+from benchmark.train.engine.distiller import StepLosses
 from benchmark.train.engine.optimizer import set_learning_rate
 from benchmark.train.engine.schedule import learning_rate
 from benchmark.train.meter import Meter
@@ -88,7 +88,7 @@ class Stepper:
         self.compiled = compiled
         return seconds
 
-    def _forward(self, batch: Batch) -> Step:
+    def _forward(self, batch: Batch) -> StepLosses:
         parts = self.parts
         with precision.autocast(self.precision, self.device):
             if self.compiled is not None:
@@ -97,5 +97,5 @@ class Stepper:
             if parts.frozen is not None:
                 with torch.no_grad():
                     seen = parts.frozen(batch.inputs)
-            found: Step = parts.trained(batch, seen, parts.moment)
+            found: StepLosses = parts.trained(batch, seen, parts.moment)
             return found

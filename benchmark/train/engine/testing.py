@@ -23,7 +23,7 @@ def evaluate(network: Network, data: ClassificationData, precision_name: str, ra
     sums = torch.zeros(4, dtype=torch.float64)
     with precision.arithmetic(precision_name):
         for batch in data.evaluation_batches():
-            logits = network(batch.inputs)[LOGITS].float()
+            logits = network(batch.inputs)[LOGITS]
             guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
             hits = (guesses == batch.targets[:, None]) & batch.valid[:, None]
             losses = F.cross_entropy(logits, batch.targets, reduction="none") * batch.valid

@@ -16,21 +16,22 @@ from typing import Any
 import pytest
 import torch
 from forked import Forked
-from imagenet import data_of, settings_in, training
+from imagenet import settings_in, training
 from small import call, record_of, run_suite, store_in
 
 from benchmark.cli.parser import main
-from benchmark.cli.planning import find_folder
 from benchmark.data.generated_folder import Request, generate
 from benchmark.data.locate import DataSource
 from benchmark.models.registry import model
 from benchmark.models.taps import resolve_roles
+from benchmark.paper.datasets import IMAGE_FOLDERS
 from benchmark.paper.manifest import load, load_all, suite_path
 from benchmark.paper.suite import Suite, TeacherSpec
 from benchmark.plan.experiment import Experiment, Plan, Run, Selection, make_plan
 from benchmark.records.store import Record
 from benchmark.train.checkpoint import tensors_sha256
-from benchmark.train.classification.training import Training, evaluated
+from benchmark.train.classification.trainer import Trainer
+from benchmark.train.classification.training import Training
 from benchmark.train.weights import address
 from benchmark.verify.method_cost import build_on_meta, pair_on_meta
 from methods.base import Pair
@@ -52,7 +53,7 @@ STANDS_IN = "generated images stand in, teachers are randomly initialised"
 
 
 def smoke(suites: list[Suite], **more: object) -> Plan:
-    absent = frozenset(find_folder.NAMES)
+    absent = frozenset(IMAGE_FOLDERS)
     return make_plan(suites, Selection(profile="smoke", all_rows=True, stand_in=True, absent=absent, **more))  # type: ignore[arg-type]
 
 
@@ -171,7 +172,7 @@ def one_step(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Experiment],
         if isinstance(teacher, Experiment) and settings.store.weights(Run(teacher, 0)) is None:
             assert training(teacher, settings).run().status == "done"
         if asked.recipe is None:
-            assert evaluated(Run(asked, 0), data_of(asked, settings), settings).status == "done"
+            assert Trainer(settings).evaluate(Run(asked, 0)).status == "done"
         else:
             take_a_step(training(asked, settings))
 
@@ -259,7 +260,7 @@ def test_a_row_of_table_7_in_the_default_tests(workplace: Path, capsys: pytest.C
     assert record.status == "done"
     assert record.teacher is not None and record.teacher["stand_in"] == "randomly initialised"
     assert record.effective["shards_a_step"] == 8  # 16 images as 256 are shared by eight devices
-    assert "NOTE: imagenet not found: generated images stand in" in capsys.readouterr().out
+    assert "NOTE: ImageNet not found: generated images stand in" in capsys.readouterr().out
     assert STANDS_IN in (workplace / "runs" / "records" / "smoke" / "table7.md").read_text()
 
 
@@ -268,7 +269,7 @@ def test_without_imagenet_the_paper_profile_says_what_is_missing(
 ) -> None:
     assert run_suite(suite_path("table7"), "--yes") == 3
     shown = capsys.readouterr().err
-    assert "imagenet is not in" in shown and "--profile smoke" in shown
+    assert "ImageNet is not in" in shown and "--profile smoke" in shown
 
 
 @pytest.mark.slow

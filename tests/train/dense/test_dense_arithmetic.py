@@ -10,15 +10,18 @@ import pytest
 import segmentation_runs
 import torch
 from products import FP32, Watch, watched_products
-from small import settings_in
+from small import record_from, settings_in
 
 from benchmark.bench import dense
 from benchmark.data.generated_cityscapes import generate
 from benchmark.models import openmmlab
 from benchmark.probe.saliency import looked
-from benchmark.train.dense.mmengine_loop import DenseTraining, carried_out, own_generators
+from benchmark.train.dense.generators import own_generators
+from benchmark.train.dense.record import write_record
 from benchmark.train.dense.segmentation import segmentor
 from benchmark.train.dense.server_archive import write_server_archive
+from benchmark.train.dense.trainer import Trainer
+from benchmark.train.dense.training import DenseTraining
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def test_the_servers_archive(workplace: Path, watch: Watch) -> None:
 @pytest.mark.slow
 def test_a_run_and_the_measurement_of_its_teacher(workplace: Path, watch: Watch) -> None:
     run = segmentation_runs.runs_by_row(segmentation_runs.suite(workplace))["DiffKD"]
-    assert carried_out(run, settings_in(workplace)).status == "done"
+    assert record_from(Trainer(settings_in(workplace)).train(run)).status == "done"
     assert watch.found.keys() == {FP32}, watch.found
     assert any("_measure_teacher" in place for place in watch.found[FP32])
 
@@ -53,10 +56,10 @@ def test_a_run_and_the_measurement_of_its_teacher(workplace: Path, watch: Watch)
 def test_the_figure_of_a_run(workplace: Path, watch: Watch) -> None:
     path = detection_runs.suite(workplace, profile={"epochs": 1, "short_side": 96, "train": 2, "test": 1})
     run = detection_runs.runs_by_row(path)["DiffKD"]
-    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         training = DenseTraining(run, settings_in(workplace))
         training.training_seconds = 1.0
-        training._record("done")
+        write_record(training, "done")
     looked(run, settings_in(workplace), 1)
     assert watch.found.keys() == {FP32}, watch.found
     assert any("looked" in place for place in watch.found[FP32])

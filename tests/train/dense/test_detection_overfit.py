@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from benchmark.models import openmmlab
 from benchmark.plan.experiment import Run
 from benchmark.train.dense.feeding import training_loader
-from benchmark.train.dense.mmengine_loop import DenseTraining, own_generators
+from benchmark.train.dense.generators import own_generators
+from benchmark.train.dense.training import DenseTraining
 
 LR, CLIP = 0.01, 5.0  # the rate is the recipe's; clipped, for without its 500 steps of warm-up it diverges
 PROFILE = {"epochs": 40, "train": 4, "test": 1, "batch": 2, "short_side": 64}
@@ -76,7 +77,7 @@ def test_diffkd_learns_a_handful_of_images_as_the_plain_student_does(workplace: 
     weights = store_in(workplace).runs / "weights"
     weights.mkdir(parents=True)
     (workplace / "before").mkdir()
-    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         torch.save(scaled_backbone(workplace / "before"), weights / "backbone.pth")
         runs = runs_by_row(suite(workplace, setting=WEIGHTS, profile=PROFILE), LR)
         plain = built(runs["Student"], workplace)

@@ -14,7 +14,7 @@ from benchmark.train import honouring
 pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 
 import torch
-from small import settings_in
+from small import record_from, settings_in
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
@@ -24,7 +24,9 @@ from benchmark.models.registry import model
 from benchmark.models.taps import Network, resolve_roles
 from benchmark.paper.manifest import load, suite_path
 from benchmark.plan.experiment import Run, Selection, make_plan
-from benchmark.train.dense.mmengine_loop import DenseTraining, carried_out, own_generators
+from benchmark.train.dense.generators import own_generators
+from benchmark.train.dense.trainer import Trainer
+from benchmark.train.dense.training import DenseTraining
 from benchmark.train.settings import Settings, Stopped
 from benchmark.verify.method_cost import build_on_meta
 from methods.base import Annotation, Batch, ImageSize, Method, Moment, Pair
@@ -84,7 +86,7 @@ def of_each_kind() -> list[Run]:
 @cache
 def on_meta(name: str) -> tuple[Network, Mapping[str, tuple[int, ...]]]:
     """A detector at full size without memory, all its roles bound, and their shapes without the batch dimension."""
-    with openmmlab.scope("detection"), torch.device("meta"), torch.no_grad():
+    with openmmlab.scope("mmdet"), torch.device("meta"), torch.no_grad():
         plain = uninitialised(name, CLASSES).eval()
         network = Network(plain, model(name).adapter(plain), ("*",))
         if hasattr(plain, "roi_head"):
@@ -162,7 +164,7 @@ def test_a_row_goes_the_whole_way_to_its_record(settings: Settings) -> None:
     taught = (run for run in every_run() if is_taught(run) and run.experiment.student == "retinanet_r50_fpn")
     run = next(run for run in taught if run.experiment.method.name.startswith("diffkd"))
     lines: list[str] = []
-    record = carried_out(run, replace(settings, say=lines.append))
+    record = record_from(Trainer(replace(settings, say=lines.append)).train(run))
     assert record.status == "done", record.reason
     assert 0 <= record.last["ap"] <= 100
     assert [line for line in lines if "NOT COCO" in line]
@@ -181,14 +183,14 @@ def test_a_row_of_each_kind_takes_a_real_step(run: Run, settings: Settings, monk
     settings = replace(settings, say=lines.append, stop=Event())
     monkeypatch.setattr("benchmark.train.dense.detection._SHORT", SIDE)
     if not is_trained(run):
-        record = carried_out(run, settings)
+        record = Trainer(settings).evaluate(run)
         assert record.status == "done", record.reason
         assert 0 <= record.last["ap"] <= 100
         assert [line for line in lines if "NOT COCO" in line]
         assert [line for line in lines if "RANDOM WEIGHTS" in line]
         return
     settings.stop.set()  # after the first of two steps, before an evaluation
-    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         training = DenseTraining(of_two_steps(run), settings)
         with pytest.raises(Stopped):
             training.run()

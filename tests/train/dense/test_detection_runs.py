@@ -14,9 +14,10 @@ from small import settings_in
 
 from benchmark.models import openmmlab
 from benchmark.records.store import Store
-from benchmark.train.dense.feeding import seeded_globals, training_loader
-from benchmark.train.dense.mmengine_loop import DenseTraining, own_generators
+from benchmark.train.dense.feeding import training_loader
+from benchmark.train.dense.generators import own_generators, seeded_globals
 from benchmark.train.dense.model import Distilling
+from benchmark.train.dense.training import DenseTraining
 from benchmark.train.settings import Stopped
 
 AP = {"ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"}
@@ -24,7 +25,7 @@ AP = {"ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"}
 
 def built(row: str, folder: Path, rows: dict[str, Any] | None = None) -> DenseTraining:
     """A run that is put together and not begun."""
-    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         return DenseTraining(runs_by_row(suite(folder, rows))[row], settings_in(folder))
 
 
@@ -41,7 +42,7 @@ def one_step(training: DenseTraining) -> None:
 
     model = training.model
     model.train()
-    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         batch = next(iter(training_loader(training.data, training.order)))
         model.train_step(batch, KeepsGradients(torch.optim.SGD(model.parameters(), 0.01)))
 
@@ -91,7 +92,7 @@ def test_an_inheriting_student_starts_with_its_teachers_neck_and_heads(workplace
 def test_a_batch_is_taken_in_parts_of_what_one_device_saw(workplace: Path) -> None:
     whole = {"DiffKD": {"method": DIFFKD}}
     path = suite(workplace, whole, profile={"batch": 4, "epochs": 1})
-    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         training = DenseTraining(runs_by_row(path)["DiffKD"], settings_in(workplace))
     seen: list[int] = []
     training.model.student.network.register_forward_pre_hook(lambda *call: None)
@@ -112,7 +113,7 @@ def test_rows_of_one_repetition_start_alike_and_see_the_same_images(workplace: P
     theirs = plain.parts.student.network.state_dict()
     ours = diffkd.parts.student.network.state_dict()
     assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.items())
-    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")), seeded_globals(0):
+    with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")), seeded_globals(0):
         batches = [list(training_loader(training.data, training.order)) for training in (plain, diffkd)]
     for one, other in zip(*batches, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one["inputs"], other["inputs"], strict=True))
@@ -187,7 +188,7 @@ def test_a_last_step_that_breaks_the_student_is_recorded_as_diverged(
 ) -> None:
     training = one_step_long(workplace)
     breaks(training.model)
-    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         record = training.run()
     assert (record.status, record.reason) == ("diverged", reason)
     assert not record.last and record.weights_sha256 is None
@@ -220,7 +221,7 @@ def test_maskd_takes_a_real_step_from_a_suite(workplace: Path) -> None:
 
 def one_step_long(folder: Path) -> DenseTraining:
     run = runs_by_row(suite(folder, profile={"epochs": 1, "train": 2}))["Student"]
-    with openmmlab.scope("detection"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         return DenseTraining(run, settings_in(folder))
 
 

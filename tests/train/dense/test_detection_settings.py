@@ -21,7 +21,7 @@ from benchmark.paper.manifest import load, suite_path
 from benchmark.paper.recipe import recipe
 from benchmark.paper.suite import TeacherSpec
 from benchmark.train import weights
-from benchmark.train.dense.mmengine_loop import optim_wrapper, schedulers
+from benchmark.train.dense.configuration import optim_wrapper, schedulers
 
 STEPS = math.ceil(117_266 / 16)  # an epoch of train2017 without the images that show nothing
 TWICE = {
@@ -66,7 +66,7 @@ def test_a_warm_up_shorter_than_a_step_ends_with_it(model: str) -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], settings.lr)
     found: list[float] = []
-    with openmmlab.scope("detection"):
+    with openmmlab.scope("mmdet"):
         entries = schedulers(mmdet.configuration(model), settings, 2, 12)
         parts = [PARAM_SCHEDULERS.build({**entry, "optimizer": optimizer}) for entry in entries]
     for step in range(8):  # before the first milestone

@@ -20,7 +20,7 @@ from benchmark.errors import MissingInput
 from benchmark.models import openmmlab
 from benchmark.models.checkpoints import WeightFile
 from benchmark.train.dense import loading
-from benchmark.train.dense.mmengine_loop import own_generators
+from benchmark.train.dense.generators import own_generators
 
 
 class Line(BaseModel):  # type: ignore[misc]

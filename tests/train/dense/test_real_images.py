@@ -22,7 +22,7 @@ from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.records.store import Record
 from benchmark.train.dense.detection import TASK
-from benchmark.train.dense.mmengine_loop import evaluate
+from benchmark.train.dense.evaluation import evaluate
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = Path(os.environ.get("BENCHMARK_SHARED_DATA", ROOT.parent / "shared" / "data"))
@@ -142,7 +142,7 @@ def test_ap_is_what_the_boxes_deserve(workplace: Path, made: Any) -> None:
         columns=[{"column": "AP", "metric": "ap"}],
     )
     folder = made(workplace / "coco")
-    with openmmlab.scope("detection"):
+    with openmmlab.scope("mmdet"):
         data = TASK.data(only_run(suite).experiment, folder, workplace / "runs")
         oracles = [Oracle(missed) for missed in (0.0, 0.2, 1.0)]
         found = [TASK.metrics(evaluate(oracle, data, torch.device("cpu"), "fp32")) for oracle in oracles]

@@ -29,10 +29,12 @@ from benchmark.paper.manifest import load, suite_path
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.records.store import Record
 from benchmark.train import honouring
+from benchmark.train.dense.evaluation import evaluate
 from benchmark.train.dense.feeding import training_loader
-from benchmark.train.dense.mmengine_loop import DenseTraining, evaluate, own_generators
+from benchmark.train.dense.generators import own_generators
 from benchmark.train.dense.segmentation import SCALES, TASK, segmentor
 from benchmark.train.dense.server_archive import write_server_archive
+from benchmark.train.dense.training import DenseTraining
 
 TABLE_6 = make_plan(
     [load(suite_path("table6"))], Selection(profile="smoke", all_rows=True, absent=frozenset({"cityscapes"}))
@@ -82,12 +84,12 @@ def test_no_row_of_table_6_is_left_out() -> None:
 
 def built(run: Run, folder: Path) -> DenseTraining:
     """A run that is put together and not begun."""
-    with openmmlab.scope("segmentation"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmseg"), own_generators("fp32", torch.device("cpu")):
         return DenseTraining(run, settings_in(folder))
 
 
 def first_batch(training: DenseTraining) -> Any:
-    with openmmlab.scope("segmentation"):
+    with openmmlab.scope("mmseg"):
         return next(iter(training_loader(training.data, training.order)))
 
 
@@ -115,7 +117,7 @@ def test_gradients_reach_student_and_side_networks_and_never_the_teacher(workpla
     teacher.network.get_submodule("pretrained").register_forward_hook(lambda *call: passes.append(1))
     before = {name: tensor.clone() for name, tensor in teacher.network.state_dict().items()}
     training.model.train()
-    with openmmlab.scope("segmentation"), own_generators("fp32", torch.device("cpu")):
+    with openmmlab.scope("mmseg"), own_generators("fp32", torch.device("cpu")):
         training.model.train_step(first_batch(training), Kept())
     assert len(passes) == 1, "the teacher sees a batch once"
     for network in (training.parts.student.network, training.parts.method):
@@ -142,7 +144,7 @@ def test_rows_of_one_repetition_start_alike_and_see_the_same_images(workplace: P
 def test_training_images_are_scaled_cropped_and_mirrored_with_their_labels(workplace: Path) -> None:
     training = built(runs_by_row(suite(workplace))["Student"], workplace)
     road = np.array([110, 100, 115], np.float32)[::-1]  # as generated; images are read blue first
-    with openmmlab.scope("segmentation"):
+    with openmmlab.scope("mmseg"):
         items = [training.data.train[position] for position in (0, 1) for _ in range(8)]
     for item in items:
         labels = item["data_samples"].gt_sem_seg.data[0]
@@ -159,7 +161,7 @@ def test_miou_is_the_mean_over_the_classes_that_occur(workplace: Path) -> None:
     training = built(runs_by_row(suite(workplace))["Student"], workplace)
     network: Any = training.parts.student.network
     data = training.data
-    with openmmlab.scope("segmentation"):
+    with openmmlab.scope("mmseg"):
         found = TASK.metrics(evaluate(network, data, torch.device("cpu"), "fp32"))
         counts = np.zeros((19, 19))
         right = total = 0
@@ -198,7 +200,7 @@ def test_paper_profile_needs_the_whole_of_cityscapes(workplace: Path, capsys: py
         "1",
     ]
     assert main(arguments) != 0
-    assert "Cityscapes (train, val) is not in" in "".join(capsys.readouterr())
+    assert "Cityscapes is not in" in "".join(capsys.readouterr())
     generate(workplace / "few" / "cityscapes", 48, 96)
     assert main([*arguments, "--data-dir", str(workplace / "few")]) != 0
     assert "train has 16 images, Cityscapes has 2975" in "".join(capsys.readouterr())

@@ -12,17 +12,20 @@ import torch
 
 from benchmark.data import cityscapes
 from benchmark.errors import UsageError
+from benchmark.paper.datasets import DATA_SETS
 from benchmark.paper.recipe import recipe
 from benchmark.plan.experiment import Data, Experiment
 from benchmark.train import honouring
 from benchmark.train.dense.segmentation import SCALES, TASK, to_train_ids
 from methods.spec import MethodSpec
 
+STAND_IN = DATA_SETS["cityscapes"].stand_in.name
+
 
 def experiment(**changes: Any) -> Experiment:
     return Experiment(
         task="segmentation",
-        data=Data(cityscapes.STAND_IN),
+        data=Data(STAND_IN),
         student="pspnet_resnet18",
         method=MethodSpec.parse("none"),
         recipe=recipe("cityscapes-40k").settings.model_copy(update={"crop": (64, 128)} | changes),
@@ -69,8 +72,8 @@ def prepared(tmp_path: Path, data: Data | None = None) -> Any:
     pytest.importorskip("mmseg", reason="needs pip install '.[dense]'")
     from benchmark.models import openmmlab
 
-    with openmmlab.scope("segmentation"):
-        return TASK.data(replace(experiment(), data=data or Data(cityscapes.STAND_IN)), None, tmp_path)
+    with openmmlab.scope("mmseg"):
+        return TASK.data(replace(experiment(), data=data or Data(STAND_IN)), None, tmp_path)
 
 
 def test_a_subset_of_test_images_is_no_copy_through_mmengines_shared_memo(
@@ -83,7 +86,7 @@ def test_a_subset_of_test_images_is_no_copy_through_mmengines_shared_memo(
         raise AssertionError("copies can hold parts of other data sets")
 
     monkeypatch.setattr(BaseDataset, "get_subset", copied)
-    part = prepared(tmp_path, Data(cityscapes.STAND_IN, train=3, test=2))
+    part = prepared(tmp_path, Data(STAND_IN, train=3, test=2))
     assert (len(whole.test), len(part.test), len(part.positions)) == (4, 2, 3)
     paths = [[data.test.get_data_info(n)["img_path"] for n in range(len(data.test))] for data in (whole, part)]
     assert set(paths[1]) < set(paths[0])

@@ -58,7 +58,7 @@ def test_weights_and_scores_are_those_of_the_plain_network(name: str) -> None:
 
 
 def test_mmseg_builds_it_from_a_configuration() -> None:
-    with openmmlab.scope("segmentation"):
+    with openmmlab.scope("mmseg"):
         from mmseg.registry import MODELS
 
         segmentor("pspnet_resnet18", 4)  # registers it

@@ -26,7 +26,7 @@ CLASSES = 19
 
 @pytest.fixture(autouse=True)
 def scope() -> Iterator[None]:
-    with openmmlab.scope("segmentation"), warnings.catch_warnings():
+    with openmmlab.scope("mmseg"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

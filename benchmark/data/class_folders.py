@@ -1,4 +1,4 @@
-"""The folders of ImageNet and ImageNet-100: found and checked for completeness without torch, no image is opened."""
+"""A folder for each class, as ImageNet has: checked for completeness without torch. No image is opened."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.data.imagenet100 import CMC
-from benchmark.data.locate import folders, places
-from benchmark.errors import MissingInput, UsageError, nearest
+from benchmark.errors import MissingInput
+from benchmark.paper.datasets import DATA_SETS, IMAGE_FOLDERS
+from benchmark.paper.datasets.imagenet import ARRANGE
 
-NAMES = ("imagenet", "imagenet100")
 TRAIN, VALIDATION = "train", "val"
 MARKER = "GENERATED-NOT-IMAGENET.json"  # lies in a folder whose images were generated
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))  # torchvision's
 
-# ILSVRC 2012. How many training images a list of 100 classes has depends on the list.
-_WHOLE = {
-    "imagenet": {"classes": 1000, "training images": 1_281_167, "validation images": 50_000},
-    "imagenet100": {"classes": 100, "validation images": 5_000},
-}
 FIRST = "first-100"  # the first hundred classes in sorted order
 CLASS_LISTS = ("cmc", FIRST)
 
@@ -41,44 +36,9 @@ class Census:
         return f"{self.classes:,} classes, {self.train:,} training and {self.validation:,} validation images"
 
 
-def find(name: str, data_dir: Path | None) -> Path:
-    """Find the folder with `train/` and `val/` for `imagenet` or `imagenet100`, or raise.
-
-    Looks in `data_dir`, else in $BENCHMARK_DATA and `data/`: the place itself, or a folder of the data set's name in
-    it. For ImageNet-100 a whole ImageNet is accepted.
-
-    Raises:
-        MissingInput: no place has it.
-    """
-    if name not in NAMES:
-        raise UsageError(f"unknown data set {name!r}", nearest(name, NAMES))
-    under = ("imagenet100", "imagenet") if name == "imagenet100" else ("imagenet",)
-    for folder in folders(data_dir, *under):
-        if (folder / TRAIN).is_dir() or (folder / VALIDATION).is_dir():
-            return folder
-    looked_in = places(data_dir)
-    raise MissingInput(
-        f"{name} is not in {' or '.join(map(str, looked_in))}", layout(looked_in[0].expanduser() / under[-1], "make")
-    )
-
-
-def absent(data_dir: Path | None) -> frozenset[str]:
-    """Return the names, `imagenet` or `imagenet100`, that no known folder has."""
-    found = set()
-    for name in NAMES:
-        try:
-            find(name, data_dir)
-        except MissingInput:
-            found.add(name)
-    return frozenset(found)
-
-
-def layout(root: Path, verb: str) -> str:
+def layout(root: Path) -> str:
     """Return instructions for arranging a folder, for error messages."""
-    return (
-        f"{verb} {root}/{TRAIN}/CLASS/IMAGE.JPEG and {root}/{VALIDATION}/CLASS/IMAGE.JPEG, CLASS being the wnid, such "
-        f"as n01440764, in both; the archives come from https://image-net.org/download; or name a folder laid out so"
-    )
+    return ARRANGE.format(root)
 
 
 def census(name: str, root: Path) -> Census:
@@ -120,7 +80,7 @@ def class_folders(root: Path, split: str) -> list[str]:
     folder = root / split
     if not folder.is_dir():
         looks_like_split = root.name in (TRAIN, VALIDATION)
-        hint = f"name its parent, {root.parent}" if looks_like_split else layout(root, "arrange as")
+        hint = f"name its parent, {root.parent}" if looks_like_split else layout(root)
         raise MissingInput(f"{root} has no folder {split}/", hint)
     entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     classes = sorted(entry.name for entry in entries if entry.is_dir())
@@ -133,7 +93,7 @@ def class_folders(root: Path, split: str) -> list[str]:
             f"cd {shlex.quote(str(folder))} && for t in *.tar; do mkdir ${{t%.tar}} && tar -xf $t -C ${{t%.tar}}; done"
         )
     else:
-        mend = layout(root, "arrange as")
+        mend = layout(root)
     raise MissingInput(f"{folder} holds {what}", mend)
 
 
@@ -144,7 +104,7 @@ def check_same_classes(root: Path, train: Sequence[str], test: Sequence[str]) ->
         if absent:
             raise MissingInput(
                 f"{root}: {len(absent)} classes of {there}/ are not in {missing}/: {_some(absent)}",
-                layout(root, "arrange as"),
+                layout(root),
             )
 
 
@@ -164,9 +124,16 @@ def _some(names: Sequence[str]) -> str:
 
 def check_whole(name: str, root: Path, classes: int, train: int, validation: int) -> None:
     """Raise if a data set's counts differ from the published ones: a half-copied folder is never used as whole."""
-    found = {"classes": classes, "training images": train, "validation images": validation}
-    wrong = [
-        f"{found[what]:,} {what}, not {right:,}" for what, right in _WHOLE.get(name, {}).items() if found[what] != right
+    if name not in IMAGE_FOLDERS:
+        return
+    known = DATA_SETS[name]
+    assert known.on_disk is not None
+    published = {split: files.images for split, files in known.on_disk.splits.items()}
+    counted = [
+        (classes, "classes", known.classes),
+        (train, "training images", published[TRAIN]),
+        (validation, "validation images", published[VALIDATION]),
     ]
+    wrong = [f"{found:,} {what}, not {right:,}" for found, what, right in counted if right and found != right]
     if wrong:
-        raise MissingInput(f"{root} is not the whole of {name}: {'; '.join(wrong)}", layout(root, "complete"))
+        raise MissingInput(f"{root} is not the whole of {name}: {'; '.join(wrong)}", known.on_disk.fix.format(root))
