@@ -12,8 +12,8 @@ from benchmark.records.described import part
 from benchmark.records.evidence import RunView, collect
 from benchmark.records.store import Store
 
-# By column, in the order of the table. Behind `best_epoch` stand the metrics, `last.top1`, `best.top1`, ... in percent,
-# and `tracked.kd`, ...: means of the last epoch. A column is there if any record has a value for it.
+# The columns in their order. After `best_epoch` come the metrics: `last.top1`, `best.top1`, ... in percent, and
+# `tracked.kd`, ..., which are means over the last epoch. A metric has a column if any record has a value for it.
 COLUMNS: Mapping[str, str] = {
     "id": "the index: identity and repetition; of a record that was set aside with a number, `...-r0~1`",
     "identity": "of the experiment",
@@ -32,7 +32,7 @@ COLUMNS: Mapping[str, str] = {
     "seconds": "wall time over all attempts",
     "images_per_second": "training images, over the training time",
     "peak_memory_mb": "on a CPU: of the process so far, earlier runs included",
-    "interruptions": "how often the run was started again",
+    "interruptions": "how often the run was restarted",
     "device": "for example cpu or cuda:0",
     "precision": "fp32, bf16 or fp16, as it was used",
     "hardware": "name of the accelerator, else of the processor",
@@ -44,7 +44,7 @@ COLUMNS: Mapping[str, str] = {
     "path": "of the record",
     "curves": "path of the curves file (CSV, one row an epoch), None if there is none",
     "copies": "further records of the same run with the same outcome, which have no rows",
-    "set_aside": "why the record counts nowhere: another one of the same run was preferred; else empty",
+    "set_aside": "why the record does not count: another one of the same run was preferred; else empty",
 }
 
 
