@@ -141,12 +141,12 @@ def gap_interval(values: Sequence[float], published: float, level: float) -> Int
     return mean_interval(values, level).less(published)
 
 
-def known_spread_interval(gap: float, spread: float, n: int, level: float) -> Interval:
-    """Return the normal interval of a gap of n runs whose spread is taken as known: gap +- z spread / sqrt(n).
+def known_spread_interval(gap: float, deviation: float, n: int, level: float) -> Interval:
+    """Return the normal interval of a gap of n runs whose spread is taken as known: gap +- z deviation / sqrt(n).
 
     It is for samples too small to estimate their own spread. Limit: it is as good as the assumed spread.
     """
-    return Interval.around(gap, t_quantile(level, math.inf) * spread / math.sqrt(n), level)
+    return Interval.around(gap, t_quantile(level, math.inf) * deviation / math.sqrt(n), level)
 
 
 def equivalent(interval: Interval, margin: float) -> bool:
@@ -167,13 +167,13 @@ def half_digit(digits: int) -> float:
     return 0.5 * 10.0**-digits
 
 
-def prediction_error(spread: float, n: int, published_runs: int = 1) -> float:
-    """Return the standard error of (mean of n runs - mean of m published runs): spread sqrt(1/n + 1/m)."""
+def prediction_error(deviation: float, n: int, published_runs: int = 1) -> float:
+    """Return the standard error of (mean of n runs - mean of m published runs): deviation sqrt(1/n + 1/m)."""
     if published_runs < 1:
         raise UsageError(
             f"a published value is the mean of at least one run, got {published_runs}", "leave it out if unknown"
         )
-    return spread * math.sqrt(1 / n + 1 / published_runs)
+    return deviation * math.sqrt(1 / n + 1 / published_runs)
 
 
 def prediction_half_width(standard_error: float, df: float, rounding: float = 0.0, level: float = 0.95) -> float:
