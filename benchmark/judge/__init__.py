@@ -1,1 +1,1 @@
-"""Records against published numbers: verdicts."""
+"""Compare records with published numbers, and give verdicts."""

@@ -1,6 +1,6 @@
 """The runs that belong to a cell, and the reasons that prevent a judgement: rule 2 of the comparison.
 
-The runs of a cell are those of its own experiment, only the declared repetitions. If it has none, runs of the same
+The runs of a cell are those of its own experiment, the declared repetitions alone. If it has none, runs of the same
 networks by the same method count as near: under another protocol they make a `protocol mismatch`, under a reduced
 profile the cell is `not comparable`. A near run that another cell asks for is only that cell's run.
 """
@@ -42,13 +42,12 @@ class CellCase:
     cell: Cell
     experiment: Experiment | None
     declared: int
-    runs: tuple[Settled, ...] = ()  # that are looked at: its own, or near ones of one other experiment
+    runs: tuple[Settled, ...] = ()  # that are judged: its own, or near ones of one other experiment
     extra: tuple[Settled, ...] = ()
     near: tuple[Settled, ...] = ()
     blocked: Blocked | None = None
     notes: tuple[str, ...] = ()
-    smoke: bool = False  # a smoke run proved the path
-
+    smoke: bool = False  # whether a smoke run of it finished
     own: bool = False  # whether a declared repetition of the cell's own experiment is recorded
 
     def achieved(self, selection: str) -> Sample:
@@ -167,7 +166,7 @@ def case_of(cell: Cell, basis: Basis) -> CellCase:
 
 
 def _near(experiment: Experiment, cell: Cell, basis: Basis) -> list[Settled]:
-    """Return runs of the same networks by the same method that no cell asks for, or that only prove the path."""
+    """Return runs of the same networks by the same method that no cell asks for, or that are smoke runs."""
     names = {cell.setting.data, *STAND_INS.get(str(cell.setting.data), ())}
     found: list[Settled] = []
     for identity in basis.evidence.by_key.get(key_of(experiment.describe()), ()):
@@ -225,24 +224,24 @@ def _without_own(experiment: Experiment, near: Sequence[Settled]) -> tuple[Seque
 
 
 def _images_of(record: Record) -> list[str]:
-    """List the same differences for a run, whose record names the data that were really found."""
+    """List the same differences as `other_images`, for the data that a run really used."""
     asked = part(record.experiment, "data")
     return other_images({"data": {**asked, "name": record.data.get("name", asked.get("name"))}})
 
 
 def _oddities(experiment: Experiment, run: Settled) -> list[str]:
-    """List what a record of this same experiment says was done differently."""
+    """List the settings of a run, by its record, that differ from those of its own experiment."""
     record, found = run.record, []
     data = record.data.get("name")
     if data is not None and data != experiment.data.name:
-        found.append(f"trained on {data} data in place of {experiment.data.name}")
+        found.append(f"trained on {data} data instead of {experiment.data.name}")
     for split, asked in (("train", experiment.data.train), ("test", experiment.data.test)):
         size = record.data.get(f"subset_{split}")
         if size is not None and size != asked:
             found.append(f"a subset of {size} {split} images")
     precision = record.effective.get("precision")
     if precision is not None and precision != experiment.precision:
-        found.append(f"precision {precision} in place of {experiment.precision}")
+        found.append(f"precision {precision} instead of {experiment.precision}")
     return found
 
 
@@ -253,7 +252,7 @@ def _exchanged(experiment: Experiment, runs: Sequence[Settled]) -> str:
         found = {whose: file["sha256"] for whose, file in run.record.weight_files.items()}
         tensors = (run.record.teacher or {}).get("weights_sha256")
         if isinstance(tensors, str) and isinstance(experiment.teacher, TeacherSpec):
-            found["teacher"] = tensors  # which records of earlier versions tell too
+            found["teacher"] = tensors  # records of earlier versions have it too
         for whose, sha in found.items():
             seen.setdefault(whose, {}).setdefault(sha, []).append(run.record.repetition)
     for whose, files in seen.items():

@@ -124,7 +124,7 @@ def _judge(
 
 
 def shown(case: CellCase) -> Achieved:
-    """Return the results that stand in a table: of the best epoch if the source reports that one, else of the last."""
+    """Return the results that a table shows: of the best epoch if the source reports that one, else of the last."""
     selection = "best" if case.cell.setting.epoch == "best" else "last"
     return _achieved(case.achieved(selection), selection)
 

@@ -35,7 +35,7 @@ class Sources:
 
     folders: tuple[Path, ...]  # of records, from any number of machines
     mode: Mode = "paper"
-    only: tuple[str, ...] = ()  # suites by name or file; all of the folder unless given
+    only: tuple[str, ...] = ()  # suites by name or file; if empty, all of the folder
     suites: Path = SUITES
     claims: Path = CLAIMS
 
@@ -85,7 +85,7 @@ def compare(sources: Sources) -> Comparison:
 
 
 def load_suites(folder: Path = SUITES, also: Iterable[str] = ()) -> tuple[list[Suite], list[InputProblem]]:
-    """Load every manifest, and files in `also` that lie elsewhere. Return the suites and the problems."""
+    """Load every manifest, and the files in `also` that are in other folders. Return the suites and the problems."""
     suites: list[Suite] = []
     problems: list[InputProblem] = []
     own = {path.resolve(): path for path in suite_files(folder)}
@@ -99,7 +99,7 @@ def load_suites(folder: Path = SUITES, also: Iterable[str] = ()) -> tuple[list[S
     for suite in suites:
         copied = suite.file.repeats
         if copied is not None and copied not in names:
-            message = f"repeats {copied!r}, which is not there; {nearest(copied, names)}"
+            message = f"repeats {copied!r}, which does not exist; {nearest(copied, names)}"
             problems.append(InputProblem(ProblemKind.MANIFEST, str(suite.path), message))
     return suites, problems
 

@@ -107,7 +107,7 @@ def _order(
             item.name, OrderVerdict.INSUFFICIENT_SEEDS, f"{n[0]} and {n[1]} repetitions; {need} needed", n
         )
     difference = mean_difference(item.better, item.worse, rules)
-    assert difference is not None  # whatever could be tested has a difference
+    assert difference is not None  # every ordering that could be tested has a difference
     shown = OrderVerdict.HOLDS if test.effect > 0 else OrderVerdict.REVERSED
     order = shown if adjusted < 1 - level else OrderVerdict.UNRESOLVED
     reason = (

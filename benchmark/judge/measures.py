@@ -52,18 +52,18 @@ class MeasuredGap:
         return stats.smallest_detectable_gap(self.error, self.df, self.rounding, level, power)
 
     @property
-    def gap_said(self) -> str:
+    def gap_text(self) -> str:
         """Return the gap in words, for a reason."""
         return f"the gap of {self.gap:+.2f}"
 
     @property
-    def interval_said(self) -> str:
+    def interval_text(self) -> str:
         """Return the interval of the gap in words."""
         low, high, level = self.interval.low, self.interval.high, self.interval.level
         return f"the {level:.0%} interval of the gap, {low:+.2f} to {high:+.2f},"
 
     @property
-    def prediction_said(self) -> str:
+    def prediction_text(self) -> str:
         """Return the prediction interval in words, with how the published side was read."""
         level = self.rules.levels.prediction.value
         return f"the {level:.0%} prediction interval of ±{self.prediction:.2f}{self.against}"

@@ -1,4 +1,4 @@
-"""In what the protocol of a record differs from that of a cell."""
+"""The differences between the protocol of a record and that of a cell."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def other_images(described: Mapping[str, object]) -> list[str]:
 
 
 def differences(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
-    """List the differences between a record's protocol and its cell's, for example "recipe B1 in place of A1"."""
+    """List the differences between a record's protocol and its cell's, for example "recipe B1 instead of A1"."""
     found: list[str] = []
     for name in ("data", "recipe", "teacher"):
         mine, other = part(ours, name), part(theirs, name)
@@ -37,13 +37,13 @@ def differences(ours: Mapping[str, object], theirs: Mapping[str, object]) -> lis
             changed.insert(0, "name")
         for key in dict.fromkeys(changed):
             what = f"{name} {key}" if key != "name" else name
-            found.append(_in_place(what, other.get(key), mine.get(key)))
+            found.append(_instead(what, other.get(key), mine.get(key)))
     for name in ("precision", "student_weights", "student_weights_sha256"):
         if ours.get(name) != theirs.get(name):
-            found.append(_in_place(name.replace("_", " "), theirs.get(name), ours.get(name)))
+            found.append(_instead(name.replace("_", " "), theirs.get(name), ours.get(name)))
     return found
 
 
-def _in_place(what: str, theirs: object, ours: object) -> str:
+def _instead(what: str, theirs: object, ours: object) -> str:
     unset = "the default" if what.startswith(("recipe", "data")) else "none"
-    return f"{what} {unset if theirs is None else theirs} in place of {unset if ours is None else ours}"
+    return f"{what} {unset if theirs is None else theirs} instead of {unset if ours is None else ours}"

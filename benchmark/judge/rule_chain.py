@@ -66,7 +66,7 @@ def judge(published: Published, achieved: Sample, rules: Rules, blocked: Blocked
         known, origin = assumed_spread(published, scale)
         return measured.judgement(
             Verdict.INSUFFICIENT_SEEDS,
-            f"{_runs(achieved.n)} of at least {rules.least}; as an indication, not a verdict: {measured.gap_said} "
+            f"{_runs(achieved.n)} of at least {rules.least}; as an indication, not a verdict: {measured.gap_text} "
             f"is {abs(measured.gap) / known:.1f} times the spread of {known:.2f} that {origin}",
         )
     return _noted(_decide(measured), achieved)
@@ -160,7 +160,7 @@ def _reproduced(measured: MeasuredGap) -> Judgement | None:
     """Apply rule 5."""
     if not stats.equivalent(measured.interval, measured.margin):
         return None
-    reason = f"{measured.interval_said} lies inside the margin of ±{measured.margin:.2f}"
+    reason = f"{measured.interval_text} lies inside the margin of ±{measured.margin:.2f}"
     return measured.judgement(Verdict.REPRODUCED, reason)
 
 
@@ -169,7 +169,7 @@ def _outside(measured: MeasuredGap) -> Judgement | None:
     if abs(measured.gap) <= measured.prediction:
         return None
     verdict = Verdict.BELOW if measured.gap < 0 else Verdict.ABOVE
-    return measured.judgement(verdict, f"{measured.gap_said} is outside {measured.prediction_said}")
+    return measured.judgement(verdict, f"{measured.gap_text} is outside {measured.prediction_text}")
 
 
 def _consistent(measured: MeasuredGap) -> Judgement | None:
@@ -178,8 +178,8 @@ def _consistent(measured: MeasuredGap) -> Judgement | None:
         return None
     return measured.judgement(
         Verdict.CONSISTENT,
-        f"{measured.gap_said} is inside {measured.prediction_said}, which is no wider than ±{measured.widest:.2f}; "
-        f"{measured.interval_said} is not inside the margin of ±{measured.margin:.2f}",
+        f"{measured.gap_text} is inside {measured.prediction_text}, which is no wider than ±{measured.widest:.2f}; "
+        f"{measured.interval_text} is not inside the margin of ±{measured.margin:.2f}",
     )
 
 
@@ -187,7 +187,7 @@ def _inconclusive(measured: MeasuredGap) -> Judgement:
     """Apply rule 8, which always holds."""
     return measured.judgement(
         Verdict.INCONCLUSIVE,
-        f"{measured.gap_said} is inside {measured.prediction_said}, "
+        f"{measured.gap_text} is inside {measured.prediction_text}, "
         f"which is wider than ±{measured.widest:.2f} and could hide one that matters",
     )
 

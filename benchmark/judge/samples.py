@@ -22,11 +22,11 @@ class Published:
     """A published number as its source prints it, in percent."""
 
     value: float
-    digits: int  # after the decimal point: how far rounding may have moved it
+    digits: int  # after the decimal point; rounding may have moved the value by half of the last one
     data: str
     metric: str
     std: float | None = None
-    runs: int | None = None  # of which it is the mean; None where the source does not say, judged as one
+    runs: int | None = None  # that it is the mean of; None if the source does not say, judged as one run
 
     def __post_init__(self) -> None:
         _check_percent((self.value,), f"published {self.data} {self.metric}")
@@ -90,7 +90,8 @@ class Sample:
         numbers = self.numbers
         if len(numbers) != len(self.values) or len(set(numbers)) != len(numbers):
             raise UsageError(
-                f"repetitions {numbers} do not number {len(self.values)} values", "one number a value, none twice"
+                f"repetitions {numbers} were given for {len(self.values)} values",
+                "give one repetition number for each value",
             )
         if self.declared is not None and self.n + self.diverged > self.declared:
             raise UsageError(
@@ -120,5 +121,5 @@ def _check_percent(values: Sequence[float], what: str) -> None:
         if not 0 <= value <= 100:
             raise UsageError(
                 f"{what}: value {position} is {value}, not a percentage",
-                "metrics are in percent, from 0 to 100; mend the record or the manifest",
+                "metrics are in percent, from 0 to 100; fix the record or the manifest",
             )

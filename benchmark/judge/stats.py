@@ -1,7 +1,7 @@
 """The statistics behind the verdicts: pure functions over small samples of one metric, one value for each repetition.
 
 Every function names its source, what it assumes, and where it stops being trustworthy. The quantiles and the tests
-are scipy's; what scipy has not (Holm's adjustment, the smallest gap that a sample can see) is written out here. The
+are scipy's; what scipy lacks (Holm's adjustment, the smallest gap that a sample can see) is implemented here. The
 error rates of the rules that are built on top are in docs/verdicts.md.
 
 Assumed throughout: repetitions are independent runs of one experiment, and their metric is near normal. The first
@@ -92,7 +92,7 @@ def checked(values: Sequence[float], least: int, what: str = "metric values") ->
         if not math.isfinite(number):
             raise UsageError(
                 f"{what}: value {position} is {number}, not a finite number",
-                "mark the run as diverged, or repair its record; no statistic is computed over such a value",
+                "mark the run as diverged, or fix its record; no statistic is computed over such a value",
             )
     if len(numbers) < least:
         raise UsageError(f"{what}: {len(numbers)} given, at least {least} needed", "run more repetitions")
@@ -141,12 +141,12 @@ def gap_interval(values: Sequence[float], published: float, level: float) -> Int
     return mean_interval(values, level).less(published)
 
 
-def known_spread_interval(gap: float, spread: float, n: int, level: float) -> Interval:
-    """Return the normal interval of a gap of n runs whose spread is taken as known: gap +- z spread / sqrt(n).
+def known_spread_interval(gap: float, deviation: float, n: int, level: float) -> Interval:
+    """Return the normal interval of a gap of n runs whose spread is taken as known: gap +- z deviation / sqrt(n).
 
     It is for samples too small to estimate their own spread. Limit: it is as good as the assumed spread.
     """
-    return Interval.around(gap, t_quantile(level, math.inf) * spread / math.sqrt(n), level)
+    return Interval.around(gap, t_quantile(level, math.inf) * deviation / math.sqrt(n), level)
 
 
 def equivalent(interval: Interval, margin: float) -> bool:
@@ -167,13 +167,13 @@ def half_digit(digits: int) -> float:
     return 0.5 * 10.0**-digits
 
 
-def prediction_error(spread: float, n: int, published_runs: int = 1) -> float:
-    """Return the standard error of (mean of n runs - mean of m published runs): spread sqrt(1/n + 1/m)."""
+def prediction_error(deviation: float, n: int, published_runs: int = 1) -> float:
+    """Return the standard error of (mean of n runs - mean of m published runs): deviation sqrt(1/n + 1/m)."""
     if published_runs < 1:
         raise UsageError(
-            f"a published value is the mean of at least one run, got {published_runs}", "unknown? leave it out"
+            f"a published value is the mean of at least one run, got {published_runs}", "leave it out if unknown"
         )
-    return spread * math.sqrt(1 / n + 1 / published_runs)
+    return deviation * math.sqrt(1 / n + 1 / published_runs)
 
 
 def prediction_half_width(standard_error: float, df: float, rounding: float = 0.0, level: float = 0.95) -> float:
@@ -239,7 +239,7 @@ def paired_difference(
 
     Source: Student (1908). Assumes that differences are independent and near normal. It beats Welch where a shared
     seed makes the two runs of a pair rise and fall together; where it does not, pairing only costs degrees of freedom
-    (2 in place of 4 at n = 3).
+    (2 instead of 4 at n = 3).
     """
     differences = _paired(first, second)
     value = float(np.mean(differences))
@@ -254,7 +254,7 @@ def _paired(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...
     if len(a) != len(b):
         raise UsageError(f"a paired test needs equal samples, got {len(a)} and {len(b)}", "pass the common ones only")
     differences = tuple(x - y for x, y in zip(a, b, strict=True))
-    # 76.2 - 76.1 and 75.9 - 75.8 differ in the 14th digit; a spread of such dust makes any difference significant
+    # 76.2 - 76.1 and 75.9 - 75.8 differ in the 14th digit; a spread of such noise makes any difference significant
     return tuple(round(difference, 9) for difference in differences)
 
 

@@ -41,7 +41,7 @@ def unknown_problems(unknown: Iterable[Settled]) -> Iterator[InputProblem]:
             seen.add(record.identity)
             label = record.label.rpartition(" #")[0]
             message = (
-                f"{label}, profile {record.profile}, {_runs(counts[record.identity])}: no cell of any suite means it"
+                f"{label}, profile {record.profile}, {_runs(counts[record.identity])}: no cell of any suite asks for it"
             )
             yield InputProblem(ProblemKind.UNKNOWN, str(run.kept.path.parent), message)
 

@@ -59,7 +59,7 @@ class Reference:
     value: float
     std: float | None
     digits: int
-    runs: int | None  # published runs behind it, None where not said
+    runs: int | None  # published runs that it is the mean of, None if not stated
     source: str
     judgement: Judgement
 
@@ -77,26 +77,26 @@ class CellView:
     data: str
     standing: str  # ours, cited
     static: bool  # known without training: parameters, multiply-adds
-    printed: str | None  # by the paper, whatever is compared with; None where it prints nothing
+    printed: str | None  # by the paper, in every mode; None if it prints nothing
     method: str  # name of the method, `teacher` for a teacher's row, empty where it is not available
     recipe: str
     epoch: str  # which epoch the source reports: last, best, unknown
     source: str
     note: str
-    unstated: str  # what of the protocol the source leaves open
-    experiment: str | None  # identity; None where it is pending or static
+    unstated: str  # the part of the protocol that the source leaves open
+    experiment: str | None  # identity; None if it is pending or static
     label: str  # of the experiment: cifar100/resnet56-resnet20/kd
-    achieved: Achieved | None  # under the epoch selection that is shown; None of static cells without a value
-    best: Achieved | None  # by the best epoch, where the source does not say which it reports
+    achieved: Achieved | None  # under the shown epoch selection; None without an experiment
+    best: Achieved | None  # by the best epoch, if the source does not say which it reports
     measured: float | None  # of a static cell: the cost under the convention of its judgement
-    references: tuple[Reference, ...]  # those asked for by --compare; empty where there is none
+    references: tuple[Reference, ...]  # those that --compare asks for; may be empty
     runs: tuple[str, ...]  # ids of the declared repetitions that are recorded
     extra: tuple[str, ...]  # ids of repetitions beyond the declared number: shown, change nothing
     set_aside: tuple[str, ...]  # ids of records of the same runs with another outcome
     near: tuple[str, ...]  # ids of runs of the same rows under another protocol or profile
     notes: tuple[str, ...]  # what a reader should know: code changed, conflicting records, protocol partly unstated
     problem: str = ""  # why the cell could not be judged at all: no rule for its metric
-    contest: str = ""  # cells that share it differ in the method alone; empty of teachers and costs
+    contest: str = ""  # cells with the same value differ only in the method; empty for teachers and costs
 
     @property
     def judgement(self) -> Judgement | None:
@@ -133,7 +133,7 @@ class TableView:
     rows: tuple[TableRow, ...]
     gains: tuple[Gain, ...]
     expected: bool  # whether the orderings are a study's own, declared before it was run, and not published ones
-    orderings: OrderReport | None  # None where no pair of rows could be compared
+    orderings: OrderReport | None  # None if no pair of rows could be compared
     left_out: int  # published (or expected) orderings of which one side has no usable runs
     flags: FalseFlags  # cells to expect below or above by chance, if all held
     figures: tuple[FigureView, ...]
@@ -177,7 +177,7 @@ class Coverage:
     static: int = 0  # of them known without training
     runnable: int = 0  # of the others, all that their experiment needs is available
     verified: int = 0  # static, and equal to the printed digits
-    smoke_run: int = 0  # the path of the experiment was proven by a smoke run
+    smoke_run: int = 0  # a smoke run of the experiment finished
     run: int = 0  # at least one declared repetition is recorded under the paper's profile
     judged: int = 0  # got a verdict by statistics: rules 5 to 8
     reproduced: int = 0
@@ -213,7 +213,7 @@ class ClaimView:
     note: str
     cells: tuple[str, ...]  # ids of the cells that the answer rests on
     published: ClaimAnswer
-    achieved: ClaimAnswer | None  # None where a number that it needs was not achieved
+    achieved: ClaimAnswer | None  # None if a number that it needs was not achieved
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ class Comparison:
     inputs: Inputs
     provenance: Provenance
     rules: tuple[RuleView, ...]
-    notes: tuple[str, ...]  # for the head of the report: what no interval contains, what to expect by chance
+    notes: tuple[str, ...]  # for the head of the report, for example what to expect by chance
     meanings: Mapping[str, str] = field(default_factory=lambda: {str(v.value): v.meaning for v in Verdict})
 
     @property

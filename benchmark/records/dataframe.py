@@ -12,8 +12,8 @@ from benchmark.records.described import part
 from benchmark.records.evidence import RunView, collect
 from benchmark.records.store import Store
 
-# By column, in the order of the table. Behind `best_epoch` stand the metrics, `last.top1`, `best.top1`, ... in percent,
-# and `tracked.kd`, ...: means of the last epoch. A column is there if any record has a value for it.
+# The columns in their order. After `best_epoch` come the metrics: `last.top1`, `best.top1`, ... in percent, and
+# `tracked.kd`, ..., which are means over the last epoch. A metric has a column if any record has a value for it.
 COLUMNS: Mapping[str, str] = {
     "id": "the index: identity and repetition; of a record that was set aside with a number, `...-r0~1`",
     "identity": "of the experiment",
@@ -32,7 +32,7 @@ COLUMNS: Mapping[str, str] = {
     "seconds": "wall time over all attempts",
     "images_per_second": "training images, over the training time",
     "peak_memory_mb": "on a CPU: of the process so far, earlier runs included",
-    "interruptions": "how often the run was started again",
+    "interruptions": "how often the run was restarted",
     "device": "for example cpu or cuda:0",
     "precision": "fp32, bf16 or fp16, as it was used",
     "hardware": "name of the accelerator, else of the processor",
@@ -44,7 +44,7 @@ COLUMNS: Mapping[str, str] = {
     "path": "of the record",
     "curves": "path of the curves file (CSV, one row an epoch), None if there is none",
     "copies": "further records of the same run with the same outcome, which have no rows",
-    "set_aside": "why the record counts nowhere: another one of the same run was preferred; else empty",
+    "set_aside": "why the record does not count: another one of the same run was preferred; else empty",
 }
 
 
@@ -60,30 +60,23 @@ def frame(*folders: Path) -> DataFrame:
 
 def frame_of(views: Iterable[RunView]) -> DataFrame:
     """Return runs as one row each, by id."""
-    rows = [_row(view) for view in views]
-    metrics = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
-    before, behind = _split(list(COLUMNS), "seconds")
-    table = DataFrame(rows, columns=[*before, *metrics, *behind])
-    return table.astype({"best_epoch": "Int64"}).set_index("id")
+    listed = list(views)
+    metrics = [_metrics(view) for view in listed]
+    rows = [vars(view) | _settings(view) | found for view, found in zip(listed, metrics, strict=True)]
+    names, after = list(COLUMNS), list(COLUMNS).index("best_epoch") + 1
+    columns = [*names[:after], *dict.fromkeys(name for found in metrics for name in found), *names[after:]]
+    return DataFrame(rows, columns=columns).astype({"best_epoch": "Int64"}).set_index("id")
 
 
-def _split(names: list[str], at: str) -> tuple[list[str], list[str]]:
-    return names[: names.index(at)], names[names.index(at) :]
+def _metrics(view: RunView) -> dict[str, float]:
+    kinds = {"last": view.last, "best": view.best, "tracked": view.tracked}
+    return {f"{kind}.{name}": value for kind, found in kinds.items() for name, value in found.items()}
 
 
-def _row(view: RunView) -> dict[str, object]:
-    described = view.experiment
-    method = part(described, "method")
-    metrics = {
-        f"{kind}.{name}": value
-        for kind, found in (("last", view.last), ("best", view.best), ("tracked", view.tracked))
-        for name, value in found.items()
-    }
-    return metrics | {
-        "id": view.id,
-        "identity": view.identity,
-        "repetition": view.repetition,
-        "profile": view.profile,
+def _settings(view: RunView) -> dict[str, object]:
+    """Return the columns that are parts of a run's fields."""
+    described, method = view.experiment, part(view.experiment, "method")
+    return {
         "task": described.get("task"),
         "data": part(described, "data").get("name"),
         "teacher": part(described, "teacher").get("model"),
@@ -91,23 +84,10 @@ def _row(view: RunView) -> dict[str, object]:
         "method": "+".join(method),
         "options": json.dumps(method, sort_keys=True),
         "recipe": part(described, "recipe").get("name"),
-        "status": view.status,
-        "reason": view.reason,
-        "best_epoch": view.best_epoch,
-        "seconds": view.seconds,
-        "images_per_second": view.images_per_second,
-        "peak_memory_mb": view.peak_memory_mb,
-        "interruptions": view.interruptions,
         "device": view.effective.get("device"),
         "precision": view.effective.get("precision"),
         "hardware": view.hardware.get("gpu") or view.hardware.get("cpu"),
         "commit": view.code.get("commit"),
         "dirty": bool(view.code.get("dirty")),
         "source": view.code.get("source_sha256"),
-        "weights_sha256": view.weights_sha256,
-        "finished": view.finished,
-        "path": view.path,
-        "curves": view.curves,
-        "copies": view.copies,
-        "set_aside": view.set_aside,
     }

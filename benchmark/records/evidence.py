@@ -49,18 +49,18 @@ class RunView:
     interruptions: int
     finished: str  # UTC, ISO 8601
     path: str  # of the record, as the results folder was given
-    curves: str | None  # of the curves file beside it (CSV, one row an epoch), None where there is none
+    curves: str | None  # of the curves file beside it (CSV, one row an epoch), None if there is none
     copies: int  # further records of the same run with the same outcome
-    set_aside: str  # why it counts nowhere, where another record of the same run was preferred; else empty
+    set_aside: str  # why it does not count: another record of the same run was preferred; else empty
 
 
 class ProblemKind(StrEnum):
     """The kind of a problem with an input."""
 
-    FOLDER = "folder"  # there is none, or it holds no record
+    FOLDER = "folder"  # it does not exist, or it has no record
     MANIFEST = "manifest"  # a suite, the claims or the rules cannot be read
     UNREADABLE = "unreadable record"
-    UNKNOWN = "unknown experiment"  # no cell of any suite means it
+    UNKNOWN = "unknown experiment"  # no cell of any suite asks for it
     CONFLICT = "conflicting records"
     METRIC = "metric"  # missing in the record, or out of range
     STATIC = "static results"
@@ -76,7 +76,7 @@ class InputProblem:
 
 
 RECORD_FILE = re.compile(r"^r\d+\.json$")
-# What a run's folder says of a record that cannot be read: cifar100/a-b/kd-<identity>/r2.json
+# A record that cannot be read is known by its folder: cifar100/a-b/kd-<identity>/r2.json
 PLACE = re.compile(r"-(?P<identity>[0-9a-f]{16})$")
 
 Key = tuple[str, str, str, str]  # task, student, teacher's model, method with all its options

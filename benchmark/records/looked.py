@@ -1,4 +1,4 @@
-"""What a look into a finished run gives: images and maps as plain arrays."""
+"""The result of a look into a finished run: images and maps as plain arrays."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class CostClaim:
 
 @dataclass(frozen=True)
 class StaticFile:
-    """What the report reads of the file: costs by cell, and claims by id."""
+    """The part of the file that the report reads: costs by cell, and claims by id."""
 
     cells: Mapping[str, StaticCell]
     claims: Mapping[str, CostClaim]

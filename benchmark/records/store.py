@@ -25,7 +25,7 @@ class Record(BaseModel):
     `outcome` is equal wherever the run is repeated; the other fields describe the circumstances.
     """
 
-    # Infinities stay what they are: as null, which is the default, a record with one could not be read again.
+    # Infinities are written as such: pydantic's default is null, which could not be read back as a number.
     model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="constants")
 
     schema_version: int = Field(SCHEMA_VERSION, description="raised when a field changes meaning")
@@ -39,17 +39,17 @@ class Record(BaseModel):
     best_epoch: int | None = Field(None, description="counted from 1")
     tracked: dict[str, float] = Field({}, description="loss terms and tracked quantities, mean of the last epoch")
     weights_sha256: str | None = Field(None, description="of the exported student's tensors")
-    data: dict[str, object] = Field({}, description="what the images really were: md5s or the generator's version")
+    data: dict[str, object] = Field({}, description="the images that were used: md5s or the generator's version")
     teacher: dict[str, object] | None = Field(None, description="its weights' sha256 and its measured accuracy")
     weight_files: dict[str, dict[str, str]] = Field(
         {}, description="given weights, by whose they are: the file's name and the sha256 of its bytes"
     )
-    asked: dict[str, object] = Field({}, description="device, threads and precision as asked for")
-    effective: dict[str, object] = Field({}, description="the same as they were")
+    asked: dict[str, object] = Field({}, description="device, threads and precision as requested")
+    effective: dict[str, object] = Field({}, description="the same as they were used")
     seconds: float = Field(0.0, description="wall time over all attempts, up to the last checkpoint of each")
     images_per_second: float | None = Field(None, description="training images, over the training time")
     peak_memory_mb: float | None = Field(None, description="on a CPU: of the process so far, earlier runs included")
-    interruptions: int = Field(0, description="how often the run was started again")
+    interruptions: int = Field(0, description="how often the run was restarted")
     code: dict[str, object] = Field({}, description="commit, dirty flag and source hash")
     packages: dict[str, str] = {}
     hardware: dict[str, object] = {}

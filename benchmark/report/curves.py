@@ -13,7 +13,7 @@ from benchmark.judge.views import CellView
 from benchmark.report.listing import ListedRun
 from benchmark.report.plots import Line, Point, ReferenceLine, curve_plot
 
-MOST_RUNS = 5  # lines of one plot that can still be told apart
+MOST_RUNS = 5  # lines of one plot that a reader can still distinguish
 MOST_TERMS = 5
 
 

@@ -164,7 +164,7 @@ def _details(cell: CellView, common: tuple[str, ...]) -> Iterator[str]:
 
 def _reason(judgement: Judgement) -> str:
     seen = judgement.smallest_gap_seen
-    # Of a cost it is only the rounding, which the reason says.
+    # For a cost it is only the rounding, which the reason has already.
     return judgement.reason + (f"; the smallest gap seen would be {seen:.2f}" if seen and judgement.n else "")
 
 

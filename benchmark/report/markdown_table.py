@@ -10,8 +10,8 @@ def markdown_table(
 ) -> str:
     """Return a Markdown table. Bars inside cells are escaped, and new lines become spaces.
 
-    `rule` stands under every head; `---:` aligns right. `padded` makes the columns of the text itself equally wide, so
-    that it reads well in a terminal too.
+    `rule` is written under every head; `---:` aligns to the right. `padded` also aligns the columns of the text itself,
+    for a terminal.
     """
     lines = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in (heads, *rows)]
     if not padded:

@@ -18,7 +18,7 @@ from benchmark.report.plots import GapRow, gap_plot, points_each
 from benchmark.report.wording import NOTHING_PRINTED, OUTCOMES, arrows, plural, symbol, tone
 
 NOTHING_SLUG = NOTHING_PRINTED.replace(" ", "-")
-_PAPERS = ("diffkd", "kdiffusion")  # in this order, then what belongs to none
+_PAPERS = ("diffkd", "kdiffusion")  # in this order; tables of neither come last
 _KINDS = ("table", "figure", "section")
 
 
@@ -298,10 +298,10 @@ def stages(coverage: Coverage) -> tuple[Stage, ...]:
     """List the stages of coverage, one bar each."""
     trained = coverage.encoded - coverage.static
     return (
-        Stage("encoded", coverage.encoded, coverage.encoded, "numbers written down in a manifest"),
+        Stage("encoded", coverage.encoded, coverage.encoded, "numbers that are in a manifest"),
         Stage("statically verified", coverage.verified, coverage.static, "costs that equal the printed digits"),
-        Stage("runnable", coverage.runnable, trained, "all that their experiment needs is there"),
-        Stage("smoke-run", coverage.smoke_run, trained, "the path of the experiment was proven in a few steps"),
+        Stage("runnable", coverage.runnable, trained, "all that their experiment needs is available"),
+        Stage("smoke-run", coverage.smoke_run, trained, "a run of a few steps finished"),
         Stage("run", coverage.run, trained, "at least one declared repetition as published"),
         Stage("judged", coverage.judged, trained, "enough repetitions for a verdict by statistics"),
         Stage("reproduced", coverage.reproduced, trained, "shown to lie within the margin"),

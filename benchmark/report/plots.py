@@ -18,7 +18,7 @@ POINTS_OF_A_PAGE = 60_000  # about half a megabyte; with more lines each gets fe
 CURVE_WIDTH, CURVE_HEIGHT = 340, 210
 GAP_WIDTH, WORD_WIDTH, ROW_HEIGHT = 860, 190, 19
 LETTER, LONGEST_LABEL = 6.4, 50  # width of a letter at the size of the labels, letters
-LINE_STYLES = 5  # that the style sheet tells apart
+LINE_STYLES = 5  # that the style sheet distinguishes
 
 
 @dataclass(frozen=True)

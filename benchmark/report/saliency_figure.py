@@ -16,7 +16,7 @@ from benchmark.report.svg import joined, tag, text
 
 WIDTH, GAP, HEAD, LEGEND = 240, 8, 26, 40  # pixels: of a picture, between pictures, of the column heads, of the scale
 STRENGTH = 0.6  # of the colours over the image
-TOP_SHARE = 0.99  # of the values that the scale tells apart: a single peak would leave all else black
+TOP_SHARE = 0.99  # of the values that the scale distinguishes; scaled to a single peak, all else would be black
 # From cold to hot with evenly rising lightness, so that a grey print keeps the order.
 COLOURS = np.array([(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], float)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from benchmark.judge.stats import Interval
 from benchmark.judge.verdicts import Verdict
 
-# Beside colour and word, so that a verdict is told apart on a grey print and by any eye. Common glyphs only.
+# Shown with colour and word, so that verdicts differ in grey print and without colour vision. Common glyphs only.
 SYMBOLS: Mapping[Verdict, str] = {
     Verdict.EQUAL: "=",
     Verdict.DIFFERS: "≠",
@@ -34,7 +34,7 @@ OUTCOMES: Mapping[str, tuple[str, str]] = {  # of a claim, and of an ordering: t
     "insufficient seeds": ("neutral", "…"),
     "unstable": ("bad", "!"),
 }
-# Nothing has been judged, so no colour speaks for or against the cell.
+# Nothing has been judged, so the cell gets no colour.
 _UNJUDGED = frozenset({Verdict.NOT_RUN, Verdict.NOT_VERIFIABLE, Verdict.NOT_COMPARABLE})
 NOTHING_PRINTED = "nothing printed"
 

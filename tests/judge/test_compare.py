@@ -184,7 +184,7 @@ def test_an_imagenet_run_on_other_images_is_not_comparable_and_says_why(
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"name": "generated-imagefolder"}, "trained on generated-imagefolder data in place of imagenet"),
+        ({"name": "generated-imagefolder"}, "trained on generated-imagefolder data instead of imagenet"),
         ({"name": "imagenet", "subset_train": 128_000}, "a subset of 128000 train images"),
     ],
 )
@@ -219,8 +219,8 @@ def test_smoke_runs_beside_real_ones_only_count_as_smoke(bench: Bench, suite: Su
     ("setting", "words"),
     [
         ({"recipe": "A1-small"}, "recipe"),
-        ({"precision": "bf16"}, "precision bf16 in place of fp32"),
-        ({"student_weights": "somewhere.pth"}, "student weights somewhere.pth in place of none"),
+        ({"precision": "bf16"}, "precision bf16 instead of fp32"),
+        ({"student_weights": "somewhere.pth"}, "student weights somewhere.pth instead of none"),
         ({"teacher": {"model": "resnet56", "weights": "theirs.pth"}}, "teacher weights theirs.pth"),
     ],
 )
@@ -270,13 +270,13 @@ def test_generated_images_are_a_protocol_mismatch(bench: Bench, suite: Suite) ->
     write(bench.store, experiment(suite, "KD", stand_in=True), around(70.66, TIGHT))
     cell = bench.cell("KD")
     assert cell.verdict is Verdict.PROTOCOL_MISMATCH
-    assert cell.judgement is not None and "data generated-v1 in place of cifar100" in cell.judgement.reason
+    assert cell.judgement is not None and "data generated-v1 instead of cifar100" in cell.judgement.reason
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"effective": {"precision": "tf32"}}, "precision tf32 in place of fp32"),
+        ({"effective": {"precision": "tf32"}}, "precision tf32 instead of fp32"),
         ({"data": {"name": "generated"}}, "trained on generated data"),
         ({"data": {"name": "cifar100", "subset_train": 5000}}, "a subset of 5000 train images"),
     ],

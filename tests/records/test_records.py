@@ -23,7 +23,7 @@ from benchmark.records.store import SCHEMA_VERSION, Record, Store, Unreadable, c
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Run]]:
-    """A folder where a small suite has been carried out, and its runs by row."""
+    """A folder where a small suite was run, and its runs by row."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -47,7 +47,7 @@ def chromium() -> str | None:
 
 
 class Browser:
-    """One browser process with a profile of its own that goes with it."""
+    """One browser process with its own profile, which is removed with it."""
 
     def __init__(self) -> None:
         program = chromium()
