@@ -15,7 +15,7 @@ import shlex
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -144,7 +144,7 @@ class ImageFolderData:
         return len(self.dataset.classes)
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """Return the identity of the images for records."""
         return self.dataset.identity
 
@@ -393,29 +393,26 @@ class _Workers:
                 raise RuntimeError("another pass over the images has begun; this one cannot go on")
 
     def _started(self) -> DataLoader[_Answer | _Failure]:
-        several: dict[str, Any] = {}
-        if self._number > 0:
-            # Not forked from this process, whose threads and CUDA context do not survive a fork, but from a clean one
-            # that has imported what workers need.
-            context = multiprocessing.get_context("forkserver")
+        several = self._number > 0
+        # Not forked from this process, whose threads and CUDA context do not survive a fork, but from a clean one that
+        # has imported what workers need.
+        context = multiprocessing.get_context("forkserver") if several else None
+        if context is not None:
             timm = ["timm.data.auto_augment"] if self._decoder.randaugments else []
             context.set_forkserver_preload([__name__, *timm])
-            several = {
-                "num_workers": self._number,
-                "prefetch_factor": _AHEAD,
-                "persistent_workers": True,
-                "timeout": _ANSWER_S,
-                "multiprocessing_context": context,
-                "worker_init_fn": _leave_interrupts_to_the_parent,
-            }
         return DataLoader(
             self._decoder,
+            num_workers=self._number,
+            prefetch_factor=_AHEAD if several else None,
+            persistent_workers=several,
+            timeout=_ANSWER_S if several else 0,
+            multiprocessing_context=context,
+            worker_init_fn=_leave_interrupts_to_the_parent,
             batch_size=None,
             sampler=self._requests,
             collate_fn=_as_it_is,
             pin_memory=self._pinned,
             generator=torch.Generator(),  # else the loader draws a seed for workers from the global one
-            **several,
         )
 
     def close(self) -> None:
