@@ -73,7 +73,7 @@ def _dense() -> list[dict[str, Any]]:
 
 
 def _data(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    return [_row(entry.title, entry.state, entry.line, entry.mend) for entry in inventory(arguments.data_dir)]
+    return [_row(entry.title, entry.state, entry.line, entry.fix) for entry in inventory(arguments.data_dir)]
 
 
 def _folders(arguments: argparse.Namespace) -> list[dict[str, Any]]:

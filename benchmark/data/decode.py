@@ -69,7 +69,8 @@ class Augmentation:
         if self.evaluation_resize < self.size:
             raise UsageError(f"a crop of {self.size} from a short side of {self.evaluation_resize}", "resize to more")
         if self.randaugment is not None:
-            _randaugment(self.randaugment, self.size, self.interpolation)  # a wrong string is told before any worker is
+            # Made here too, so that a wrong string is reported before workers start.
+            _randaugment(self.randaugment, self.size, self.interpolation)
 
     @classmethod
     def for_evaluation(cls, size: int = 224) -> Augmentation:

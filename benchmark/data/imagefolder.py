@@ -211,7 +211,7 @@ class ImageFolderData:
     def example(self) -> Tensor:
         """Return two normalised training images, to find the shapes of a network's taps."""
         train = self.dataset.train
-        answer = _carried_out(_Request([train.path(0), train.path(1)]), self._augmentation)
+        answer = _answer_to(_Request([train.path(0), train.path(1)]), self._augmentation)
         return self._normalised(_good(answer).images)
 
     def close(self) -> None:
@@ -308,7 +308,7 @@ class _Failure:
     fix: str
 
 
-def _carried_out(request: _Request, augmentation: Augmentation) -> _Answer | _Failure:
+def _answer_to(request: _Request, augmentation: Augmentation) -> _Answer | _Failure:
     size = augmentation.size
     shape = (len(request.paths), 3, size, size)
     images = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
@@ -319,7 +319,7 @@ def _carried_out(request: _Request, augmentation: Augmentation) -> _Answer | _Fa
             continue
         try:
             image = read_image(path)
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow tells of broken files by any of these
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises any of these for a broken file
             quoted = shlex.quote(path)
             return _Failure(
                 f"{path} cannot be read as an image: {error}", f"restore it from its archive: ls -l {quoted}"
@@ -352,7 +352,7 @@ class _Decoder(Dataset["_Answer | _Failure"]):
         return self._augmentation.randaugment is not None
 
     def __getitem__(self, request: _Request) -> _Answer | _Failure:
-        return _carried_out(request, self._augmentation)
+        return _answer_to(request, self._augmentation)
 
 
 class _Requests:
@@ -390,7 +390,7 @@ class _Workers:
         for answer in self._loader:
             yield _good(answer)
             if turn != self.turn:
-                raise RuntimeError("another pass over the images has begun; this one cannot go on")
+                raise RuntimeError("another pass over the images has begun; this one cannot continue")
 
     def _started(self) -> DataLoader[_Answer | _Failure]:
         several = self._number > 0

@@ -117,7 +117,7 @@ def set_aside(path: Path, label: str, why: str, say: Callable[[str], None]) -> N
         number += 1
     with storage(path):
         path.replace(place)
-    say(f"{path} {why}: kept as {place.name}; the checkpoint before it is used, or the run starts anew")
+    say(f"{path} {why}: kept as {place.name}; the checkpoint before it is used, or the run starts again")
 
 
 def refused(found: UsableCheckpoint, error: Exception, say: Callable[[str], None], leads: bool = True) -> None:
@@ -142,10 +142,10 @@ def refused(found: UsableCheckpoint, error: Exception, say: Callable[[str], None
 
 
 def renewed(found: UsableCheckpoint) -> str:
-    """Return what to say of a checkpoint of format 1, which is written anew."""
+    """Return the message on a checkpoint of format 1, which is rewritten in the present format."""
     return (
-        f"{found.path} has the format of an earlier version, without a seal: written anew; it does not tell which "
-        "weights a teacher had, so those that are there now are taken for them"
+        f"{found.path} has the format of an earlier version, without a seal: rewritten; it does not name the "
+        "teacher's weights, so the present ones are assumed"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where and how runs are carried out, what they tell on the way, and how they stop."""
+"""The settings of where and how runs execute, their progress, and their stopping."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class Training:
                 say(f"{label}: each step is launched from the host, because {obstacle}")
         if self.began not in (None, self.stepper.kind):
             say(
-                f"{label}: began {self.began} and goes on {self.stepper.kind}: "
+                f"{label}: began {self.began} and resumes {self.stepper.kind}: "
                 "its losses will differ in the last digits from those of a run never interrupted"
             )
         self.began = self.began or self.stepper.kind
@@ -297,7 +297,7 @@ class Training:
             self._save()
         if self.epoch < self.recipe.epochs:
             where = f"epoch {self.epoch + 1}, step {self.step} of {self.steps}"
-            self.settings.say(f"{self.run_id.label}: going on from {where}")
+            self.settings.say(f"{self.run_id.label}: resuming from {where}")
 
     def _found(self) -> checkpoint.UsableCheckpoint | None:
         """Return the checkpoint chosen by the leader, read by every rank; None if there is none."""
@@ -337,8 +337,8 @@ class Training:
             self.meter.load(state["meters"][self.ranks.rank])
         else:
             self.settings.say(
-                f"{self.run_id.label}: begun by {len(state['meters'])} processes, going on with {self.ranks.world}: "
-                "sums are added in another order, and this epoch's mean losses are those from here on"
+                f"{self.run_id.label}: begun by {len(state['meters'])} processes, resumed by {self.ranks.world}: "
+                "sums are added in another order, and this epoch's mean losses cover its remaining steps only"
             )
         self.began = state.get("step_kind", "eager")
         self.epoch, self.step = state["epoch"], state["step"]

@@ -1,4 +1,4 @@
-"""What is kept of a dense run that ended: the student's weights, the side networks and the record."""
+"""The results of a dense run that ended: the student's weights, the side networks and the record."""
 
 from __future__ import annotations
 

@@ -264,5 +264,5 @@ def worth_it(experiment: Experiment, device: str, measured: Measured | None = No
     """Return True if a run is long enough to repay a compilation, and the calculation in words."""
     saved = SAVING * seconds(experiment, device, measured)
     needed = EARNED_BACK * COMPILE_SECONDS
-    verdict = f"it would save roughly {saved:.0f} s and cost {COMPILE_SECONDS:.0f} s; {needed:.0f} s are wanted"
+    verdict = f"it would save roughly {saved:.0f} s and cost {COMPILE_SECONDS:.0f} s; it must save {needed:.0f} s"
     return saved >= needed, verdict
