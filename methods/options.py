@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from benchmark.errors import UsageError
+
+T = TypeVar("T")
 
 
 class MethodOptions(BaseModel):
@@ -16,15 +19,17 @@ class MethodOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-def option(default: Any, doc: str, *, source: str = "", **limits: Any) -> Any:
+def option(default: T, doc: str, *, source: str = "", **limits: float) -> T:
     """Declare one option: its default, a description, and the source of the default.
 
-    `limits` are pydantic's (`gt`, `ge`, `lt`, `le`, ...).
+    `limits` are pydantic's (`gt`, `ge`, `lt`, `le`, ...). What is returned is pydantic's field; its type is given as
+    the default's, so that a class body can assign it to the option.
     """
-    return Field(default=default, description=doc, json_schema_extra={"source": source}, **limits)
+    declare: Callable[..., T] = Field
+    return declare(default=default, description=doc, json_schema_extra={"source": source}, **limits)
 
 
-def method_reference(value: Any) -> Any:
+def method_reference(value: object) -> Mapping[str, object]:
     """Accept `name` or `{name: options}` of a distance, check both, and store `{name: non-default options}`."""
     from methods.registry import methods  # two cycles: a spec resolves options, and an option may be a spec
     from methods.spec import MethodSpec
@@ -41,4 +46,4 @@ def method_reference(value: Any) -> Any:
 
 
 # An option that names another method, as a distance between two tensors: `dist` or `{dist: {tau: 4}}`.
-MethodReference = Annotated[dict[str, Any], BeforeValidator(method_reference)]
+MethodReference = Annotated[dict[str, object], BeforeValidator(method_reference)]

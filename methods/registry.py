@@ -50,7 +50,7 @@ def _options(node: ast.ClassDef, path: Path) -> type[MethodOptions]:
     declared = next((n for n in node.body if isinstance(n, ast.ClassDef) and n.name == "Options"), None)
     if declared is None:
         return MethodOptions
-    scope: dict[str, Any] = dict(_NAMES) | {"__name__": f"methods.options_of.{path.stem}"}
+    scope: dict[str, object] = dict(_NAMES) | {"__name__": f"methods.options_of.{path.stem}"}
     try:
         # Without this file's future import: pydantic could not resolve annotations left as text.
         exec(compile(ast.Module([declared], []), str(path), "exec", dont_inherit=True), scope)
@@ -59,7 +59,8 @@ def _options(node: ast.ClassDef, path: Path) -> type[MethodOptions]:
             f"{path}:{declared.lineno}: the Options of {node.name} use {error.name!r}",
             f"options are read without importing the file, so they may use only {', '.join(sorted(_NAMES))}",
         ) from error
-    options: type[MethodOptions] = scope["Options"]
+    options = scope["Options"]
+    assert isinstance(options, type) and issubclass(options, MethodOptions)
     return options
 
 

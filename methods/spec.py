@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from pydantic import ValidationError
 
@@ -15,6 +15,8 @@ from methods.options import MethodOptions, method_reference
 from methods.registry import MethodEntry, method
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from methods.base import Method
 
 
@@ -30,6 +32,14 @@ class WrongMethod(UsageError):
         self.problems = tuple(problems)
 
 
+class CanonicalPart(TypedDict):
+    """One method of a spec as an identity has it."""
+
+    name: str
+    revision: int
+    options: dict[str, object]
+
+
 @dataclass(frozen=True)
 class MethodSpec:
     """One method, or a sum of several, with validated options."""
@@ -37,7 +47,7 @@ class MethodSpec:
     parts: tuple[tuple[MethodEntry, MethodOptions], ...]
 
     @classmethod
-    def parse(cls, value: Any) -> MethodSpec:
+    def parse(cls, value: object) -> MethodSpec:
         """Parse `kd`, `{kd: {temperature: 4}}`, `{kd: {}, mse: {}}` or a list of these (a sum).
 
         Raises:
@@ -59,15 +69,15 @@ class MethodSpec:
             raise WrongMethod(problems, fix or "python -m benchmark list methods")
         return cls(tuple(parts))
 
-    def as_yaml(self) -> dict[str, Any]:
+    def as_yaml(self) -> dict[str, dict[str, object]]:
         """Return `{name: options that differ from their defaults}`. Parsing it gives the spec again."""
         return {entry.name: options.model_dump(mode="json", exclude_defaults=True) for entry, options in self.parts}
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Pickle the spec as a manifest writes it: another process finds the method in the code that it runs."""
         return _parsed, (self.as_yaml(),)
 
-    def canonical(self) -> list[dict[str, Any]]:
+    def canonical(self) -> list[CanonicalPart]:
         """Return the identity's part: names, revisions and options that differ from their defaults, also nested ones.
 
         An option at its default is left out, so that a new option does not change what exists.
@@ -87,7 +97,7 @@ class MethodSpec:
         """Return True if any part needs a teacher."""
         return any(entry.needs_teacher for entry, _ in self.parts)
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> dict[str, dict[str, object]]:
         """Return every option with its effective value, for records."""
         return {entry.name: options.model_dump(mode="json") for entry, options in self.parts}
 
@@ -101,12 +111,12 @@ class MethodSpec:
         return SumOfMethods(made)
 
 
-def _parsed(value: dict[str, Any]) -> MethodSpec:
+def _parsed(value: dict[str, dict[str, object]]) -> MethodSpec:
     # A function of the module is pickled by name; the class method would carry its code along.
     return MethodSpec.parse(value)
 
 
-def named(value: Any) -> list[tuple[str, Any]]:
+def named(value: object) -> list[tuple[str, object]]:
     """Return names and options in the order written."""
     if isinstance(value, str):
         return [(name.strip(), {}) for name in value.split("+")]
@@ -118,7 +128,7 @@ def named(value: Any) -> list[tuple[str, Any]]:
     raise WrongMethod([((), f"{value!r} is no method")], form)
 
 
-def _part(name: str, options: Any) -> tuple[MethodEntry, MethodOptions]:
+def _part(name: str, options: object) -> tuple[MethodEntry, MethodOptions]:
     try:
         entry = method(name)
     except UsageError as error:
@@ -136,15 +146,15 @@ def _part(name: str, options: Any) -> tuple[MethodEntry, MethodOptions]:
         raise WrongMethod(list(zip(places, wrong, strict=True)), hint) from error
 
 
-def _say(error: Any, entry: MethodEntry) -> str:
+def _say(error: ErrorDetails, entry: MethodEntry) -> str:
     if error["type"] == "extra_forbidden":
         return f"no such option; {nearest(str(error['loc'][-1]), entry.options.model_fields)}"
     return f"{error['msg'][0].lower()}{error['msg'][1:]} (got {error['input']!r})"
 
 
-def _canonical_options(options: MethodOptions) -> dict[str, Any]:
+def _canonical_options(options: MethodOptions) -> dict[str, object]:
     changed = options.model_dump(mode="json", exclude_defaults=True)
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in options.model_dump(mode="json").items():
         if _is_reference(type(options), name) and value:
             canonical = MethodSpec.parse(value).canonical()

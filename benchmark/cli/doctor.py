@@ -84,7 +84,7 @@ def _dense() -> list[dict[str, object]]:
 
 
 def _data(arguments: argparse.Namespace) -> list[dict[str, object]]:
-    return [_row(entry.title, entry.state, entry.line, entry.mend) for entry in inventory(arguments.data_dir)]
+    return [_row(entry.title, entry.state, entry.line, entry.fix) for entry in inventory(arguments.data_dir)]
 
 
 def _folders(arguments: argparse.Namespace) -> list[dict[str, object]]:

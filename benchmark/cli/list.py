@@ -120,7 +120,7 @@ def _data(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
             "state": entry.state,
             "where": str(entry.where) if entry.where else None,
             "found": entry.found,
-            "mend": entry.mend,
+            "mend": entry.fix,
         }
         for entry in inventory(arguments.data_dir)
     ]

@@ -54,7 +54,7 @@ def augmented(split: Split, batch: CropFlipPlan, mean: Tensor, std: Tensor) -> t
 
 
 def crop_flip(images: Tensor, offsets: Tensor, flips: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Pad uint8 images B,3,H,W with black, crop H,W at each image's offset, flip where told, and normalise.
+    """Pad uint8 images B,3,H,W with black, crop H,W at each image's offset, flip where the plan says so, and normalise.
 
     `offsets` B,2 int64 in [0, 8], row then column; `flips` B bool, applied after the crop; `mean` and `std` of shape 3.
     No step waits for the device.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -49,7 +49,7 @@ class ClassificationData(Protocol):
         """Return the class of every training image, N, on the CPU. Positions are those of `Batch.indices`."""
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """Return the facts that identify the images, as plain JSON for the record."""
 
     def __len__(self) -> int:

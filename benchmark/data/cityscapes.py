@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmark.data import finder
 from benchmark.errors import MissingInput
@@ -38,9 +37,9 @@ class CityscapesFolder:
         found = self.images(split).glob(f"*/*{IMAGE}")
         return sorted(f"{path.parent.name}/{path.name.removesuffix(IMAGE)}" for path in found)
 
-    def identity(self, used: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    def identity(self, used: Mapping[str, Iterable[str]]) -> dict[str, object]:
         """Return the data's identity for records: for each split, its number of images and the hash of its labels."""
-        facts: dict[str, Any] = {}
+        facts: dict[str, object] = {}
         for split, names in used.items():
             digest, count = hashlib.sha256(), 0
             for name in names:

@@ -89,12 +89,12 @@ def class_folders(root: Path, split: str) -> list[str]:
     files = sorted(entry.name for entry in entries)
     what = f"{len(files)} files and no class folder, {files[0]} among them" if files else "nothing"
     if any(name.endswith(".tar") for name in files):
-        mend = (
+        fix = (
             f"cd {shlex.quote(str(folder))} && for t in *.tar; do mkdir ${{t%.tar}} && tar -xf $t -C ${{t%.tar}}; done"
         )
     else:
-        mend = layout(root)
-    raise MissingInput(f"{folder} holds {what}", mend)
+        fix = layout(root)
+    raise MissingInput(f"{folder} holds {what}", fix)
 
 
 def check_same_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> None:

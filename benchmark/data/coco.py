@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 SPLITS = ("train2017", "val2017")
 
@@ -25,7 +24,7 @@ class CocoFolder:
         """Return the folder with a split's images."""
         return self.root / split
 
-    def identity(self, images: Mapping[str, int]) -> dict[str, Any]:
+    def identity(self, images: Mapping[str, int]) -> dict[str, object]:
         """Return the identity of the data for records: the annotation files' hashes and the numbers of images used."""
         hashes = {split: hashlib.sha256(self.annotations(split).read_bytes()).hexdigest() for split in SPLITS}
         return {f"{split}_annotations_sha256": found for split, found in hashes.items()} | {

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -69,7 +69,8 @@ class Augmentation:
         if self.evaluation_resize < self.size:
             raise UsageError(f"a crop of {self.size} from a short side of {self.evaluation_resize}", "resize to more")
         if self.randaugment is not None:
-            _randaugment(self.randaugment, self.size, self.interpolation)  # a wrong string is told before any worker is
+            # Made here too, so that a wrong string is reported before workers start.
+            _randaugment(self.randaugment, self.size, self.interpolation)
 
     @classmethod
     def for_evaluation(cls, size: int = 224) -> Augmentation:
@@ -248,7 +249,7 @@ def _jittered(image: Image.Image, strength: float, draw: random.Random) -> Image
 
 
 @cache
-def _randaugment(config: str, size: int, interpolation: Interpolation) -> Any:
+def _randaugment(config: str, size: int, interpolation: Interpolation) -> Callable[[Image.Image], Image.Image]:
     from timm.data.auto_augment import rand_augment_transform  # slow to import, and most recipes do without
 
     resample = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
@@ -259,11 +260,12 @@ def _randaugment(config: str, size: int, interpolation: Interpolation) -> Any:
         "interpolation": resample,
     }
     try:
-        return rand_augment_transform(config, settings)
+        made: Callable[[Image.Image], Image.Image] = rand_augment_transform(config, settings)
     except (AssertionError, ValueError, KeyError) as error:
         raise UsageError(
             f"randaugment {config!r} is no configuration of timm", "write it like rand-m9-mstd0.5"
         ) from error
+    return made
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +59,8 @@ def _split(root: Path, split: str, count: int, draw: np.random.Generator, names:
     folder, notes = root / split, root / "unfinished"
     folder.mkdir()
     notes.mkdir(exist_ok=True)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for number in range(1, count + 1):
         pixels, found = _image(draw, size)
         name = f"{number:012d}.png"

@@ -243,10 +243,10 @@ def _images(folder: Path, problems: list[str]) -> Iterator[tuple[str, int]]:
         yield entry.name, size
 
 
-def _refuse(problems: Sequence[str], mend: str) -> None:
+def _refuse(problems: Sequence[str], fix: str) -> None:
     if problems:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise MissingInput("\n  ".join(["not all images can be used:", *problems[:SHOWN], *more]), mend)
+        raise MissingInput("\n  ".join(["not all images can be used:", *problems[:SHOWN], *more]), fix)
 
 
 def _of_classes(listing: Listing, found: Sequence[str], wanted: Sequence[str]) -> Listing:

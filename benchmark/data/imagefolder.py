@@ -15,7 +15,7 @@ import shlex
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -144,7 +144,7 @@ class ImageFolderData:
         return len(self.dataset.classes)
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """Return the identity of the images for records."""
         return self.dataset.identity
 
@@ -211,7 +211,7 @@ class ImageFolderData:
     def example(self) -> Tensor:
         """Return two normalised training images, to find the shapes of a network's taps."""
         train = self.dataset.train
-        answer = _carried_out(_Request([train.path(0), train.path(1)]), self._augmentation)
+        answer = _answer_to(_Request([train.path(0), train.path(1)]), self._augmentation)
         return self._normalised(_good(answer).images)
 
     def close(self) -> None:
@@ -308,7 +308,7 @@ class _Failure:
     fix: str
 
 
-def _carried_out(request: _Request, augmentation: Augmentation) -> _Answer | _Failure:
+def _answer_to(request: _Request, augmentation: Augmentation) -> _Answer | _Failure:
     size = augmentation.size
     shape = (len(request.paths), 3, size, size)
     images = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
@@ -319,7 +319,7 @@ def _carried_out(request: _Request, augmentation: Augmentation) -> _Answer | _Fa
             continue
         try:
             image = read_image(path)
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow tells of broken files by any of these
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises any of these for a broken file
             quoted = shlex.quote(path)
             return _Failure(
                 f"{path} cannot be read as an image: {error}", f"restore it from its archive: ls -l {quoted}"
@@ -352,7 +352,7 @@ class _Decoder(Dataset["_Answer | _Failure"]):
         return self._augmentation.randaugment is not None
 
     def __getitem__(self, request: _Request) -> _Answer | _Failure:
-        return _carried_out(request, self._augmentation)
+        return _answer_to(request, self._augmentation)
 
 
 class _Requests:
@@ -390,32 +390,29 @@ class _Workers:
         for answer in self._loader:
             yield _good(answer)
             if turn != self.turn:
-                raise RuntimeError("another pass over the images has begun; this one cannot go on")
+                raise RuntimeError("another pass over the images has begun; this one cannot continue")
 
     def _started(self) -> DataLoader[_Answer | _Failure]:
-        several: dict[str, Any] = {}
-        if self._number > 0:
-            # Not forked from this process, whose threads and CUDA context do not survive a fork, but from a clean one
-            # that has imported what workers need.
-            context = multiprocessing.get_context("forkserver")
+        several = self._number > 0
+        # Not forked from this process, whose threads and CUDA context do not survive a fork, but from a clean one that
+        # has imported what workers need.
+        context = multiprocessing.get_context("forkserver") if several else None
+        if context is not None:
             timm = ["timm.data.auto_augment"] if self._decoder.randaugments else []
             context.set_forkserver_preload([__name__, *timm])
-            several = {
-                "num_workers": self._number,
-                "prefetch_factor": _AHEAD,
-                "persistent_workers": True,
-                "timeout": _ANSWER_S,
-                "multiprocessing_context": context,
-                "worker_init_fn": _leave_interrupts_to_the_parent,
-            }
         return DataLoader(
             self._decoder,
+            num_workers=self._number,
+            prefetch_factor=_AHEAD if several else None,
+            persistent_workers=several,
+            timeout=_ANSWER_S if several else 0,
+            multiprocessing_context=context,
+            worker_init_fn=_leave_interrupts_to_the_parent,
             batch_size=None,
             sampler=self._requests,
             collate_fn=_as_it_is,
             pin_memory=self._pinned,
             generator=torch.Generator(),  # else the loader draws a seed for workers from the global one
-            **several,
         )
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ class Entry:
     state: Literal["ok", "generated", "incomplete", "absent"]
     found: str  # what is there, or what is missing where
     where: Path | None = None
-    mend: str = ""
+    fix: str = ""
 
     @property
     def title(self) -> str:
@@ -46,10 +46,10 @@ def _entry(known: DataSet, data_dir: Path | None) -> Entry:
         return _LOOKS[known.layout](known, data_dir)
     except BenchmarkError as error:
         smoke = f", {finder.SMOKE}" if known.on_disk else ""
-        return Entry(known.name, "absent", error.message, mend=" ".join(error.fix.split()) + smoke)
+        return Entry(known.name, "absent", error.message, fix=" ".join(error.fix.split()) + smoke)
     except OSError as error:
         found = f"{error.filename} cannot be read: {error.strerror}"
-        return Entry(known.name, "incomplete", found, mend="let it be read")
+        return Entry(known.name, "incomplete", found, fix="make it readable")
 
 
 def _in_memory(known: DataSet, data_dir: Path | None) -> Entry:

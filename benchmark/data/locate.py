@@ -74,7 +74,7 @@ def find_cifar100(data_dir: Path | None) -> OfficialFiles | None:
         if found is not None:
             return found
     if data_dir is not None:
-        raise MissingInput(f"{data_dir} holds no CIFAR-100: neither {FOLDER}/ nor {ARCHIVE}", _mend(_folder(data_dir)))
+        raise MissingInput(f"{data_dir} holds no CIFAR-100: neither {FOLDER}/ nor {ARCHIVE}", _fix(_folder(data_dir)))
     return None
 
 
@@ -108,13 +108,13 @@ def resolve(name: str, data_dir: Path | None, allow_download: bool, allow_genera
         return DataSource(
             "generated", note=f"{missing}: generated images stand in, figures say nothing about CIFAR-100"
         )
-    raise MissingInput(missing, f"{_mend(_folder(looked_in[0]))}\n  or name the folder that has it with --data-dir")
+    raise MissingInput(missing, f"{_fix(_folder(looked_in[0]))}\n  or name the folder that has it with --data-dir")
 
 
 def download(root: Path) -> OfficialFiles:
     """Fetch the archive into `root` through torchvision, with its progress bar, and unpack it there."""
     if os.environ.get(OFFLINE):
-        raise DownloadFailed(f"${OFFLINE} is set: nothing is downloaded", _mend(root / FOLDER))
+        raise DownloadFailed(f"${OFFLINE} is set: nothing is downloaded", _fix(root / FOLDER))
     with _scratch(root) as scratch:
         try:
             _probe()
@@ -127,7 +127,7 @@ def download(root: Path) -> OfficialFiles:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageError(f"{root}: {error.strerror}", f"free 400 MB, or set ${ENVIRONMENT}") from error
             cause = getattr(error, "reason", error)  # urllib wraps what the system said
-            raise DownloadFailed(f"downloading {URL} failed: {cause}", _mend(root / FOLDER)) from error
+            raise DownloadFailed(f"downloading {URL} failed: {cause}", _fix(root / FOLDER)) from error
         folder = _unpack(scratch / ARCHIVE, root)
     return OfficialFiles(folder, _verify(folder))
 
@@ -141,7 +141,7 @@ def mismatch(path: Path, found: str, expected: str) -> MissingInput:
     """Return the error for a file that exists but is not the official one."""
     return MissingInput(
         f"{path} is not the official file: md5 {found}, expected {expected}; it is corrupt or was cut off",
-        _mend(path.parent),
+        _fix(path.parent),
     )
 
 
@@ -173,7 +173,7 @@ def _verify(folder: Path) -> dict[str, str]:
         path = folder / name
         if not path.is_file():
             raise MissingInput(
-                f"{path} is missing (expected md5 {expected}): {folder} holds only a part of CIFAR-100", _mend(folder)
+                f"{path} is missing (expected md5 {expected}): {folder} holds only a part of CIFAR-100", _fix(folder)
             )
         if (found := md5_of(_read(path))) != expected:
             raise mismatch(path, found, expected)
@@ -187,7 +187,7 @@ def _read(path: Path) -> bytes:
         raise MissingInput(f"{path} cannot be read: {error.strerror}", f"ls -l {shlex.quote(str(path))}") from error
 
 
-def _mend(folder: Path) -> str:
+def _fix(folder: Path) -> str:
     """Return the command that puts the official files into a folder, whatever the folder holds now."""
     quoted = shlex.quote(str(folder))
     return f"mkdir -p {quoted} && curl -fL {URL} | tar -xz --strip-components=1 -C {quoted}"

@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +66,7 @@ class WeightFile:
             )
         return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
-    def _loaded(self) -> Any:
+    def _loaded(self) -> object:
         # MMEngine's checkpoints hold the history of the losses, with classes of its own, which torch's safe reading
         # refuses even where only the tensors beside it are wanted: an empty class stands in for each of them.
         serialization = torch.serialization
@@ -79,10 +78,10 @@ class WeightFile:
             return torch.load(io.BytesIO(self.content), map_location="cpu", weights_only=True)
 
 
-class _Unread(dict[Any, Any]):
+class _Unread(dict[object, object]):
     """A placeholder for a checkpoint's objects that are not tensors: it accepts anything and does nothing."""
 
-    def __init__(self, *parts: Any) -> None:
+    def __init__(self, *parts: object) -> None:
         super().__init__()
 
-    def __setstate__(self, state: Any) -> None: ...
+    def __setstate__(self, state: object) -> None: ...

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +43,7 @@ def _torchvisions(name: str, classes: int) -> nn.Module:
     if name not in known:
         raise UsageError(f"torchvision has no classification network {name!r}", nearest(name, known))
     # GoogLeNet and Inception warn of slow initial weights unless told whether to make them.
-    more: dict[str, Any] = {"init_weights": True, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    more = {"init_weights": True, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     network: nn.Module = models.get_model(name, weights=None, num_classes=classes, **more)
     return network
 
@@ -115,7 +114,7 @@ def _forward(network: nn.Module) -> tuple[list[_Seen], Tensor]:
     """
     seen: list[_Seen] = []
 
-    def note(path: str, module: nn.Module, inputs: Any, output: Any) -> None:
+    def note(path: str, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         if isinstance(output, Tensor):
             entering = inputs[0] if inputs and isinstance(inputs[0], Tensor) else output.new_empty(0)
             seen.append(_Seen(path, output, output._version, _side_of(entering)))

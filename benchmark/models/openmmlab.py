@@ -34,7 +34,7 @@ def import_formatter() -> None:
     """
     with (Path(tempfile.gettempdir()) / f"benchmark-yapf-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with suppress(ImportError):  # whoever needs it says so
+        with suppress(ImportError):  # what needs it reports that it is missing
             import_module("yapf")
 
 
@@ -61,7 +61,7 @@ def prepare() -> None:
             libraries = "apt-get install libgl1 libglib2.0-0, where the error names libGL, which opencv-python needs"
             raise MissingInput(f"OpenMMLab's packages cannot be imported: {error}", libraries) from error
 
-        MMLogger.get_instance("benchmark", log_level="CRITICAL")  # what they tell of every initialised tensor
+        MMLogger.get_instance("benchmark", log_level="CRITICAL")  # they log every tensor that they initialise
         mmseg.utils.register_all_modules(init_default_scope=False)
         mmdet.utils.register_all_modules(init_default_scope=False)
 

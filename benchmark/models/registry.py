@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmark.errors import UsageError, nearest
 from benchmark.machine.plugins import EXTRA, ROOT, literal, load, source_files, syntax
@@ -29,7 +29,7 @@ class ModelEntry:
     name: str
     family: str  # the first line of the file's docstring
     path: Path
-    arguments: dict[str, Any]
+    arguments: dict[str, object]
     by_hand: tuple[tuple[str, str], ...] = ()  # roles and the modules that a user names for them
 
     def build(self, classes: int, **wishes: float) -> nn.Module:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from benchmark.errors import CannotServe, nearest
 
@@ -61,7 +62,7 @@ class Network(nn.Module):
         self.roles = resolve_roles(roles, adapter.taps)
         self._seen: dict[str, Tensor] | None = None  # while a call is observed
         self._calls: dict[tuple[str, str], int] = {}
-        self._handles: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         self.bind(self.roles)
 
     def bind(self, roles: Iterable[str]) -> None:
@@ -85,7 +86,7 @@ class Network(nn.Module):
             self._handles.append(register(hook))
 
     def _record(
-        self, place: tuple[str, str], roles: tuple[str, ...], module: nn.Module, inputs: Any, output: Any = None
+        self, place: tuple[str, str], roles: tuple[str, ...], module: nn.Module, inputs: object, output: object = None
     ) -> None:
         if self._seen is None:
             return
@@ -137,9 +138,11 @@ class Network(nn.Module):
         return self.network.get_submodule(path) if path else None
 
 
-def _item(value: Any, path: tuple[int, ...]) -> Any:
+def _item(value: object, path: tuple[int, ...]) -> Tensor:
     for index in path:
+        assert isinstance(value, tuple | list)
         value = value[index]
+    assert isinstance(value, Tensor)
     return value
 
 

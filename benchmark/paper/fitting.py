@@ -19,8 +19,8 @@ def honoured_by(task: str, data: str | None) -> Honoured:
 def misfit(recipe: Recipe, ignored: Collection[str], task: str, data: str | None) -> str:
     """Return an error text on settings that are neither supported nor ignored; an empty string if there are none."""
     honoured = honoured_by(task, data)
-    wrong = [words for name, words in honoured.passed_over(recipe).items() if name not in ignored]
-    return f"{', '.join(wrong)}: not carried out; {honoured.described(recipe)}" if wrong else ""
+    wrong = [words for name, words in honoured.unsupported(recipe).items() if name not in ignored]
+    return f"{', '.join(wrong)}: not supported; {honoured.described(recipe)}" if wrong else ""
 
 
 def fitting(task: str, data: str | None) -> str:

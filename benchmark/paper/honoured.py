@@ -49,7 +49,7 @@ class Honoured:
         beside = {name for name, (other, on) in BESIDE.items() if bool(getattr(recipe, other)) is not on}
         return tuple(name for name in Recipe.model_fields if name in known - beside)
 
-    def passed_over(self, recipe: Recipe) -> dict[str, str]:
+    def unsupported(self, recipe: Recipe) -> dict[str, str]:
         """Return, by name, the settings without effect and the choices that the task does not have."""
         names = self.names(recipe)
         found = {name: f"{name} {getattr(recipe, name)}" for name in recipe.canonical() if name not in names}
@@ -60,11 +60,11 @@ class Honoured:
 
     def described(self, recipe: Recipe) -> str:
         """Format the settings that the task supports, with its choices in brackets."""
-        told = []
+        described = []
         for name in self.names(recipe):
             allowed = getattr(self, name) if name in CHOICES else ()
-            told.append(f"{name} ({' or '.join(allowed)})" if allowed else name)
-        return f"{self.name} honours {', '.join(told)}"
+            described.append(f"{name} ({' or '.join(allowed)})" if allowed else name)
+        return f"{self.name} honours {', '.join(described)}"
 
 
 CLASSIFIERS = ("label_smoothing", "ema", "dropout", "drop_path")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.errors import BenchmarkError, MissingInput
 from benchmark.machine.streams import generator
 from benchmark.models import openmmlab
+from benchmark.models.taps import Network
 from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run
 from benchmark.records.looked import Looked
+from benchmark.train.dense.parts import Parts, assembled
 from benchmark.train.dense.task import DenseData, task
 from benchmark.train.precision import arithmetic
 from benchmark.train.settings import Settings
@@ -39,8 +43,6 @@ def looked(run: Run, settings: Settings, images: int) -> tuple[list[Looked], lis
     Raises:
         MissingInput: the run's weights, its side networks, packages or data are not there.
     """
-    from benchmark.train.dense.parts import assembled
-
     weights = settings.store.weights(run)
     if weights is None:
         raise MissingInput(f"{run.label} has no weights in {settings.store.runs}", "run its suite")
@@ -78,19 +80,21 @@ def _read(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _samples(data: DenseData, parts: Any, images: int) -> Iterator[tuple[Tensor, Any]]:
+def _samples(data: DenseData, parts: Parts, images: int) -> Iterator[tuple[Tensor, Any]]:
     for position in range(min(images, len(data.test))):
         item = data.test[position]
         batch = {"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]}
-        prepared = parts.student.network.data_preprocessor(batch, False)
+        student: Any = parts.student.network  # a detector of mmdet
+        prepared = student.data_preprocessor(batch, False)
         yield prepared["inputs"], prepared["data_samples"][0]
 
 
-def _looked(networks: list[Any], method: Method, prepared: tuple[Tensor, Any], noise: torch.Generator) -> Looked:
+def _looked(networks: list[Network], method: Method, prepared: tuple[Tensor, Any], noise: torch.Generator) -> Looked:
     inputs, sample = prepared
     features = []
     for network in networks:
-        _, seen = network.observed(lambda network=network: network.network.extract_feat(inputs))
+        detector: Any = network.network
+        _, seen = network.observed(partial(detector.extract_feat, inputs))
         features.append(seen[LEVEL])
     shown = {STUDENT: features[0]}
     branch = branch_of(method)
@@ -110,6 +114,7 @@ def branch_of(method: Method) -> Branch | None:
     return branches[0] if branches else None
 
 
-def _without_padding(values: Tensor, real: tuple[float, float]) -> Any:
+def _without_padding(values: Tensor, real: tuple[float, float]) -> NDArray[np.float64]:
     height, width = (max(1, round(share * side)) for share, side in zip(real, values.shape, strict=True))
-    return values[:height, :width].double().cpu().numpy()
+    kept: NDArray[np.float64] = values[:height, :width].double().cpu().numpy()
+    return kept

@@ -13,7 +13,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -39,7 +38,7 @@ class UsableCheckpoint:
     """A usable checkpoint and its path."""
 
     path: Path
-    state: dict[str, Any]
+    state: dict[str, object]
     sha256: str  # of the content
     sealed: bool  # False for format 1, whose content nothing vouches for
 
@@ -55,7 +54,7 @@ class _Unusable(Exception):
         self.label = label
 
 
-def save(path: Path, state: Mapping[str, Any], run: Run, step: int) -> None:
+def save(path: Path, state: Mapping[str, object], run: Run, step: int) -> None:
     """Seal and write a checkpoint, and keep the one before it, in case this one turns out to be damaged.
 
     Raises:
@@ -118,7 +117,7 @@ def set_aside(path: Path, label: str, why: str, say: Callable[[str], None]) -> N
         number += 1
     with storage(path):
         path.replace(place)
-    say(f"{path} {why}: kept as {place.name}; the checkpoint before it is used, or the run starts anew")
+    say(f"{path} {why}: kept as {place.name}; the checkpoint before it is used, or the run starts again")
 
 
 def refused(found: UsableCheckpoint, error: Exception, say: Callable[[str], None], leads: bool = True) -> None:
@@ -143,10 +142,10 @@ def refused(found: UsableCheckpoint, error: Exception, say: Callable[[str], None
 
 
 def renewed(found: UsableCheckpoint) -> str:
-    """Return what to say of a checkpoint of format 1, which is written anew."""
+    """Return the message on a checkpoint of format 1, which is rewritten in the present format."""
     return (
-        f"{found.path} has the format of an earlier version, without a seal: written anew; it does not tell which "
-        "weights a teacher had, so those that are there now are taken for them"
+        f"{found.path} has the format of an earlier version, without a seal: rewritten; it does not name the "
+        "teacher's weights, so the present ones are assumed"
     )
 
 
@@ -206,7 +205,7 @@ def _whole_archive(content: bytes) -> bool:
         return False
 
 
-def _checked_sha256(state: dict[str, Any], owner: Any, sealed: bool) -> str:
+def _checked_sha256(state: dict[str, object], owner: object, sealed: bool) -> str:
     if not isinstance(owner, dict):
         raise _Unusable("damaged", "does not say whose it is")
     unsigned = {SEAL: {key: value for key, value in owner.items() if key != "sha256"}} if sealed else {}
@@ -221,11 +220,7 @@ def _checked_sha256(state: dict[str, Any], owner: Any, sealed: bool) -> str:
     return found
 
 
-class _Digest(Protocol):
-    def update(self, data: Any, /) -> None: ...
-
-
-def content_sha256(content: Any) -> str:
+def content_sha256(content: object) -> str:
     """Return a SHA-256 of nested mappings, sequences, tensors and plain values. It is equal before and after storing.
 
     Raises:
@@ -236,19 +231,19 @@ def content_sha256(content: Any) -> str:
     return digest.hexdigest()
 
 
-def _feed(digest: _Digest, value: Any) -> None:
+def _feed(digest: hashlib._Hash, value: object) -> None:
     if isinstance(value, Tensor):
         plain = value.detach().cpu().contiguous()
         digest.update(f"tensor|{plain.dtype}|{tuple(plain.shape)}|{value.requires_grad}|".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy() if plain.numel() else b"")
-    elif type(value) in (dict, OrderedDict, Counter):
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
+    elif isinstance(value, dict) and type(value) in (dict, OrderedDict, Counter):
         digest.update(f"mapping|{len(value)}|".encode())
         for key, held in value.items():
             _feed(digest, key)
             _feed(digest, held)
         # Versions of modules, which decide how torch reads a state dict, are an attribute of it.
         _feed(digest, getattr(value, "_metadata", None))
-    elif type(value) in (list, tuple, torch.Size):
+    elif isinstance(value, list | tuple) and type(value) in (list, tuple, torch.Size):
         digest.update(f"{type(value).__name__}|{len(value)}|".encode())
         for held in value:
             _feed(digest, held)

@@ -24,5 +24,5 @@ def require(experiment: Experiment) -> dict[str, str]:
     task, data, ignored = experiment.task, experiment.data.name, named.ignored if named is not None else {}
     if problem := misfit(recipe, ignored, task, data):
         raise UsageError(problem, f"leave it out, or take one of these recipes: {fitting(task, data)}")
-    passed_over = honoured_by(task, data).passed_over(recipe)
-    return {words: ignored[name] for name, words in passed_over.items()}
+    unsupported = honoured_by(task, data).unsupported(recipe)
+    return {words: ignored[name] for name, words in unsupported.items()}

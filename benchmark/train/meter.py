@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -11,6 +11,16 @@ from torch import Tensor
 from benchmark.machine.ranks import Ranks
 
 HISTOGRAM_BINS = 20  # over [0, 1]: the tracked vectors are mixing weights
+
+
+class MeterState(TypedDict):
+    """The sums of an epoch so far, as a checkpoint holds them."""
+
+    names: list[str]
+    sums: Tensor
+    first_bad: Tensor
+    count: int
+    histograms: dict[str, Tensor]
 
 
 class Meter:
@@ -94,7 +104,7 @@ class Meter:
         for name, counts in other._histograms.items():
             self._histograms[name] = self._histograms[name] + counts
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> MeterState:
         """Return the sums, for a checkpoint in mid-epoch."""
         return {
             "names": self._names,
@@ -104,7 +114,7 @@ class Meter:
             "histograms": self._histograms,
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
+    def load(self, state: MeterState) -> None:
         """Load the sums from a checkpoint, into the existing tensors if the shapes agree."""
         if not state["names"]:  # saved before its first step
             self.reset()

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor
@@ -19,10 +19,11 @@ from benchmark.machine.devices import hardware
 from benchmark.models import openmmlab
 from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run
-from benchmark.records.store import Record
+from benchmark.records.store import Record, Status
 from benchmark.train import checkpoint
 
 if TYPE_CHECKING:
+    from benchmark.train.first_use import WeightFiles
     from benchmark.train.settings import Settings
 
 
@@ -46,21 +47,41 @@ class Curves:
         return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
 
 
+class Circumstances(TypedDict):
+    """Fields of every record: the experiment, the code and the machine."""
+
+    identity: str
+    repetition: int
+    experiment: dict[str, object]
+    code: dict[str, str | bool | None]
+    packages: dict[str, str]
+    hardware: dict[str, str | int]
+    finished: str
+
+
+class AskedAndFound(Circumstances):
+    """Fields of every record with numbers."""
+
+    asked: dict[str, object]
+
+
 def record_of(
     run: Run,
     settings: Settings,
     curves: Curves,
     *,
-    status: Any,
+    status: Status,
     reason: str,
     weights: Mapping[str, Tensor],
     attempts: Path,
-    **facts: Any,
+    data: Mapping[str, object],
+    teacher: dict[str, object] | None,
+    weight_files: WeightFiles,
+    effective: dict[str, object],
+    seconds: float,
+    images_per_second: float | None,
 ) -> Record:
-    """Build the record of a training that ended, with success or not.
-
-    `facts` are fields that only the calling engine knows.
-    """
+    """Build the record of a training that ended, with success or not."""
     return Record(
         status=status,
         reason=reason,
@@ -71,8 +92,13 @@ def record_of(
         weights_sha256=checkpoint.tensors_sha256(weights) if status == "done" else None,
         peak_memory_mb=_peak_memory(torch.device(settings.device)),
         interruptions=max(0, len(attempts.read_text().splitlines()) - 1) if attempts.exists() else 0,
+        data=dict(data),
+        teacher=teacher,
+        weight_files={whose: dict(file) for whose, file in weight_files.items()},
+        effective=effective,
+        seconds=seconds,
+        images_per_second=images_per_second,
         **asked_and_found(run, settings),
-        **facts,
     )
 
 
@@ -84,14 +110,14 @@ def skipped(run: Run, reason: CannotServe, settings: Settings) -> Record:
     return record
 
 
-def asked_and_found(run: Run, settings: Settings) -> dict[str, Any]:
+def asked_and_found(run: Run, settings: Settings) -> AskedAndFound:
     """Return fields of every record with numbers: the experiment, the code, the machine, and the user's settings."""
-    asked = {"device": settings.device, "threads": settings.threads, "compile": settings.compile}
+    asked: dict[str, object] = {"device": settings.device, "threads": settings.threads, "compile": settings.compile}
     asked |= {"pack": settings.pack or "auto"} | settings.asked | {"precision": run.experiment.precision}
     return {**circumstances(run, settings.device), "asked": asked}
 
 
-def circumstances(run: Run, device: str) -> dict[str, Any]:
+def circumstances(run: Run, device: str) -> Circumstances:
     """Return fields of every record: the experiment, the code and the machine."""
     optional = openmmlab.versions() if TASKS[run.experiment.task].openmmlab else {}
     return {

@@ -1,4 +1,4 @@
-"""Where and how runs are carried out, what they tell on the way, and how they stop."""
+"""The settings of where and how runs execute, their progress, and their stopping."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Literal
 
 from benchmark.data.locate import DataSource
 from benchmark.machine.ranks import ALONE, Ranks
@@ -48,7 +48,7 @@ class Settings:
     threads: int | None = None
     compile: Compile = "auto"
     pack: int | None = 1  # runs that take turns in this process; None: as many as are fastest together
-    asked: dict[str, Any] = field(default_factory=dict)  # the same as the user said them, `auto` for instance
+    asked: dict[str, object] = field(default_factory=dict)  # the same as the user said them, `auto` for instance
     source: DataSource | None = None
     workers: int | None = None  # processes that decode image files; None: a share of the cores
     ranks: Ranks = ALONE

@@ -223,8 +223,7 @@ def _count_side(cell: Cell) -> _Side:
 
 
 def _options(spec: MethodSpec) -> dict[str, object]:
-    found: dict[str, object] = spec.as_yaml()["diffkd"]
-    return found
+    return spec.as_yaml()["diffkd"]
 
 
 def _scaled(values: Mapping[str, float], scale: float) -> dict[str, float]:
@@ -244,7 +243,9 @@ def _count_other(cell: Cell, spec: MethodSpec, about: str, scale: float) -> _Sid
     }
     if spec.name == "crd":
         options = spec.resolved()["crd"]
-        rows = 2 * (1 + options["negatives"]) * options["width"]
+        negatives, width = options["negatives"], options["width"]
+        assert isinstance(negatives, int) and isinstance(width, int)
+        rows = 2 * (1 + negatives) * width
         tried[CRD_GATHERED] = counted.parameters + rows  # two linear layers, and a product with each row read
     means = f"multiply-adds an image, forward, at batch {SIDE_BATCH}"
     return _Side(cell, about, _scaled(tried, scale), counted.forward / scale, means)

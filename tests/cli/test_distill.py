@@ -73,7 +73,7 @@ def test_a_teacher_without_weights_is_trained_first(workplace: Path, folder: Pat
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--recipe", "A1"], "augmentation crop-flip: not carried out; classification of a folder of images honours"),
+        (["--recipe", "A1"], "augmentation crop-flip: not supported; classification of a folder of images honours"),
         (["--method", "difkd"], "did you mean 'diffkd'"),
         (["--method", "diffkd: {latnt: 3}"], "latnt"),
         (["--student-taps", "stage3=layer9"], "has no module 'layer9' for stage3"),

@@ -52,8 +52,8 @@ def test_an_absent_folder_says_where_it_was_looked_for_and_what_to_do(name: str,
     found = entry(name)
     assert (found.state, found.where) == ("absent", None)
     assert found.found == f"{DATA_SETS[name].title} is not in {tmp_path / 'store'} or data"
-    assert f"arrange the images as {tmp_path / 'store'}/imagenet/train/CLASS/IMAGE.JPEG" in found.mend
-    assert found.mend.endswith("--profile smoke")
+    assert f"arrange the images as {tmp_path / 'store'}/imagenet/train/CLASS/IMAGE.JPEG" in found.fix
+    assert found.fix.endswith("--profile smoke")
 
 
 def test_a_whole_folder_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_a_part_is_told_from_the_whole_as_a_run_would(tmp_path: Path) -> None:
     found = entry("imagenet", root)
     assert (found.state, found.where) == ("incomplete", root)
     assert "2 classes, not 1,000; 2 training images, not 1,281,167; 2 validation images, not 50,000" in found.found
-    assert "https://image-net.org/download" in found.mend
+    assert "https://image-net.org/download" in found.fix
     assert found.line == found.found  # which names the folder
     with pytest.raises(MissingInput, match="lacks 100 of the 100 classes"):
         class_folders.census("imagenet100", root)

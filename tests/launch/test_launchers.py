@@ -102,7 +102,7 @@ def test_what_is_submitted_is_not_submitted_again(
     assert len(submissions(store_in(workplace))) == 1
 
 
-def test_a_submission_that_was_cut_off_is_passed_over(workplace: Path, suite: Path, squeue: Path) -> None:
+def test_a_submission_that_was_cut_off_is_unsupported(workplace: Path, suite: Path, squeue: Path) -> None:
     place, _ = submitted(workplace, suite)
     place.file.write_text(place.file.read_text()[:40])
     assert submissions(store_in(workplace)) == []

@@ -134,13 +134,13 @@ def test_colour_jitter_is_honoured_where_randaugment_is_off() -> None:
 def test_whatever_a_task_does_not_honour_is_refused_by_name(asked: Honoured) -> None:
     own = {choice: next(iter(getattr(asked, choice))) for choice in CHOICES}
     plain = Recipe(**BASE | BESIDE["warmup_lr"] | own)
-    assert asked.passed_over(plain) == {}
+    assert asked.unsupported(plain) == {}
     for name in Recipe.model_fields.keys() - {*CHOICES}:
         changed = plain.model_copy(update={name: OTHER[name]})
-        assert (name in asked.passed_over(changed)) == (name not in asked.names(changed)), name
+        assert (name in asked.unsupported(changed)) == (name not in asked.names(changed)), name
     for choice in CHOICES:
         for value in {*OPTIMIZERS, *SCHEDULES, "crop-flip", "inception", "detection", "segmentation"}:
-            found = asked.passed_over(plain.model_copy(update={choice: value}))
+            found = asked.unsupported(plain.model_copy(update={choice: value}))
             assert (choice in found) == (value not in getattr(asked, choice))
 
 
@@ -188,7 +188,7 @@ def test_plan_and_run_refuse_what_would_not_be_carried_out_with_its_line_and_wha
     capsys.readouterr()
     assert main(["plan", str(suite)]) == 2
     shown = capsys.readouterr().err
-    assert f"mine.yaml:{line}: recipe '{name}' has {said}: not carried out; " in shown
+    assert f"mine.yaml:{line}: recipe '{name}' has {said}: not supported; " in shown
     honours = shown.partition(" honours ")[2].partition(";")[0]
     assert honours.startswith("epochs, batch, per_device_batch, optimizer (sgd")
     assert said.partition(" ")[0] not in honours.split(", ")
@@ -202,7 +202,7 @@ def test_a_run_refuses_it_too_and_leaves_no_record(workplace: Path) -> None:
     outcome = Local(settings_in(workplace)).execute(Plan(runs=[Run(changed, 0)]))
     ((_, reason),) = outcome.failed
     assert outcome.exit_code == 2
-    assert re.search(r"min_lr 0.001: not carried out; .* honours .*milestones, decay.*\n.*fix: .*A1, A1-small", reason)
+    assert re.search(r"min_lr 0.001: not supported; .* honours .*milestones, decay.*\n.*fix: .*A1, A1-small", reason)
     assert not list(workplace.rglob("r0.json"))
 
 

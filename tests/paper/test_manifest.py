@@ -316,7 +316,7 @@ profiles:
             "evaluate_steps 800, schedule poly, augmentation segmentation: not",
             "coco-1x, ",
         ),
-        ("coco-2x-one-stage", "A1", 4, "has augmentation crop-flip: not carried out; detection honours", "coco-2x, "),
+        ("coco-2x-one-stage", "A1", 4, "has augmentation crop-flip: not supported; detection honours", "coco-2x, "),
     ],
 )
 def test_plan_refuses_the_words_of_another_task(

@@ -405,7 +405,7 @@ def test_a_polite_stop_writes_a_checkpoint_and_the_same_command_goes_on(
     status = call("status", str(suite), "--json")
     assert {row["state"] for row in json.loads(status.stdout)[1:]} == {"stopped"}
     assert run_suite(suite) == 0
-    assert "going on from epoch" in capsys.readouterr().out
+    assert "resuming from epoch" in capsys.readouterr().out
     assert record_of(run, workplace).interruptions == 1
 
 
@@ -437,7 +437,7 @@ def test_a_run_killed_twenty_times_ends_as_one_never_killed(workplace: Path) -> 
     last = call(*arguments)
     assert last.returncode == 0, last.stderr
 
-    places = [re.search(r"going on from epoch (\d+), step (\d+)", text) for text in [*said, last.stdout]]
+    places = [re.search(r"resuming from epoch (\d+), step (\d+)", text) for text in [*said, last.stdout]]
     reached = [(int(place[1]), int(place[2])) for place in places if place]
     assert len(reached) >= 10
     assert reached == sorted(reached)  # nothing that was saved is ever lost
@@ -566,7 +566,7 @@ def test_a_full_disk_is_a_clear_error_and_nothing_is_lost(
     assert "No space left on device" in shown
     assert "free some space and run the same command again" in shown
     assert run_suite(suite) == 0
-    assert "going on from epoch 2, step 2 of 2" in capsys.readouterr().out
+    assert "resuming from epoch 2, step 2 of 2" in capsys.readouterr().out
     assert record_of(run, workplace).outcome() == reference
 
 
@@ -583,7 +583,7 @@ def test_a_truncated_checkpoint_gives_way_to_the_one_before(
     assert run_suite(suite) == 0
     shown = capsys.readouterr().out
     assert f"{path} cannot be read" in shown
-    assert "going on from epoch 2, step 1 of 2" in shown
+    assert "resuming from epoch 2, step 1 of 2" in shown
     assert record_of(run, workplace).outcome() == reference
 
 
@@ -597,7 +597,7 @@ def test_a_run_killed_between_two_renames_is_seen_as_stopped_and_goes_on(
     assert main(["status", str(suite), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[1]["state"] == "stopped"
     assert run_suite(suite) == 0
-    assert "going on from epoch 2, step 2 of 2" in capsys.readouterr().out
+    assert "resuming from epoch 2, step 2 of 2" in capsys.readouterr().out
     assert record_of(run, workplace).outcome() == reference
 
 
@@ -608,7 +608,7 @@ def test_two_truncated_checkpoints_mean_a_fresh_start(
     for path in (paths_of(run, workplace).checkpoint, checkpoint.previous(paths_of(run, workplace).checkpoint)):
         path.write_bytes(b"PK")
     assert run_suite(suite) == 0
-    assert "going on from" not in capsys.readouterr().out
+    assert "resuming from" not in capsys.readouterr().out
     assert record_of(run, workplace).outcome() == reference
 
 
@@ -646,7 +646,7 @@ def test_a_flipped_bit_in_a_checkpoint_changes_no_record(
     assert run_suite(suite) == 0
     shown = capsys.readouterr().out
     assert f"kept as {path.name}.damaged-1" in shown
-    assert "going on from epoch 2, step 1 of 2" in shown
+    assert "resuming from epoch 2, step 1 of 2" in shown
     assert record_of(run, workplace).outcome() == reference
 
 
@@ -690,8 +690,8 @@ def test_a_checkpoint_of_the_earlier_format_is_read_once_and_sealed(
         patch.setattr(checkpoint, "save", watched)
         assert run_suite(suite) == 0
     shown = capsys.readouterr().out
-    assert f"{path} has the format of an earlier version, without a seal: written anew" in shown
-    assert "going on from epoch 2, step 2 of 2" in shown
+    assert f"{path} has the format of an earlier version, without a seal: rewritten" in shown
+    assert "resuming from epoch 2, step 2 of 2" in shown
     assert all(sealed)
     assert len(sealed) == 2, "once when it was read, once at the end"
     assert record_of(run, workplace).outcome() == reference
@@ -713,7 +713,7 @@ def test_a_checkpoint_of_the_earlier_format_that_lacks_a_key_gives_way(
     assert run_suite(suite) == 0
     shown = capsys.readouterr().out
     assert "does not fit this run" in shown
-    assert ("going on from epoch 2, step 1 of 2" in shown) == (left == "previous")
+    assert ("resuming from epoch 2, step 1 of 2" in shown) == (left == "previous")
     assert record_of(run, workplace).outcome() == reference
 
 

@@ -1,4 +1,4 @@
-"""What the benchmark must know of a data set without opening it."""
+"""The facts on a data set that the benchmark needs without opening it."""
 
 from __future__ import annotations
 

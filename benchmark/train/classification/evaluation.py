@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -54,7 +54,7 @@ class EvaluationRequest:
     workers: int | None = None
 
 
-def evaluated(asked: EvaluationRequest, store: Store, device: torch.device) -> dict[str, Any]:
+def evaluated(asked: EvaluationRequest, store: Store, device: torch.device) -> dict[str, object]:
     """Evaluate weights. Return metrics, and the gap to the published accuracy if one is known, as plain JSON.
 
     Raises:
@@ -73,7 +73,7 @@ def evaluated(asked: EvaluationRequest, store: Store, device: torch.device) -> d
     finally:
         data.close()
     published = asked.published if asked.published is not None else _published(asked)
-    found: dict[str, Any] = {
+    found: dict[str, object] = {
         "model": asked.model,
         "weights": str(file.path),
         "file_sha256": file.sha256,

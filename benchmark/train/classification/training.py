@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 import torch
+from torch import Tensor
 
 from benchmark.data.augment import CropFlipPlan
 from benchmark.data.batches import ClassificationData, EpochPlan
@@ -19,16 +20,38 @@ from benchmark.machine.files import sweep_partials, write_atomically
 from benchmark.paper.tasks import TASKS
 from benchmark.plan.estimate import Measured
 from benchmark.plan.experiment import Run
-from benchmark.records.store import Record, RunPaths, curves_csv
+from benchmark.records.store import Record, RunPaths, Status, curves_csv
 from benchmark.train import checkpoint, honouring, precision
 from benchmark.train.classification.assembly import assembled
 from benchmark.train.engine import testing
 from benchmark.train.engine.compiled import NotCompiled, worth_it
 from benchmark.train.engine.graphs import Graphs, why_not
 from benchmark.train.engine.step import Stepper
-from benchmark.train.meter import Meter
+from benchmark.train.meter import Meter, MeterState
 from benchmark.train.outcome import Curves, record_of, rounded
 from benchmark.train.settings import CHECK_EVERY, HISTOGRAMS, Progress, Settings, Stopped
+
+
+class TrainingState(TypedDict):
+    """All that a checkpoint of a classification run holds."""
+
+    identity: str
+    repetition: int
+    teacher_sha256: NotRequired[str | None]  # format 1 has none
+    epoch: int
+    step: int
+    step_kind: NotRequired[str | None]  # the oldest checkpoints have none: their steps were eager
+    distiller: dict[str, Tensor]
+    optimizer: dict[str, object]
+    scaler: dict[str, object]
+    generator: Tensor
+    meters: list[MeterState]
+    average: dict[str, Tensor] | None
+    rows: list[dict[str, float]]
+    best: dict[str, float]
+    best_epoch: int | None
+    seconds: float
+    training_seconds: float
 
 
 class Training:
@@ -120,7 +143,7 @@ class Training:
                 say(f"{label}: each step is launched from the host, because {obstacle}")
         if self.began not in (None, self.stepper.kind):
             say(
-                f"{label}: began {self.began} and goes on {self.stepper.kind}: "
+                f"{label}: began {self.began} and resumes {self.stepper.kind}: "
                 "its losses will differ in the last digits from those of a run never interrupted"
             )
         self.began = self.began or self.stepper.kind
@@ -235,7 +258,7 @@ class Training:
             checkpoint.save(self.paths.checkpoint, state, self.run_id, self.epoch * self.steps + self.step)
         self._saved = time.monotonic()
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> TrainingState:
         return {
             "identity": self.run_id.experiment.identity,
             "repetition": self.run_id.repetition,
@@ -274,7 +297,7 @@ class Training:
             self._save()
         if self.epoch < self.recipe.epochs:
             where = f"epoch {self.epoch + 1}, step {self.step} of {self.steps}"
-            self.settings.say(f"{self.run_id.label}: going on from {where}")
+            self.settings.say(f"{self.run_id.label}: resuming from {where}")
 
     def _found(self) -> checkpoint.UsableCheckpoint | None:
         """Return the checkpoint chosen by the leader, read by every rank; None if there is none."""
@@ -292,13 +315,13 @@ class Training:
     def _restored(self, found: checkpoint.UsableCheckpoint) -> bool:
         """Restore a checkpoint and return True; if its content does not fit this run, set it aside and return False."""
         try:
-            self._restore(found.state)
+            self._restore(cast(TrainingState, found.state))  # what is missing or of another kind raises
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             checkpoint.refused(found, error, self.settings.say, self.ranks.leads)
             return False
         return True
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
+    def _restore(self, state: TrainingState) -> None:
         teacher = self.parts.teacher
         sha = teacher.weights_sha256 if teacher is not None else None
         checkpoint.check_teacher(self.run_id, state.get("teacher_sha256"), sha, self.paths.work)
@@ -307,20 +330,22 @@ class Training:
         self.parts.scaler.load_state_dict(state["scaler"])
         self.parts.moment.generator.set_state(state["generator"])
         if self.parts.average is not None:
-            self.parts.average.load(state["average"])
+            if (averaged := state["average"]) is None:
+                raise KeyError("average")
+            self.parts.average.load(averaged)
         if len(state["meters"]) == self.ranks.world:
             self.meter.load(state["meters"][self.ranks.rank])
         else:
             self.settings.say(
-                f"{self.run_id.label}: begun by {len(state['meters'])} processes, going on with {self.ranks.world}: "
-                "sums are added in another order, and this epoch's mean losses are those from here on"
+                f"{self.run_id.label}: begun by {len(state['meters'])} processes, resumed by {self.ranks.world}: "
+                "sums are added in another order, and this epoch's mean losses cover its remaining steps only"
             )
         self.began = state.get("step_kind", "eager")
         self.epoch, self.step = state["epoch"], state["step"]
         self.curves = Curves(state["rows"], state["best"], state["best_epoch"])
         self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
 
-    def _record(self, status: Any, reason: str = "") -> Record:
+    def _record(self, status: Status, reason: str = "") -> Record:
         average = self.parts.average
         trained = self.parts.distiller.student if average is None else average.student
         student = self.parts.distiller.method.merge(trained.network)
@@ -336,7 +361,7 @@ class Training:
             reason=reason,
             weights=weights,
             attempts=self.paths.attempts,
-            data=dict(self.data.identity),
+            data=self.data.identity,
             teacher=self._teacher_facts(),
             weight_files=self.parts.files,
             effective=self._effective(),
@@ -348,14 +373,14 @@ class Training:
             checkpoint.remove(self.paths.checkpoint)
         return record
 
-    def _teacher_facts(self) -> dict[str, Any] | None:
+    def _teacher_facts(self) -> dict[str, object] | None:
         if self.parts.teacher is None:
             return None
         stands_in = {"stand_in": self.parts.teacher.source} if self.parts.teacher.stands_in else {}
         sha = self.parts.teacher.weights_sha256
         return {"weights_sha256": sha, **stands_in, **rounded(self.parts.teacher_metrics)}
 
-    def _effective(self) -> dict[str, Any]:
+    def _effective(self) -> dict[str, object]:
         ignored = honouring.require(self.run_id.experiment)
         return {
             "device": str(self.device),

@@ -21,7 +21,7 @@ def seeded_globals(seed: int) -> Iterator[None]:
         random.seed(seed)
         np.random.seed(seed % 2**32)
         torch.default_generator.manual_seed(seed)
-        # Those of GPUs are the run's own: nobody needs them back.
+        # The generators of GPUs are the run's own, so nothing has to be restored.
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.manual_seed_all(seed)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ class Parts:
     student: Network
     method: Method
     teacher: Network | None
-    teacher_facts: dict[str, Any] = field(default_factory=dict)
+    teacher_facts: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of given weights
 
@@ -93,7 +93,7 @@ def loaded_teacher(
     settings: Settings,
     notes: list[str],
     files: dict[str, Mapping[str, str]],
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[nn.Module, dict[str, str]]:
     """Return the teacher's plain network and the record's facts about its weights. Extend `notes` and `files`."""
     given = experiment.teacher
     assert given is not None
@@ -112,11 +112,11 @@ def loaded_teacher(
             files["teacher"] = file.facts
 
     random = _or_random(experiment, f"the teacher {experiment.teacher_name}", notes, load)
-    facts: dict[str, Any] = {"weights_sha256": tensors_sha256(network.state_dict())}
+    facts = {"weights_sha256": tensors_sha256(network.state_dict())}
     return network.eval(), facts | ({"stand_in": RANDOM} if random else {})
 
 
-def _or_random(experiment: Experiment, whose: str, notes: list[str], load: Any) -> bool:
+def _or_random(experiment: Experiment, whose: str, notes: list[str], load: Callable[[], None]) -> bool:
     """Load weights.
 
     In smoke runs only, leave missing ones random, add a note and return True; otherwise return False.
@@ -163,7 +163,11 @@ def _example(network: nn.Module, data: DenseData) -> tuple[torch.Tensor, Any]:
 
 
 def cached_metrics(
-    settings: Settings, weights_sha256: str, data: DenseData, precision_name: str, measure: Any
+    settings: Settings,
+    weights_sha256: str,
+    data: DenseData,
+    precision_name: str,
+    measure: Callable[[], dict[str, float]],
 ) -> dict[str, float]:
     """Return a frozen network's metrics on the run's own test images.
 
@@ -177,6 +181,6 @@ def cached_metrics(
         cached: dict[str, float] = json.loads(path.read_text())
         return cached
     except (OSError, ValueError):
-        found: dict[str, float] = measure()
+        found = measure()
         write_text(path, json.dumps(found))
         return found

@@ -1,8 +1,8 @@
-"""What is kept of a dense run that ended: the student's weights, the side networks and the record."""
+"""The results of a dense run that ended: the student's weights, the side networks and the record."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -33,7 +33,7 @@ def write_record(training: DenseTraining, status: Status, reason: str = "") -> R
         reason=reason,
         weights=weights,
         attempts=training.paths.attempts,
-        data=dict(training.data.identity),
+        data=training.data.identity,
         teacher=_teacher_facts(training),
         weight_files=training.parts.files,
         effective=_effective(training),
@@ -47,16 +47,16 @@ def write_record(training: DenseTraining, status: Status, reason: str = "") -> R
     return record
 
 
-def _teacher_facts(training: DenseTraining) -> dict[str, Any] | None:
+def _teacher_facts(training: DenseTraining) -> dict[str, object] | None:
     if training.parts.teacher is None:
         return None
     return {**training.parts.teacher_facts, **rounded(training.teacher_metrics)}
 
 
-def _effective(training: DenseTraining) -> dict[str, Any]:
+def _effective(training: DenseTraining) -> dict[str, object]:
     from benchmark.models import mmcv_ops
 
-    found = {
+    found: dict[str, object] = {
         "device": str(training.device),
         "threads": torch.get_num_threads(),
         "precision": training.run_id.experiment.precision,

@@ -54,7 +54,7 @@ def resume(training: DenseTraining, runner: Any) -> int:
         training.settings.say(checkpoint.renewed(found))
         training.save(runner, step)
     if step < training.steps:
-        training.settings.say(f"{training.run_id.label}: going on from step {step} of {training.steps}")
+        training.settings.say(f"{training.run_id.label}: resuming from step {step} of {training.steps}")
     return step
 
 

@@ -31,7 +31,7 @@ class DenseData:
     test: Any
     evaluator: Any  # mmengine.evaluator.Evaluator
     classes: int
-    identity: Mapping[str, Any]
+    identity: Mapping[str, object]
     positions: Sequence[int]  # of `train`, a subset where the experiment has one
     group: Callable[[Sequence[int], int], list[list[int]]] | None = None
     note: str = ""  # one line that every output must carry; empty where the data are what was asked for

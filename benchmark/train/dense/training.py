@@ -139,7 +139,7 @@ class DenseTraining:
         checkpoint.save(self.paths.checkpoint, state_of(self, runner, step), self.run_id, step)
         self._saved = time.monotonic()
 
-    # What the loop tells (`passes.Supervisor`)
+    # Called by the loop (`passes.Supervisor`)
 
     def restore(self, runner: Any) -> int:
         """Load the newest usable checkpoint into the runner, if there is one. Return the number of steps done."""

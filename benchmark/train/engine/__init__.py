@@ -1,1 +1,1 @@
-"""What every task's training step is made of."""
+"""The parts of a training step, for every task."""

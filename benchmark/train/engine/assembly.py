@@ -1,4 +1,4 @@
-"""What a step is made of: networks, method, optimiser, shards."""
+"""The parts of one run's steps: networks, method, optimiser, shards."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmark.models.taps import Network
 
@@ -19,7 +19,7 @@ class MovingAverage:
     def __init__(self, student: Network, decay: float) -> None:
         from timm.utils.model_ema import ModelEmaV3  # slow to import, and most recipes do without
 
-        self._model: Any = ModelEmaV3(student, decay=decay)
+        self._model = ModelEmaV3(student, decay=decay)
         self._model.requires_grad_(False)
 
     @property

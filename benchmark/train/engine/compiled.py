@@ -11,11 +11,12 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from types import FunctionType, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ from benchmark.plan.experiment import Experiment
 from benchmark.train.engine.assembly import Assembly
 from benchmark.train.engine.distiller import StepLosses
 from methods.base import Batch, Moment
+
+if TYPE_CHECKING:
+    from torch._inductor.custom_graph_pass import CustomGraphPass
 
 # Measured for DiffKD between resnet56 and resnet20 (docs/performance.md); `auto` compiles where it would save thrice
 # what it costs.
@@ -100,7 +104,7 @@ class Compiled:
         self._teacher: Callable[[Tensor], Mapping[str, Tensor]] | None = None
         self._losses: Callable[..., tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]] | None = None
 
-    def prepare(self, batch: Batch, tolerance: float, precision: Any) -> float:
+    def prepare(self, batch: Batch, tolerance: float, precision: Callable[[], AbstractContextManager[object]]) -> float:
         """Compile for batches of this size and compare with the eager step; return the seconds.
 
         The run's state is unchanged.
@@ -181,7 +185,9 @@ class Compiled:
 
     def _compiled_losses(self) -> Callable[..., tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]]:
         on_cpu = self.parts.moment.epoch.device.type == "cpu"
-        options = {"joint_custom_post_pass": _without_masks()} if on_cpu else {}
+        options: dict[str, str | int | bool | Callable[..., object]] = {}
+        if on_cpu:
+            options["joint_custom_post_pass"] = _without_masks()
         return torch.compile(_own(self._passed), dynamic=False, fullgraph=True, options=options)
 
     @contextlib.contextmanager
@@ -200,20 +206,24 @@ class Compiled:
             parts.optimizer.zero_grad(set_to_none=True)
 
 
+P = ParamSpec("P")
+Result = TypeVar("Result")
 _numbers = count()
 
 
-def _own(method: Any) -> Any:
+def _own(method: Callable[P, Result]) -> Callable[P, Result]:
     """Return a method with its own code object.
 
     Torch caches at most eight programs per code; a process may have more runs.
     """
+    assert isinstance(method, MethodType)
     function = method.__func__
+    assert isinstance(function, FunctionType)
     code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
     return MethodType(FunctionType(code, function.__globals__, code.co_name), method.__self__)
 
 
-def _without_masks() -> Any:
+def _without_masks() -> CustomGraphPass:
     """Return a graph pass for CPUs: the backward pass recomputes where rectifiers let gradients through.
 
     By default that mask is stored, and written number by number. This takes ten times as long as the batch norm
@@ -228,7 +238,7 @@ def _without_masks() -> Any:
                 for node in graph.find_nodes(op="call_function", target=getattr(torch.ops.aten, comparison).Scalar):
                     node.meta["recompute"] = CheckpointPolicy.MUST_RECOMPUTE
 
-        def uuid(self) -> Any:
+        def uuid(self) -> bytes:
             return get_hash_for_files((__file__,))
 
     return WithoutMasks()
@@ -254,5 +264,5 @@ def worth_it(experiment: Experiment, device: str, measured: Measured | None = No
     """Return True if a run is long enough to repay a compilation, and the calculation in words."""
     saved = SAVING * seconds(experiment, device, measured)
     needed = EARNED_BACK * COMPILE_SECONDS
-    verdict = f"it would save roughly {saved:.0f} s and cost {COMPILE_SECONDS:.0f} s; {needed:.0f} s are wanted"
+    verdict = f"it would save roughly {saved:.0f} s and cost {COMPILE_SECONDS:.0f} s; it must save {needed:.0f} s"
     return saved >= needed, verdict

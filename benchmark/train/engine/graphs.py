@@ -8,9 +8,10 @@ and last, hence two graphs, captured when a size is first seen.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -109,8 +110,8 @@ class Graphs:
         parts = self.stepper.parts
         changed = [*parts.distiller.parameters(), *parts.distiller.buffers()]
         kept = [tensor.detach().clone() for tensor in changed]
-        states = {key: _copied(state) for key, state in parts.optimizer.state.items()}
-        meter, drawn = _copied(self.meter.state()), parts.moment.generator.get_state()
+        states = {key: copy.deepcopy(state) for key, state in parts.optimizer.state.items()}
+        meter, drawn = copy.deepcopy(self.meter.state()), parts.moment.generator.get_state()
         try:
             yield
         finally:
@@ -146,11 +147,3 @@ def why_not(stepper: Stepper, data: object) -> str:
 
 def _tensors(part: CropFlipPlan) -> tuple[Tensor, Tensor, Tensor]:
     return part.order, part.offsets, part.flips
-
-
-def _copied(values: Any) -> Any:
-    if isinstance(values, Tensor):
-        return values.clone()
-    if isinstance(values, dict):
-        return {key: _copied(value) for key, value in values.items()}
-    return values

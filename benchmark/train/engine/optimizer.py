@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from benchmark.paper.recipe import Recipe
 
 
-def parameter_groups(recipe: Recipe, modules: Iterable[nn.Module]) -> list[dict[str, Any]]:
+def parameter_groups(recipe: Recipe, modules: Iterable[nn.Module]) -> list[dict[str, object]]:
     """Return parameter groups with every trainable parameter once.
 
     Biases and norms have no decay if the recipe says so.
@@ -24,14 +23,14 @@ def parameter_groups(recipe: Recipe, modules: Iterable[nn.Module]) -> list[dict[
     return [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
-def make_optimizer(recipe: Recipe, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
+def make_optimizer(recipe: Recipe, modules: Collection[nn.Module]) -> torch.optim.Optimizer:
     """Build the recipe's optimiser: SGD, AdamW or timm's RMSProp with TensorFlow's epsilon."""
     groups = parameter_groups(recipe, modules)
     match recipe.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
         case "adamw":
-            on_gpu = any(p.is_cuda for group in groups for p in group["params"])
+            on_gpu = any(p.is_cuda for module in modules for p in module.parameters())
             return torch.optim.AdamW(
                 groups, lr=recipe.lr, eps=recipe.optimizer_eps or 1e-8, fused=True, capturable=on_gpu
             )

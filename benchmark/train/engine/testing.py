@@ -1,4 +1,4 @@
-"""How a classifier is tested on a data set."""
+"""Evaluation of a classifier on a data set."""
 
 from __future__ import annotations
 

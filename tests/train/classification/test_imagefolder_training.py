@@ -160,11 +160,11 @@ def test_who_can_share_a_batch() -> None:
         (
             "generated",
             {"augmentation": "crop-flip", "mixup": 0.8},
-            r"mixup 0.8: not carried out; classification of .* on the device",
+            r"mixup 0.8: not supported; classification of .* on the device",
         ),
-        ("generated", {}, r"augmentation inception: not carried out"),
+        ("generated", {}, r"augmentation inception: not supported"),
         ("generated-imagefolder", {"augmentation": "crop-flip"}, r"augmentation crop-flip: .* of a folder of images"),
-        ("generated-imagefolder", {"iterations": 40}, r"iterations 40: not carried out"),
+        ("generated-imagefolder", {"iterations": 40}, r"iterations 40: not supported"),
     ],
 )
 def test_a_recipe_that_would_be_carried_out_in_part_is_refused(data: str, changes: dict[str, Any], said: str) -> None:

@@ -291,7 +291,7 @@ def test_a_row_of_table_2_killed_in_mid_run_ends_as_one_never_killed(workplace: 
         assert process.kill() == -signal.SIGKILL, log.read_text()
     assert not paths.record.exists(), log.read_text()
     assert Forked(arguments, log).wait(600) == 0, log.read_text()
-    assert "going on from epoch 1, step 1" in log.read_text()
+    assert "resuming from epoch 1, step 1" in log.read_text()
 
     whole, parts = record_of(run, workplace / "whole"), record_of(run, workplace)
     assert parts.outcome() == whole.outcome()

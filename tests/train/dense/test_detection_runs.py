@@ -145,9 +145,9 @@ def test_a_run_interrupted_at_any_step_ends_as_if_it_never_was(workplace: Path) 
         spoil(saved)
     parts = carry_out(run, workplace / "parts", lines=lines)
     assert parts.outcome() == whole.outcome()
-    said = [line.partition("going on from ")[2] for line in lines if "going on from" in line]
+    said = [line.partition("resuming from ")[2] for line in lines if "resuming from" in line]
     assert said == ["step 1 of 4", "step 2 of 4", "step 2 of 4"]
-    assert len([line for line in lines if "without a seal: written anew" in line]) == 1
+    assert len([line for line in lines if "without a seal: rewritten" in line]) == 1
     assert len([line for line in lines if "kept as checkpoint.pt.damaged-1" in line]) == 1
     curves = [
         Store(workplace / place / "results", workplace / place / "runs").paths(run).curves

@@ -66,7 +66,7 @@ def test_what_a_runner_saved_is_read_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_numbers_of_numpy_and_the_optimiser_are_passed_over(tmp_path: Path, prefix: str) -> None:
+def test_numbers_of_numpy_and_the_optimiser_are_unsupported(tmp_path: Path, prefix: str) -> None:
     network = nn.Linear(2, 3)
     hub = MessageHub.get_instance(tmp_path.name)
     hub.update_scalar("train/loss", np.float64(0.5))

@@ -181,7 +181,7 @@ def test_miou_is_the_mean_over_the_classes_that_occur(workplace: Path) -> None:
 
 def test_what_segmentation_cannot_do_is_refused(workplace: Path) -> None:
     run = runs_by_row(suite(workplace), ema=0.99, optimizer="adamw")["Student"]
-    with pytest.raises(UsageError, match=r"ema 0.99, optimizer adamw: not carried out; segmentation honours"):
+    with pytest.raises(UsageError, match=r"ema 0.99, optimizer adamw: not supported; segmentation honours"):
         honouring.require(run.experiment)
 
 

@@ -177,7 +177,7 @@ def test_torchrun_leaves_one_record_and_a_killed_job_goes_on(workplace: Path) ->
     again = torchrun("killed")
     shown = again.communicate(timeout=240)[0]
     assert again.returncode == 0, shown
-    assert "going on from epoch" in shown
+    assert "resuming from epoch" in shown
     assert _records(workplace / "straight") == _records(workplace / "killed")
 
 
