@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from benchmark.errors import BenchmarkError, CannotServe, UsageError
@@ -106,7 +106,7 @@ def _wanted(cell: Cell) -> _Wanted:
     )
 
 
-def _shown(spec: MethodSpec, written: dict[str, object]) -> str:
+def _shown(spec: MethodSpec, written: Mapping[str, object]) -> str:
     return spec.name if not any(written.values()) else json.dumps(written, sort_keys=True)
 
 
