@@ -14,7 +14,7 @@ from torch import Tensor
 
 from methods.base import Method, Pair
 from methods.kdiffusion.kdiffusion import KDiffusion
-from methods.kdiffusion.process import Estimate, Schedule, ReverseStep, reverse_steps
+from methods.kdiffusion.process import Estimate, ReverseStep, Schedule, reverse_steps
 
 PLAIN = reference("kdiffusion")
 WIDTHS = (3, 4, 5, 6)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from benchmark.errors import CannotServe, MissingInput
 from methods.base import Moment
 from methods.maskd import masked_errors
-from methods.maskd_detection import TokenLevel, MasKDDetection, weighted
+from methods.maskd_detection import MasKDDetection, TokenLevel, weighted
 from methods.spec import MethodSpec
 
 NAMES = {

@@ -15,7 +15,7 @@ from methods.base import ImageSize
 from methods.fgd import FGD, GlobalContext
 from methods.fkd import FKD, NonLocal
 from methods.frs import FRS
-from methods.maskd_detection import TokenLevel, MasKDDetection
+from methods.maskd_detection import MasKDDetection, TokenLevel
 
 
 @pytest.fixture(params=range(2))
