@@ -14,7 +14,7 @@ from benchmark.records.store import Record
 from benchmark.train import honouring
 from benchmark.train.outcome import skipped
 from benchmark.train.settings import Settings
-from benchmark.train.trainer import Trainer
+from benchmark.train.trainer import TaskTrainer
 
 
 class Dispatcher:
@@ -22,7 +22,7 @@ class Dispatcher:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._trainers: dict[str, Trainer] = {}  # by task
+        self._trainers: dict[str, TaskTrainer] = {}  # by task
 
     def steps(self, run: Run) -> Generator[None, None, Record]:
         """Train or evaluate a run, handing control back after each step. Return the record.
@@ -45,7 +45,7 @@ class Dispatcher:
         for trainer in self._trainers.values():
             trainer.close()
 
-    def _trainer(self, task: str) -> Trainer:
+    def _trainer(self, task: str) -> TaskTrainer:
         if task not in self._trainers:
             module = import_module(f"benchmark.train.{TASKS[task].folder}.trainer")
             self._trainers[task] = module.Trainer(self.settings)

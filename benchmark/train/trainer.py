@@ -10,8 +10,8 @@ from benchmark.records.store import Record
 from benchmark.train.settings import Settings
 
 
-class Trainer(Protocol):
-    """The trainer of one task. The module `benchmark.train.<folder>.trainer` provides it as `Trainer`.
+class TaskTrainer(Protocol):
+    """The trainer of one task. The module `benchmark.train.<folder>.trainer` provides a subclass as `Trainer`.
 
     One trainer serves all runs of its task, one or several in turns, so it may keep data that they share.
     """

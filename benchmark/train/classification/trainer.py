@@ -18,9 +18,10 @@ from benchmark.train.engine.teacher import measured, teacher_of
 from benchmark.train.first_use import held
 from benchmark.train.outcome import asked_and_found, rounded
 from benchmark.train.settings import Settings
+from benchmark.train.trainer import TaskTrainer
 
 
-class Trainer:
+class Trainer(TaskTrainer):
     """Trains and evaluates classifiers. It keeps the latest data: runs follow each other by the data that they use."""
 
     def __init__(self, settings: Settings) -> None:

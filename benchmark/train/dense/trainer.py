@@ -17,9 +17,10 @@ from benchmark.train.dense.evaluation import evaluated
 from benchmark.train.dense.generators import own_generators
 from benchmark.train.dense.training import DenseTraining
 from benchmark.train.settings import Settings, Stopped
+from benchmark.train.trainer import TaskTrainer
 
 
-class Trainer:
+class Trainer(TaskTrainer):
     """Trains and evaluates detectors and segmentation networks. MMEngine's Runner keeps control until a run ends."""
 
     def __init__(self, settings: Settings) -> None:
