@@ -94,7 +94,7 @@ def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning
         return images_for(needed_by(suites), arguments.data_dir, smoke_only, download=not only_planning)
     except MissingInput as error:
         if not only_planning:
-            without = "or only try the program, on generated images: --profile smoke"
+            without = "or prove the path alone, on generated images: --profile smoke"
             raise MissingInput(error.message, f"{error.fix}\n  {without}") from error
         print(f"NOTE: {error.message}", file=sys.stderr)
         return None

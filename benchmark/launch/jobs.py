@@ -67,21 +67,21 @@ def _teachers(runs: Iterable[Run]) -> dict[str, Run]:
 
 
 def refuse_several(runs: Iterable[Run], asked: str, instead: str) -> None:
-    """Raise if several processes would train a run of a dense task: each of them would train the whole run.
+    """Raise if several processes would train a run of a dense task: each would train all of it, as if alone.
 
     Args:
-        runs: the runs to train.
-        asked: what asks for several processes, with their number, for the message.
-        instead: what to type instead, for the message.
+        runs: what is to be trained.
+        asked: what asks for several processes, with the number.
+        instead: what to type, without the names of the suites.
 
     Raises:
-        UsageError: a run trains detection or segmentation.
+        UsageError: one of the runs is of detection or segmentation.
     """
     alone = [run for run in runs if run.experiment.task in DENSE]
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
         raise UsageError(
-            f"{asked}: detection and segmentation train in one process only, such as {alone[0].label}{more}", instead
+            f"{asked}: detection and segmentation train in one process, here {alone[0].label}{more}", instead
         )
 
 

@@ -115,7 +115,7 @@ def test_several_processes_for_a_dense_run_are_refused_at_submission(
     mixed = ["run", "smoke", "table4", "--profile", "smoke", "--only", "*DiffKD*", "--yes"]
     assert main([*mixed, *asked]) == 2
     shown = capsys.readouterr().err
-    assert f"{named}: detection and segmentation train in one process only, such as generated-coco" in shown
+    assert f"{named}: detection and segmentation train in one process, here generated-coco" in shown
     assert f"fix: leave out {named}" in shown
     assert not list((workplace / "runs").rglob("*.pkl")) and not list(workplace.rglob("r0.json"))
 
