@@ -1,7 +1,7 @@
 """A reproducibility benchmark for DiffKD: run every row of the paper, then say which numbers hold.
 
-A notebook does with these names what the command line does (docs/notebook.md has an example). Each is loaded when it is
-first used, so that importing the package costs nothing.
+These names offer to a notebook what the command line does; docs/notebook.md has an example. Each name is loaded when it
+is first used, so that importing the package is fast.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "records":  # a package: records.frame() is all of them as a table
+    if name == "records":  # a package, whose `frame()` returns all records as a table
         return import_module("benchmark.records")
     if name not in _PLACES:
         raise AttributeError(f"module 'benchmark' has no attribute {name!r}; it offers {', '.join(__all__)}")

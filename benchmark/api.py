@@ -1,4 +1,4 @@
-"""What a notebook or a program of one's own can use: suites, plans, runs and comparisons without the command line."""
+"""Functions for notebooks and other programs: load suites, make plans, run and compare, without the command line."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def load_suites(*names: str | Path) -> list[Suite]:
-    """Load suites by name (`"table9"`) or file, or all that come with the program if none is named.
+    """Load suites by name (`"table9"`) or file. Without a name, load all suites that come with the program.
 
     Raises:
-        UsageError: there is no such suite, or a manifest has mistakes; all of them are told at once.
+        UsageError: there is no such suite, or a manifest has mistakes. The error lists all mistakes of the manifest.
     """
     return [load(suite_path(str(name))) for name in names] if names else load_all()
 
@@ -40,15 +40,15 @@ def make_plan(
     all_rows: bool = False,
     data_dir: str | Path | None = None,
 ) -> Plan:
-    """Return what running the suites would train: every run once, teachers first.
+    """Return the plan of everything that the suites would train: each run once, teachers first.
 
     Args:
-        suites: from `load_suites`.
-        only: patterns of rows, columns, methods, students or teacher-student pairs, as `--only` takes them.
-        seeds: repetitions, instead of the declared number.
+        suites: suites from `load_suites`.
+        only: patterns of rows, columns, methods, students or teacher-student pairs, as for `--only`; none takes all.
+        seeds: number of repetitions, instead of the number that each suite declares.
         profile: `paper`, `mini` or `smoke`, instead of each suite's own.
-        all_rows: rows that the paper copied from others too.
-        data_dir: the folder of the data sets, instead of `$BENCHMARK_DATA` and `data/`.
+        all_rows: True to include the rows that the paper copied from other papers.
+        data_dir: folder of the data sets, instead of `$BENCHMARK_DATA` and `data/`.
     """
     listed, folder = list(suites), _path(data_dir)
     smoke_only = all((profile or suite.file.profile) == "smoke" for suite in listed)
@@ -75,20 +75,20 @@ def run(
     device: str = "auto",
     threads: int | None = None,
 ) -> PlanOutcome:
-    """Train in this process what the plan still lacks, and return what became of every run.
+    """Train the missing runs of a plan in this process, and return the outcome of every run.
 
-    Finished runs are not repeated, interrupted ones resume.
+    Finished runs are not repeated. Interrupted runs resume from their checkpoints.
 
     Args:
-        plan: from `make_plan`.
-        results: the folder of records; those of smoke runs are in `runs`/records.
-        runs: the folder of checkpoints and logs.
-        data_dir: as the plan was made with.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`.
-        threads: of the CPU; results on a CPU depend on it. All cores unless given.
+        plan: a plan from `make_plan`.
+        results: folder of records. Records of smoke runs are written to `records` in the folder `runs`.
+        runs: folder of checkpoints and logs.
+        data_dir: the same folder as for `make_plan`.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        threads: number of CPU threads, which results on a CPU depend on; all cores by default.
 
     Raises:
-        MissingInput: data or weights are not there.
+        MissingInput: data or weights are missing.
     """
     from benchmark.launch.local import Local
     from benchmark.machine.devices import pick_device
@@ -107,12 +107,12 @@ def run(
 
 
 def compare(*folders: str | Path, suites: Sequence[str] = (), mode: Mode = "paper") -> Comparison:
-    """Judge the records in some folders against the published numbers.
+    """Judge records against published numbers.
 
     Args:
-        folders: of records, from any number of machines; the committed ones unless given.
-        suites: by name or file; all of them unless given.
-        mode: compare with the `paper`, with `reruns` of others, or with `all`.
+        folders: folders of records, one or more for each machine; by default the records that come with the program.
+        suites: names or files of suites; by default all.
+        mode: compare with the `paper`, with other people's `reruns`, or with `all` of these numbers.
     """
     from benchmark.judge.compare import Sources
     from benchmark.judge.compare import compare as judged
@@ -122,7 +122,7 @@ def compare(*folders: str | Path, suites: Sequence[str] = (), mode: Mode = "pape
 
 
 def cells(comparison: Comparison) -> pandas.DataFrame:
-    """Return the cells of a comparison as a table: what is printed, what was measured, and the verdict."""
+    """Return the cells of a comparison as a table: the published number, the measured number, and the verdict."""
     import io
 
     import pandas

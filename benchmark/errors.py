@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-CHECK_FAILED = 5  # the exit code of a command that ran, and whose checks found what they look for
+CHECK_FAILED = 5  # the exit code of a command that ran to its end, but one of its checks failed
 
 
 class BenchmarkError(Exception):
-    """An error that a user can fix. It is printed without a traceback, with `fix` on a line of its own."""
+    """An error that a user can fix. It is printed without a traceback, and `fix` is printed on the next line."""
 
     exit_code = 1
 
@@ -23,33 +23,33 @@ class BenchmarkError(Exception):
 
 
 class UsageError(BenchmarkError):
-    """A wrong flag, name, manifest or option."""
+    """A flag, a name, a manifest or an option is wrong."""
 
     exit_code = 2
 
 
 class MissingInput(BenchmarkError):
-    """Data or weights that are not there, or not what they should be."""
+    """Data or weights are missing, or their content is not the expected one."""
 
     exit_code = 3
 
 
 class StorageError(BenchmarkError):
-    """A disk that is full, a folder that cannot be written, a file that was cut off."""
+    """A disk is full, a folder cannot be written, or a file was cut off."""
 
     exit_code = 4
 
 
 class CannotServe(BenchmarkError):
-    """A method that cannot work on a pair of networks. Reported as a skipped row, never as a failure."""
+    """A method cannot work on a pair of networks. It is reported as a skipped row, never as a failure."""
 
 
 class Diverged(BenchmarkError):
-    """A loss that is no longer a finite number. Recorded, never retried."""
+    """A loss is no longer a finite number. The run is recorded as diverged and never retried."""
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:
-    """Return a sentence that names the closest valid name, and all valid names if they are few."""
+    """Return a sentence with the closest valid name and up to 40 of the valid names."""
     names = sorted(set(valid))
     close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""

@@ -172,7 +172,7 @@ def test_a_file_that_cannot_be_read_is_told_with_its_line(content: str, message:
 def test_a_folder_that_is_not_there_is_told(workplace: Path) -> None:
     done = call("list", "methods", BENCHMARK_EXTRA=str(workplace / "nowhere"))
     assert done.returncode == 2
-    assert "which is no folder" in done.stderr
+    assert "which is not a folder" in done.stderr
 
 
 def test_a_name_that_suites_still_wait_for_does_not_break_them(workplace: Path) -> None:

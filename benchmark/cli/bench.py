@@ -38,7 +38,8 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.speed:
         return speed(arguments, names, settings)
     bench = run(names, arguments.pair, arguments.batch, arguments.rounds, settings, _say)
-    gains = published_gains(lint(Findings()), arguments.pair)  # a manifest with a mistake costs its own gains only
+    # `lint` skips a manifest with a mistake, where `load_all` would raise: only that suite's gains are missing then.
+    gains = published_gains(lint(Findings()), arguments.pair)
     bench.costs = [
         replace(cost, gain=gains[cost.method][0], gain_source=gains[cost.method][1]) if cost.method in gains else cost
         for cost in bench.costs
@@ -53,9 +54,9 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def speed(arguments: argparse.Namespace, names: Sequence[str], settings: Settings) -> int:
-    """Measure rates of pairs and methods and the hours of suites.
+    """Measure the speed of pairs and methods, and estimate the hours of suites.
 
-    Write speed.json, speed.md and the file `plan` reads.
+    Write speed.json and speed.md to the output folder, and the rates to the file that `plan` and `run` read.
     """
     from benchmark.bench.speed import cases_of, keep, markdown, measure, suite_hours
     from benchmark.machine.files import write_text
@@ -72,7 +73,7 @@ def speed(arguments: argparse.Namespace, names: Sequence[str], settings: Setting
     for suffix, content in written.items():
         write_text(arguments.output / f"speed.{suffix}", content)
     print(written["json"] if arguments.json else written["md"])
-    print(f"written to {arguments.output}/speed.json, .md; plan and run use {kept}", file=sys.stderr)
+    print(f"written to {arguments.output}/speed.json, .md; `plan` and `run` read {kept}", file=sys.stderr)
     return 0
 
 
@@ -86,11 +87,11 @@ def _predictors(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     device = pick_device(arguments.device)
     costs = predictors.measured(predictors.BATCH, arguments.rounds, device, _say)
-    told = predictors.markdown(costs, predictors.BATCH, arguments.rounds, device)
+    table = predictors.markdown(costs, predictors.BATCH, arguments.rounds, device)
     data = json.dumps([asdict(found) for found in costs], indent=1) + "\n"
-    for suffix, content in (("json", data), ("md", told)):
+    for suffix, content in (("json", data), ("md", table)):
         write_text(arguments.output / f"predictors.{suffix}", content)
-    print(data if arguments.json else told)
+    print(data if arguments.json else table)
     print(f"written to {arguments.output}/predictors.json, .md", file=sys.stderr)
     return 0
 

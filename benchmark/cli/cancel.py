@@ -19,7 +19,8 @@ def main(arguments: argparse.Namespace) -> int:
     names = {submission.name for _, submission in found}
     for name in arguments.submissions:
         if name not in names:
-            raise UsageError(f"no submission {name!r}", nearest(name, names))
+            known = nearest(name, names) if names else "nothing was submitted with this --runs-dir"
+            raise UsageError(f"there is no submission {name!r}", known)
     chosen = [pair for pair in found if not arguments.submissions or pair[1].name in arguments.submissions]
     queue = Queue.ask(chosen)
     if queue.silent:
@@ -32,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
             cancelled += len(alive)
             print(f"{submission.name}: {len(alive)} jobs cancelled; their runs keep their checkpoints")
     if not cancelled:
-        print("nothing to cancel: no submitted job waits or runs")
+        print("nothing to cancel: no submitted job is queued or running")
     return 0
 
 

@@ -63,7 +63,7 @@ def _distill(arguments: argparse.Namespace, device: str, ranks: Ranks) -> int:
     for run, reason in outcome.failed:
         print(f"FAILED {run.label}: {reason}", file=sys.stderr)
     if outcome.stopped:
-        print("stopped; the same command goes on from the checkpoint", file=sys.stderr)
+        print("stopped; the same command resumes from the checkpoint", file=sys.stderr)
         return 130
     return outcome.exit_code or _finish(plan.runs[-1], settings.store, arguments.out)
 
@@ -88,9 +88,9 @@ def asked(arguments: argparse.Namespace) -> Wanted:
     teacher = _named(arguments.teacher, arguments.teacher_taps)
     weights = arguments.teacher_weights
     if weights is None and arguments.teacher.startswith("timm:") and "." in arguments.teacher:
-        weights = arguments.teacher  # the name has a tag, which is that of weights
+        weights = arguments.teacher  # the part after the dot is a tag, which names weights
     changes = Profile(epochs=arguments.epochs, batch=arguments.batch, lr=arguments.lr)
-    # What a paper's batch norms saw on its eight devices is no wish of somebody with a problem of their own.
+    # A recipe's per-device batch reproduces what batch norm saw on a paper's eight devices: no reason for it here.
     settings = profiled(recipe(arguments.recipe).settings.model_copy(update={"per_device_batch": None}), changes)
     data = Data(USER_FOLDER, image_size=arguments.image_size, files=_files(arguments.data))
     store = store_of(arguments.out)
@@ -126,7 +126,7 @@ def plan_of(wanted: Wanted) -> Plan:
 
 def _named(name: str, taps: str | None) -> str:
     whole = f"{name}[{taps}]" if taps else name
-    model(whole)  # a wrong name is told before anything else happens
+    model(whole)  # raises now if the name is wrong, before anything is read or trained
     return whole
 
 
@@ -135,13 +135,15 @@ def _method(text: str) -> object:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"cannot read the method {text!r}", "write diffkd, or 'diffkd: {latent: 256}'") from error
+        raise UsageError(
+            f"--method {text!r} is not valid YAML", "--method diffkd, or --method 'diffkd: {latent: 256}'"
+        ) from error
 
 
 def _content(weights: str, store: Store) -> tuple[str, str | None]:
-    """Return given weights as a suite names them, and their sha256: exchanged for others, they make another student.
+    """Return given weights as a suite names them, and the SHA-256 of their file, which enters the identity.
 
-    The hash is None for a library's weights, which are held to what was found first.
+    The hash is None for a library's weights: their name is in the identity, and first use records their hash.
     """
     from benchmark.train.weights import is_named, weights_file
 
@@ -152,7 +154,7 @@ def _content(weights: str, store: Store) -> tuple[str, str | None]:
 
 
 def store_of(out: Path) -> Store:
-    """Return the store of one student: a folder of its own beside it."""
+    """Return the store of one student: the folder `NAME.work` beside the student `NAME.pt`."""
     work = out.parent / f"{out.stem}.work"
     return Store(work / "results", work / "runs")
 
@@ -177,7 +179,7 @@ def _show_taps(wanted: Wanted) -> None:
             network = entry.build(2, image_size=side)
         adapter = entry.adapter(network)
         shapes = Network(network, adapter, tuple(adapter.taps)).shapes(torch.zeros(2, 3, side, side))
-        print(f"taps of the {who} {name}; others by --{who}-taps ROLE=MODULE,...")
+        print(f"taps of the {who} {name} (change them with --{who}-taps ROLE=MODULE,...):")
         for role, shape in shapes.items():
             tap = adapter.taps[role]
             module = f"{tap.module or 'the network'}{' (input)' if tap.at == 'input' else ''}"

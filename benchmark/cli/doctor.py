@@ -40,14 +40,19 @@ def main(arguments: argparse.Namespace) -> int:
     return 0 if all(row["state"] != "MISSING" for row in rows) else 1
 
 
-def _row(what: str, state: str, found: object, mend: str = "") -> dict[str, object]:
-    return {"what": what, "state": state, "found": found, "mend": mend}
+def _row(what: str, state: str, found: object, fix: str = "") -> dict[str, object]:
+    return {"what": what, "state": state, "found": found, "fix": fix}
 
 
 def _python() -> list[dict[str, object]]:
     right = (3, 11) <= sys.version_info[:2] < (3, 14)
     return [
-        _row("python", "ok" if right else "MISSING", provenance.packages()["python"], "" if right else "3.11 to 3.13")
+        _row(
+            "python",
+            "ok" if right else "MISSING",
+            provenance.packages()["python"],
+            "" if right else "use Python 3.11, 3.12 or 3.13: make PYTHON=python3.12",
+        )
     ]
 
 
@@ -69,8 +74,8 @@ def _devices() -> list[dict[str, object]]:
     import torch
 
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    mend = "" if names else "everything runs on the CPU; a GPU needs its driver and a CUDA build of torch"
-    return [*rows, _row("cuda", "ok" if names else "absent", ", ".join(names) or "-", mend)]
+    fix = "" if names else "not needed, runs use the CPU; for a GPU install its driver and a CUDA build of torch"
+    return [*rows, _row("cuda", "ok" if names else "absent", ", ".join(names) or "-", fix)]
 
 
 def _dense() -> list[dict[str, object]]:
@@ -95,13 +100,18 @@ def _folders(arguments: argparse.Namespace) -> list[dict[str, object]]:
     except BenchmarkError as error:
         return [_row("folders", "MISSING", error.message, error.fix)]
     finally:
-        for folder in absent:  # an empty folder of results is one whose runs are lost
+        for folder in absent:  # `prepare` made it; left empty, it would look like a folder whose records are lost
             with contextlib.suppress(OSError):
                 folder.rmdir()
     free = shutil.disk_usage(next(folder for folder in (store.runs, *store.runs.parents) if folder.exists())).free / 1e9
     low = free < LOW_DISK_GB
     return [
-        _row("disk", "LOW" if low else "ok", f"{free:.0f} GB free in {store.runs}", "free some space" if low else "")
+        _row(
+            "disk",
+            "LOW" if low else "ok",
+            f"{free:.0f} GB free in {store.runs}",
+            "free some space, or choose another disk with --runs-dir" if low else "",
+        )
     ]
 
 
@@ -114,6 +124,6 @@ def _shipped() -> list[dict[str, object]]:
 def _code() -> list[dict[str, object]]:
     revision = provenance.revision()
     if revision["commit"] is None:
-        return [_row("revision", "absent", "no git here: records will name a source hash only")]
-    note = ", with changes that records will show as dirty" if revision["dirty"] else ""
+        return [_row("revision", "absent", "no git repository: records will name only the hash of the source")]
+    note = ", with uncommitted changes, which records will show as dirty" if revision["dirty"] else ""
     return [_row("revision", "ok", f"{str(revision['commit'])[:12]}{note}")]

@@ -48,8 +48,8 @@ def tagged(name: str) -> str:
     library, _, bare = name.partition(":")
     if library == "timm" and "." in bare:
         return name
-    hint = f"such as {name}" if library in NETWORK_LIBRARIES else "a path, a URL, torchvision:NAME or timm:NAME"
-    raise UsageError(f"no weights are named for {name}", f"--weights FILE ({hint})")
+    named = f"--weights {name}" if library in NETWORK_LIBRARIES else "--weights torchvision:NAME or timm:NAME"
+    raise UsageError(f"no weights are given for {name}", f"--weights FILE, a URL, or {named}")
 
 
 def _text(found: dict[str, object], seconds: float) -> str:
@@ -58,7 +58,7 @@ def _text(found: dict[str, object], seconds: float) -> str:
         f"top-1 {found['top1']:.2f}, top-5 {found['top5']:.2f}, loss {found['loss']:.4f} in {seconds:.0f} s",
     ]
     if found["published"] is None:
-        lines.append("no published accuracy is known for these weights; say it with --published")
+        lines.append("no published accuracy is known for these weights; give one with --published TOP1 to compare")
     else:
         verdict = "passes" if found["passes"] else "MISSES"
         lines.append(

@@ -29,7 +29,10 @@ def _for_server(arguments: argparse.Namespace, record: Record, weights: Path, ou
     task = record.experiment.get("task")
     if task != "segmentation" or record.status != "done":
         what = f"is {record.status}" if record.status != "done" else f"is one of {task}"
-        raise UsageError(f"{record.label} {what}: nothing for the Cityscapes server", "name a finished run of table6")
+        raise UsageError(
+            f"{record.label} {what}: the Cityscapes server scores finished runs of segmentation only",
+            "python -m benchmark status table6 names them",
+        )
 
     from benchmark.machine.devices import pick_device
     from benchmark.train.dense.server_archive import write_server_archive

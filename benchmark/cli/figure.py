@@ -22,7 +22,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Draw one picture for each run. Return the exit code.
 
     Raises:
-        MissingInput: no run is finished, or what it needs is not there.
+        MissingInput: no detection run is finished, or its weights or images are missing.
     """
     suites = _suites(arguments)
     store = Store(
@@ -33,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
         names = " ".join(suite.name for suite in suites)
         profile = f" --profile {arguments.profile}" if arguments.profile else ""
         raise MissingInput(
-            f"no detection run of {names} is finished in {store.runs}", f"python -m benchmark run {names}{profile}"
+            f"no detection run of {names} has finished in {store.runs}", f"python -m benchmark run {names}{profile}"
         )
 
     from benchmark.machine.devices import pick_device

@@ -20,7 +20,7 @@ from benchmark.plan.experiment import Experiment, Plan, Run
 from benchmark.records.store import Store
 
 LOOK_SECONDS = 5.0
-LONGEST_WAIT = 60 * 24 * 3600.0  # seconds; what is still queued then is not going to run
+LONGEST_WAIT = 60 * 24 * 3600.0  # seconds, two months: a job that is still queued then will not run
 
 
 def launched(arguments: argparse.Namespace, plan: Plan, source: DataSource | None, device: str) -> int:
@@ -52,7 +52,7 @@ def launched(arguments: argparse.Namespace, plan: Plan, source: DataSource | Non
         if submission is not None:
             print(f"\nsubmitted as {submission.name}: {len(submission.jobs)} jobs, {len(runs)} runs")
             print(f"  code and logs: {submission.code}, {store.runs / 'jobs' / submission.name}")
-            print(f"  python -m benchmark status, or cancel {submission.name}")
+            print(f"  follow it: python -m benchmark status; end it: python -m benchmark cancel {submission.name}")
     if arguments.dry_run:
         return 0
     if arguments.wait:
@@ -88,7 +88,7 @@ def _refuse_several(arguments: argparse.Namespace, runs: Sequence[Run]) -> None:
     """Raise if flags ask for several processes for a run of a dense task."""
     flags = {"ranks" if arguments.ranks else "gpus": arguments.ranks or arguments.gpus or 1, "nodes": arguments.nodes}
     if given := " ".join(f"--{name} {count}" for name, count in flags.items() if count > 1):
-        refuse_several(runs, given, f"leave out {given}, or name suites of classification alone")
+        refuse_several(runs, given, f"leave out {given}, or name only suites of classification")
 
 
 def _print_jobs(arrays: Sequence[Array]) -> None:
@@ -96,10 +96,10 @@ def _print_jobs(arrays: Sequence[Array]) -> None:
 
     for number, array in enumerate(arrays):
         waits = [f"array {a}" if j is None else f"job {a}.{j}" for a, j in array.after] + list(array.after_jobs)
-        asks = f"{array.ranks} process{'es' * (array.ranks > 1)} a run" + (
+        needs = f"{array.ranks} process{'es' * (array.ranks > 1)} a run" + (
             f", {array.minutes} min" * (array.minutes > 0)
         )
-        print(f"array {number}: {len(array.jobs)} jobs, {asks}" + (f", after {' and '.join(waits)}" if waits else ""))
+        print(f"array {number}: {len(array.jobs)} jobs, {needs}" + (f", after {' and '.join(waits)}" if waits else ""))
         for index, job in enumerate(array.jobs):
             print(f"  job {number}.{index}: {len(job.runs)} runs, roughly {duration(job.seconds)}: {_named(job)}")
 
@@ -117,7 +117,7 @@ def _submit(
     from benchmark.train.settings import Settings
 
     store.prepare()
-    # Whatever of the command line a run's settings name, as `run` itself would take it.
+    # Every argument that has the name of a field of Settings, so that a job trains with the settings `run` would use.
     names = {field.name for field in fields(Settings)}
     settings = {name: value for name, value in vars(arguments).items() if name in names}
     settings |= {"asked": {"device": arguments.device}, "source": source}
@@ -141,19 +141,22 @@ def _submit(
 
 
 def waited(plan: Plan, store: Store) -> None:
-    """Wait until no job has a pending run of the plan. Print a line each time something has changed."""
-    told: Counter[str] = Counter()
+    """Wait until no run of the plan is queued or running. Print a line each time the states change."""
+    printed: Counter[str] = Counter()
     deadline = time.monotonic() + LONGEST_WAIT
     while True:
         counts = Counter(States(store).of(run).name for run in plan.runs)
-        if counts != told:
+        if counts != printed:
             shown = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
             print(f"{time.strftime('%H:%M:%S')} {shown}", flush=True)
-            told = counts
+            printed = counts
         if not counts["queued"] + counts["running"]:
             return
         if time.monotonic() > deadline:
-            raise UsageError("waited for two months", "python -m benchmark status says what is queued")
+            raise UsageError(
+                "after two months of waiting some jobs are still queued or running",
+                "python -m benchmark status shows which",
+            )
         time.sleep(LOOK_SECONDS)
 
 

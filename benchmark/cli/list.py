@@ -120,12 +120,12 @@ def _data(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
             "state": entry.state,
             "where": str(entry.where) if entry.where else None,
             "found": entry.found,
-            "mend": entry.fix,
+            "fix": entry.fix,
         }
         for entry in inventory(arguments.data_dir)
     ]
-    built_in = "stands in for what is absent, in smoke runs alone"
-    return [*rows, {"data": "generated", "state": "built in", "where": None, "found": built_in, "mend": ""}]
+    built_in = "generated images; used in smoke runs only, for data sets that are absent"
+    return [*rows, {"data": "generated", "state": "built in", "where": None, "found": built_in, "fix": ""}]
 
 
 def _pending(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:

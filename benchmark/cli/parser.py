@@ -12,13 +12,13 @@ from pathlib import Path
 from benchmark.machine.process import settle
 
 EXIT_CODES = """exit codes:
-  0    everything asked for is done
-  1    a run failed, diverged or could not be judged
-  2    wrong usage: a flag, a name, a manifest, an option
-  3    data or weights are missing or not the pinned ones
+  0    everything that was asked for is done
+  1    a run failed or diverged, or something that a run needs is missing (doctor)
+  2    wrong usage: a flag, a name, a suite file, an option
+  3    data or weights are missing, or are not the pinned ones
   4    a file or folder cannot be read or written
-  5    a gate was hit (report --fail-on, verify)
-  130  stopped on request; the same command goes on from the checkpoints"""
+  5    a check failed (report --fail-on, verify, eval)
+  130  stopped on request; the same command resumes from the checkpoints"""
 
 Commands = argparse._SubParsersAction  # the only name that argparse has for it
 
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _running(commands: Commands[argparse.ArgumentParser]) -> None:
-    run = commands.add_parser("run", help="run suites: plan, train what is missing, print the tables")
+    run = commands.add_parser("run", help="train the runs of suites that are still missing, then print the tables")
     _suites(run)
     _selection(run)
     _places(run)
@@ -52,63 +52,92 @@ def _running(commands: Commands[argparse.ArgumentParser]) -> None:
         "--compile",
         choices=("auto", "always", "never"),
         default="auto",
-        help="compile the step: where a run is long enough to earn it back, always, or never (default: auto)",
+        help="compile the training step; auto: only in runs long enough to win back the time it takes (default: auto)",
     )
     run.add_argument(
         "--pack",
         type=_pack,
         default=1,
         metavar="N|auto",
-        help="runs that take turns in one process; auto: as many as are fastest together within memory (default: 1)",
+        help="number of runs that take turns in one process; auto: the fastest number that fits in memory (default: 1)",
     )
-    run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="time between checkpoints")
     run.add_argument(
-        "--workers", type=_counted, metavar="N", help="processes that decode image files (default: this run's cores)"
+        "--checkpoint-seconds", type=float, default=60.0, metavar="S", help="seconds between checkpoints (default: 60)"
+    )
+    run.add_argument(
+        "--workers",
+        type=_counted,
+        metavar="N",
+        help="processes that decode image files (default: cores of this run)",
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    run.add_argument("--yes", action="store_true", help="do not ask before more than 8 hours of computing")
+    run.add_argument("--yes", action="store_true", help="do not ask for confirmation above 8 hours of computing")
     _launching(run)
 
-    plan = commands.add_parser("plan", help="what a run would do, deduplicated, with estimated hours")
+    plan = commands.add_parser("plan", help="show what `run` would train, each run once, with estimated hours")
     _suites(plan)
     _selection(plan)
     _places(plan)
     plan.add_argument("--device", default="auto", help=argparse.SUPPRESS)
     plan.add_argument(
-        "--gpus", type=_positive, action="append", metavar="N", help="how long on N GPUs, here or not; may be repeated"
+        "--gpus",
+        type=_positive,
+        action="append",
+        metavar="N",
+        help="estimate the time on N GPUs, on this machine or another; may be repeated",
     )
     _json(plan)
 
-    status = commands.add_parser("status", help="what is done, running, queued, failed and missing")
+    status = commands.add_parser("status", help="show which runs are done, running, queued, failed or missing")
     status.add_argument("suites", nargs="*", metavar="SUITE", help="names or files (default: all)")
     _selection(status)
     _places(status)
     _json(status)
 
-    cancel = commands.add_parser("cancel", help="end submitted jobs of this project, and no others")
-    cancel.add_argument("submissions", nargs="*", metavar="SUBMISSION", help="as `run` named them (default: all)")
+    cancel = commands.add_parser("cancel", help="end jobs that this project submitted, and no others")
+    cancel.add_argument(
+        "submissions", nargs="*", metavar="SUBMISSION", help="name that `run` printed, or more than one (default: all)"
+    )
     _places(cancel)
 
 
 def _launching(run: argparse.ArgumentParser) -> None:
-    jobs = run.add_argument_group("jobs", "for --launcher; docs/cluster.md tells it from the beginning")
+    jobs = run.add_argument_group("jobs", "only with --launcher; docs/cluster.md explains each step")
     jobs.add_argument(
         "--launcher",
         choices=("slurm", "local", "debug"),
-        help="jobs on Slurm, in a process for each device of this machine, or in this process (default: no jobs)",
+        help="submit jobs: to Slurm, as one process for each device of this machine, or in this process "
+        "(default: run here without jobs)",
     )
-    jobs.add_argument("--partition", metavar="NAME", help="where the jobs go (default: the cluster's own default)")
-    jobs.add_argument("--gpus", type=_counted, metavar="N", help="GPUs of a run (default: as its recipe says; 0: none)")
-    jobs.add_argument("--ranks", type=_positive, metavar="N", help="processes of a run (default: one a GPU)")
-    jobs.add_argument("--nodes", type=_positive, default=1, metavar="N", help="nodes of a run (1)")
-    jobs.add_argument("--cpus", type=_positive, metavar="N", help="cores of a process (--threads, else 4 with a GPU)")
-    jobs.add_argument("--minutes", type=_positive, metavar="M", help="time of a job (default: from the estimate)")
+    jobs.add_argument("--partition", metavar="NAME", help="Slurm partition (default: the cluster's default)")
     jobs.add_argument(
-        "--batch-minutes", type=float, default=60.0, metavar="M", help="short runs share a job up to this estimate (60)"
+        "--gpus", type=_counted, metavar="N", help="GPUs for each run; 0: none (default: as its recipe says)"
     )
-    jobs.add_argument("--max-parallel", type=_positive, metavar="N", help="jobs at a time (default: no limit)")
+    jobs.add_argument("--ranks", type=_positive, metavar="N", help="processes for each run (default: one for each GPU)")
+    jobs.add_argument("--nodes", type=_positive, default=1, metavar="N", help="nodes for each run (default: 1)")
     jobs.add_argument(
-        "--requeues", type=_counted, default=100, metavar="N", help="how often a stopped job is queued again (100)"
+        "--cpus",
+        type=_positive,
+        metavar="N",
+        help="cores for each process (default: --threads; without it 4 on a GPU, 1 on a CPU)",
+    )
+    jobs.add_argument(
+        "--minutes", type=_positive, metavar="M", help="time limit of each job (default: from the estimate)"
+    )
+    jobs.add_argument(
+        "--batch-minutes",
+        type=float,
+        default=60.0,
+        metavar="M",
+        help="put short runs into one job up to this estimated time (default: 60)",
+    )
+    jobs.add_argument("--max-parallel", type=_positive, metavar="N", help="jobs running at a time (default: no limit)")
+    jobs.add_argument(
+        "--requeues",
+        type=_counted,
+        default=100,
+        metavar="N",
+        help="how many times a stopped job is queued again (default: 100)",
     )
     jobs.add_argument(
         "--slurm",
@@ -118,160 +147,258 @@ def _launching(run: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="any option of sbatch, such as account=vision or qos=preemptable; may be repeated",
     )
-    jobs.add_argument("--wait", action="store_true", help="wait for the jobs, then print the tables")
+    jobs.add_argument("--wait", action="store_true", help="wait until the jobs have ended, then print the tables")
 
 
 def _using(commands: Commands[argparse.ArgumentParser]) -> None:
-    evaluate = commands.add_parser("eval", help="a checkpoint on a data set, against its published accuracy")
-    evaluate.add_argument("model", metavar="MODEL", help="as `list models` names it, torchvision:NAME or timm:NAME")
+    evaluate = commands.add_parser("eval", help="test a checkpoint on a data set and compare with its published top-1")
+    evaluate.add_argument("model", metavar="MODEL", help="a name from `list models`, torchvision:NAME or timm:NAME")
     evaluate.add_argument("--data", required=True, metavar="SET", help="cifar100, imagenet, imagenet100, or a folder")
     evaluate.add_argument(
-        "--weights", metavar="W", help="a file, a URL, torchvision:NAME or timm:NAME (default: a timm name's tag)"
+        "--weights",
+        metavar="W",
+        help="a file, a URL, torchvision:NAME or timm:NAME (default: those that the tag of a timm name states)",
     )
-    evaluate.add_argument("--sha256", metavar="HEX", help="of the file; its first eight digits at least")
-    evaluate.add_argument("--published", type=float, metavar="TOP1", help="what the weights' source states")
+    evaluate.add_argument("--sha256", metavar="HEX", help="expected hash of the file, at least its first eight digits")
+    evaluate.add_argument("--published", type=float, metavar="TOP1", help="top-1 that the source of the weights states")
     _machine(evaluate)
     _places(evaluate)
     _json(evaluate)
 
-    distill = commands.add_parser("distill", help="any teacher and student on your own folder of images")
+    distill = commands.add_parser("distill", help="train any student from any teacher on your own folder of images")
     distill.add_argument(
-        "--teacher", required=True, metavar="T", help="timm:NAME, torchvision:NAME, or of `list models`"
+        "--teacher", required=True, metavar="T", help="timm:NAME, torchvision:NAME, or a name from `list models`"
     )
-    distill.add_argument("--student", required=True, metavar="S", help="the same")
-    distill.add_argument("--data", required=True, type=Path, metavar="FOLDER", help="holds train/CLASS/ and val/CLASS/")
     distill.add_argument(
-        "--out", required=True, type=Path, metavar="FILE", help="the student: X.pt, and X.pt2 beside it"
+        "--student", required=True, metavar="S", help="timm:NAME, torchvision:NAME, or a name as above"
+    )
+    distill.add_argument(
+        "--data", required=True, type=Path, metavar="FOLDER", help="folder with train/CLASS/ and val/CLASS/"
+    )
+    distill.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="where to write the student: X.pt; X.pt2 is added to it"
     )
     distill.add_argument("--method", default="diffkd", help="a method, or 'diffkd: {latent: 256}' (default: diffkd)")
-    distill.add_argument("--recipe", default="B1", help="of `list recipes`, for ImageNet (default: B1)")
-    distill.add_argument("--epochs", type=_positive, metavar="N", help="instead of the recipe's; its schedule scales")
-    distill.add_argument("--batch", type=_positive, metavar="N", help="instead of the recipe's")
-    distill.add_argument("--lr", type=float, metavar="X", help="instead of the recipe's; a smaller batch wants less")
-    distill.add_argument("--image-size", type=_positive, metavar="N", help="side of the images shown (default: 224)")
+    distill.add_argument("--recipe", default="B1", help="an ImageNet recipe from `list recipes` (default: B1)")
     distill.add_argument(
-        "--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32", help="(default: fp32)"
+        "--epochs", type=_positive, metavar="N", help="instead of the recipe's; its schedule is scaled to them"
+    )
+    distill.add_argument("--batch", type=_positive, metavar="N", help="images a step, instead of the recipe's")
+    distill.add_argument(
+        "--lr", type=float, metavar="X", help="learning rate, instead of the recipe's; use less for a smaller batch"
     )
     distill.add_argument(
-        "--teacher-weights", metavar="W", help="a file, a URL, torchvision:NAME or timm:NAME (default: trained first)"
+        "--image-size", type=_positive, metavar="N", help="side of the networks' input in pixels (default: 224)"
     )
-    distill.add_argument("--student-weights", metavar="FILE", help="what the student starts from (default: fresh)")
+    distill.add_argument(
+        "--precision",
+        choices=("fp32", "tf32", "bf16", "fp16"),
+        default="fp32",
+        help="arithmetic of the training (default: fp32)",
+    )
+    distill.add_argument(
+        "--teacher-weights",
+        metavar="W",
+        help="a file, a URL, torchvision:NAME or timm:NAME (default: the teacher is trained first)",
+    )
+    distill.add_argument(
+        "--student-weights", metavar="FILE", help="weights that the student starts from (default: random)"
+    )
     for who in ("teacher", "student"):
-        distill.add_argument(f"--{who}-taps", metavar="ROLE=MODULE,...", help="instead of those found by shape")
-    distill.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="time between checkpoints")
+        distill.add_argument(
+            f"--{who}-taps",
+            metavar="ROLE=MODULE,...",
+            help=f"modules of the {who} that the method sees (default: found by shape)",
+        )
+    distill.add_argument(
+        "--checkpoint-seconds", type=float, default=60.0, metavar="S", help="seconds between checkpoints (default: 60)"
+    )
     _machine(distill)
 
-    export = commands.add_parser("export", help="a finished student, or its predictions for the Cityscapes server")
-    export.add_argument("run", metavar="RUN", help="its identity's beginning (#1: repetition 1), or its record's path")
+    export = commands.add_parser("export", help="write a finished run's student, or its Cityscapes predictions")
+    export.add_argument(
+        "run",
+        metavar="RUN",
+        help="the beginning of its identity (#1 appended: repetition 1), or the path of its record",
+    )
     export.add_argument(
         "--kind",
         choices=("student", "cityscapes"),
         default="student",
-        help="a state dict and a torch.export program, or the zip that the Cityscapes server scores (default: student)",
+        help="student: a state dict and a torch.export program; cityscapes: the zip that the Cityscapes server scores "
+        "(default: student)",
     )
-    export.add_argument("--partial", action="store_true", help="with cityscapes: take what test images there are")
-    export.add_argument("--device", default="auto", help="that predicts: auto, cpu, cuda, cuda:1 (default: auto)")
-    export.add_argument("--out", type=Path, metavar="FILE", help="(default: named after student and identity)")
+    export.add_argument(
+        "--partial", action="store_true", help="with --kind cityscapes: predict even if some test images are missing"
+    )
+    export.add_argument(
+        "--device", default="auto", help="with --kind cityscapes: auto, cpu, cuda, cuda:1 (default: auto)"
+    )
+    export.add_argument(
+        "--out", type=Path, metavar="FILE", help="file to write (default: named after student and identity)"
+    )
     _places(export)
 
 
 def _machine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     command.add_argument("--threads", type=_positive, help="CPU threads (default: all cores)")
-    command.add_argument("--workers", type=_counted, metavar="N", help="processes that decode image files")
+    command.add_argument(
+        "--workers",
+        type=_counted,
+        metavar="N",
+        help="processes that decode image files (default: cores of this run)",
+    )
 
 
 def _judging(commands: Commands[argparse.ArgumentParser]) -> None:
-    report = commands.add_parser("report", help="records against published numbers: page, tables, verdicts")
+    report = commands.add_parser("report", help="compare records with published numbers: page, tables, verdicts")
     report.add_argument(
         "--compare",
         choices=("paper", "reruns", "all"),
         default="paper",
-        help="with the published numbers, with independent re-runs of others, or with both (default: paper)",
+        help="compare with the published numbers, with other people's re-runs, or with both (default: paper)",
     )
     report.add_argument(
-        "--suite", action="append", default=[], metavar="SUITE", help="only this one, by name or file; may be repeated"
+        "--suite", action="append", default=[], metavar="SUITE", help="only this suite (name or file); may be repeated"
     )
     report.add_argument(
         "--results-dir",
         action="append",
         type=Path,
         metavar="DIR",
-        help="records; may be repeated, one for each machine (default: results/, or those that come along)",
+        help="folder of records; may be repeated, once for each machine (default: results/, or, if it has none, the "
+        "records that come with the program)",
     )
-    report.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="smoke records (runs/)")
+    report.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder with smoke records (default: runs/)"
+    )
     report.add_argument(
         "--figure",
         choices=("2", "7"),
-        help="instead draw where student, denoised student and teacher look, from finished detection runs",
+        help="draw this figure instead: what student, denoised student and teacher attend to, from finished "
+        "detection runs",
     )
-    report.add_argument("--images", type=_positive, metavar="N", help="with --figure: of the test set (4; 12 for 7)")
-    report.add_argument("--profile", choices=("paper", "mini", "smoke"), help="with --figure: whose runs (the suite's)")
-    report.add_argument("--data-dir", type=Path, metavar="DIR", help="with --figure: where COCO lies")
+    report.add_argument(
+        "--images", type=_positive, metavar="N", help="with --figure: number of test images (default: 4; 12 for 7)"
+    )
+    report.add_argument(
+        "--profile",
+        choices=("paper", "mini", "smoke"),
+        help="with --figure: profile of the runs (default: the suite's)",
+    )
+    report.add_argument("--data-dir", type=Path, metavar="DIR", help="with --figure: folder of COCO")
     report.add_argument("--device", default="auto", help="with --figure: auto, cpu, cuda (default: auto)")
-    report.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: reports/paper/ and so on)")
+    report.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder to write (default: reports/paper, reports/reruns or reports/all; with --figure: reports)",
+    )
     report.add_argument(
         "--fail-on",
         default="",
         metavar="VERDICTS",
-        help="exit code 5 if any cell has one of these: below,protocol-mismatch",
+        help="exit with code 5 if a cell has one of these verdicts, such as below,protocol-mismatch",
     )
     _json(report)
 
-    verify = commands.add_parser("verify", help="what can be proved without training: costs, shapes, manifests, claims")
-    verify.add_argument("what", nargs="?", choices=("claims",), help="only the paper's prose against its own tables")
-    verify.add_argument("--full", action="store_true", help="the second counter on the largest networks too: minutes")
-    verify.add_argument("--fresh", action="store_true", help="do not take findings from the cache")
-    verify.add_argument("--check", action="store_true", help="fail where results/static.json is out of date")
+    verify = commands.add_parser("verify", help="check what needs no training: costs, shapes, manifests, claims")
+    verify.add_argument(
+        "what", nargs="?", choices=("claims",), help="check only the paper's sentences against its own tables"
+    )
+    verify.add_argument(
+        "--full", action="store_true", help="count the largest networks with the second counter too: takes minutes"
+    )
+    verify.add_argument("--fresh", action="store_true", help="ignore cached findings")
+    verify.add_argument("--check", action="store_true", help="fail if results/static.json is out of date")
     _places(verify)
     verify.set_defaults(results_dir=None)  # the file that comes with the program, wherever one stands
     _json(verify)
 
     bench = commands.add_parser(
-        "bench", help="what training costs here: time and memory of every method, --speed for rates and hours"
-    )
-    bench.add_argument("methods", nargs="*", metavar="METHOD", help="names (default: all that can serve the pair)")
-    bench.add_argument(
-        "--predictors", action="store_true", help="instead DiffKD's noise predictors of Table 12, against each other"
+        "bench", help="measure training here: time and memory of every method; --speed: images/s and hours"
     )
     bench.add_argument(
-        "--pair", default="resnet56-resnet20", metavar="TEACHER-STUDENT", help="CIFAR networks (resnet56-resnet20)"
+        "methods", nargs="*", metavar="METHOD", help="names (default: all methods that can serve the pair)"
     )
-    bench.add_argument("--batch", type=_positive, default=64, help="images a step (64, as recipe A1)")
-    bench.add_argument("--rounds", type=_positive, default=20, help="timed steps of each method, in turn (20)")
+    bench.add_argument(
+        "--predictors", action="store_true", help="measure DiffKD's noise predictors of Table 12 instead of methods"
+    )
+    bench.add_argument(
+        "--pair",
+        default="resnet56-resnet20",
+        metavar="TEACHER-STUDENT",
+        help="CIFAR networks (default: resnet56-resnet20)",
+    )
+    bench.add_argument("--batch", type=_positive, default=64, help="images a step (default: 64, as in recipe A1)")
+    bench.add_argument("--rounds", type=_positive, default=20, help="timed steps of each method (default: 20)")
     bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     bench.add_argument("--threads", type=_positive, help="CPU threads (default: all cores)")
-    bench.add_argument("--speed", action="store_true", help="images/s, alone and packed, shares of time, suites' hours")
     bench.add_argument(
-        "--suite", action="append", default=[], metavar="SUITE", help="with --speed: its pairs and methods; repeatable"
-    )
-    bench.add_argument("--pack", type=_positive, default=2, metavar="N", help="with --speed: runs packed (2)")
-    bench.add_argument(
-        "--compile", choices=("auto", "always", "never"), default="auto", help="with --speed: as of run (auto)"
+        "--speed",
+        action="store_true",
+        help="measure images/s, alone and packed, and each part's share of a step; estimate the hours of suites",
     )
     bench.add_argument(
-        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where plan looks for speeds (runs/)"
+        "--suite",
+        action="append",
+        default=[],
+        metavar="SUITE",
+        help="with --speed: measure the pairs and methods of this suite; may be repeated",
     )
-    bench.add_argument("--output", type=Path, default=Path("reports"), metavar="DIR", help="bench.json, .md, .svg")
+    bench.add_argument(
+        "--pack", type=_positive, default=2, metavar="N", help="with --speed: number of packed runs (default: 2)"
+    )
+    bench.add_argument(
+        "--compile",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="with --speed: as for `run` (default: auto)",
+    )
+    bench.add_argument(
+        "--runs-dir",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="with --speed: folder where `plan` and `run` find the speeds (default: runs/)",
+    )
+    bench.add_argument(
+        "--output",
+        type=Path,
+        default=Path("reports"),
+        metavar="DIR",
+        help="folder for bench.json, bench.md, bench.svg (default: reports/)",
+    )
     _json(bench)
 
 
 def _looking(commands: Commands[argparse.ArgumentParser]) -> None:
-    listing = commands.add_parser("list", help="suites, cells, methods, models, recipes, profiles, data, pending")
-    listing.add_argument(
-        "what", choices=("suites", "cells", "methods", "models", "recipes", "profiles", "data", "pending")
+    listing = commands.add_parser(
+        "list", help="list suites, cells, methods, models, recipes, profiles, data or pending"
     )
-    listing.add_argument("suites", nargs="*", metavar="SUITE", help="only these suites")
-    listing.add_argument("--data-dir", type=Path, metavar="DIR", help="with data: where to look")
+    listing.add_argument(
+        "what",
+        choices=("suites", "cells", "methods", "models", "recipes", "profiles", "data", "pending"),
+        help="cells: the published numbers; data: which data sets are found here; pending: parts that do not exist yet",
+    )
+    listing.add_argument("suites", nargs="*", metavar="SUITE", help="only these suites (default: all)")
+    listing.add_argument("--data-dir", type=Path, metavar="DIR", help="with data: folder to look in")
     _json(listing)
 
-    show = commands.add_parser("show", help="one method, model, recipe, suite, experiment or run in full; the schema")
-    show.add_argument("what", choices=("method", "model", "recipe", "suite", "experiment", "run", "schema"))
-    show.add_argument("name", nargs="?", default="", help="its name, or the beginning of an identity")
+    show = commands.add_parser("show", help="show one method, model, recipe, suite, experiment or run in full")
+    show.add_argument(
+        "what",
+        choices=("method", "model", "recipe", "suite", "experiment", "run", "schema"),
+        help="kind of entry; schema: the JSON schema of suite files, which takes no name",
+    )
+    show.add_argument(
+        "name", nargs="?", default="", help="the entry's name; of an experiment or run, the beginning of its identity"
+    )
     _places(show)
     _json(show)
 
-    doctor = commands.add_parser("doctor", help="what is installed, found and missing, and the command that mends it")
+    doctor = commands.add_parser("doctor", help="show what is installed, found and missing, and how to fix it")
     _places(doctor)
     _json(doctor)
 
@@ -288,23 +415,37 @@ def _selection(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="rows, columns, methods, students or teacher-student pairs; * and ? match; may be repeated",
+        help="only these rows, columns, methods, students or teacher-student pairs; * and ? match; may be repeated",
     )
-    command.add_argument("--seeds", type=_positive, metavar="N", help="repetitions, instead of the declared number")
-    command.add_argument("--profile", choices=("paper", "mini", "smoke"), help="instead of the suite's own")
-    command.add_argument("--all", action="store_true", dest="all_rows", help="cited rows too")
+    command.add_argument("--seeds", type=_positive, metavar="N", help="repetitions (default: as the suite declares)")
+    command.add_argument(
+        "--profile",
+        choices=("paper", "mini", "smoke"),
+        help="paper: as published; mini: a reduced study; smoke: a few steps (default: the suite's own)",
+    )
+    command.add_argument(
+        "--all", action="store_true", dest="all_rows", help="also the rows that the paper copied from other papers"
+    )
 
 
 def _places(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="holds the images (default: $BENCHMARK_DATA, data/)"
+        "--data-dir", type=Path, metavar="DIR", help="folder of data sets (default: $BENCHMARK_DATA, then data/)"
     )
-    command.add_argument("--results-dir", type=Path, default=Path("results"), metavar="DIR", help="records (results/)")
-    command.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="checkpoints, logs (runs/)")
+    command.add_argument(
+        "--results-dir", type=Path, default=Path("results"), metavar="DIR", help="folder of records (default: results/)"
+    )
+    command.add_argument(
+        "--runs-dir",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of checkpoints and logs (default: runs/)",
+    )
 
 
 def _json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="for programs: JSON on standard output")
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def _positive(text: str) -> int:
@@ -317,7 +458,7 @@ def _positive(text: str) -> int:
 def _counted(text: str) -> int:
     value = int(text)
     if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of things")
+        raise argparse.ArgumentTypeError(f"{text} is negative; give 0 or more")
     return value
 
 
@@ -354,6 +495,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        # Python flushes standard output at its end; without this, that flush would raise the same error again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -1,4 +1,4 @@
-"""`plan`: show what a run would do."""
+"""`plan`: show what `run` would train, and what that costs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print the deduplicated plan and its estimate. Data need not be available. Return the exit code."""
+    """Print each run once, and estimates of time and disk space. No data set is needed. Return the exit code."""
     suites = suites_of(arguments)
     source = source_for(suites, arguments, only_planning=True)
     plan = planned(suites, arguments, source)
     from benchmark.plan.estimate import Measured, seconds
 
-    elsewhere = bool(arguments.gpus)  # so many GPUs are asked about, whatever is here
+    elsewhere = bool(arguments.gpus)  # --gpus asks about any machine, so this machine's devices and speeds are ignored
     picked = "cuda" if elsewhere else pick_device(arguments.device)
     device, measured = picked.split(":")[0], None if elsewhere else Measured.here(arguments.runs_dir, picked)
     if not arguments.json:
@@ -49,5 +49,5 @@ def print_budget(plan: Plan, device: str, counts: Sequence[int], measured: Measu
     from benchmark.plan.budget import budget, lasts
 
     lasting = {count: lasts(plan.runs, device, count, measured) for count in counts}
-    how = "speeds measured here" if measured is not None else "arithmetic over multiply-adds"
-    print(f"cost, by {how}:\n{budget(plan.runs, device, measured).table(lasting, device)}")
+    how = "from speeds measured here" if measured is not None else "from counted multiply-adds, nothing was measured"
+    print(f"cost, estimated {how}:\n{budget(plan.runs, device, measured).table(lasting, device)}")

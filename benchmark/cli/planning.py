@@ -39,7 +39,7 @@ def store_of(arguments: argparse.Namespace) -> Store:
     return Store(arguments.results_dir.resolve(), arguments.runs_dir.resolve())
 
 
-USUAL = (Path("results"), Path("runs"))  # need not be there before the first run
+USUAL = (Path("results"), Path("runs"))  # the default folders, which do not exist before the first run
 
 
 def store_to_read(arguments: argparse.Namespace) -> Store:
@@ -55,16 +55,14 @@ def store_to_read(arguments: argparse.Namespace) -> Store:
 
 
 def require_folder(folder: Path, flag: str = "--results-dir") -> None:
-    """Raise where records would be read from a folder that does not exist: it would look like one without records."""
+    """Raise if a folder of records does not exist. Otherwise a mistyped folder would look like an empty one."""
     if not folder.is_dir():
-        raise UsageError(
-            f"{flag} {folder}: there is no such folder", "name one that holds records, or run a suite first"
-        )
+        raise UsageError(f"{flag} {folder}: there is no such folder", f"{flag} DIR with a folder of finished runs")
 
 
 @contextlib.contextmanager
 def without_output(quiet: bool) -> Iterator[None]:
-    """Suppress standard output if `quiet`: of several processes that train together, only one prints."""
+    """Suppress standard output if `quiet`, because only one of several processes that train together prints."""
     if not quiet:
         yield
         return
@@ -85,12 +83,12 @@ def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selec
 
 
 def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning: bool) -> DataSource | None:
-    """Return the available images, or None if no suite needs any. Generated ones are used for smoke runs only.
+    """Return the available images, or None if no suite needs any. Generated images are used for smoke runs only.
 
-    Planning downloads nothing, and does without the data.
+    Planning downloads nothing; if the images are missing, it prints a note and returns None.
 
     Raises:
-        MissingInput: no data, and the profile is to be compared with something.
+        MissingInput: the images are missing, something is to be trained, and the profile is not smoke.
     """
     smoke_only = all((arguments.profile or suite.file.profile) == "smoke" for suite in suites)
     try:
@@ -120,7 +118,7 @@ def print_plan(plan: Plan, missing: Plan, device: str, measured: Measured | None
     how = " by speeds measured here" if measured is not None else ""
     print(
         f"{len(plan.runs)} runs of {len(plan.experiments)} experiments, {len(plan.runs) - len(missing.runs)} done, "
-        f"{len(missing.runs)} to do on {device}: roughly {duration(seconds)}{how}"
+        f"{len(missing.runs)} pending on {device}: roughly {duration(seconds)}{how}"
     )
     for run in missing.runs:
         print(f"  {run.label}  {run.experiment.identity}")
@@ -137,6 +135,9 @@ def ask(hours: float, arguments: argparse.Namespace) -> None:
     if hours <= ASK_ABOVE_HOURS or arguments.yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"this may take {hours:.0f} hours", "say --yes, or choose less with --only and --seeds")
-    if input(f"this may take {hours:.0f} hours. Go on? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UsageError("not started", "choose less with --only and --seeds")
+        raise UsageError(
+            f"this may take {hours:.0f} hours, and there is no terminal to ask for confirmation",
+            "--yes to start anyway; --only and --seeds to run less",
+        )
+    if input(f"This may take {hours:.0f} hours. Start? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UsageError("not started, as you answered", "--only and --seeds to run less")

@@ -50,7 +50,7 @@ def _folders(arguments: argparse.Namespace) -> tuple[Path, ...]:
     Where the work folder has no records, the committed records that come with the program are compared.
 
     Raises:
-        UsageError: a folder that was named does not exist: an empty report would take the place of a fuller one.
+        UsageError: a named folder does not exist. An empty report would otherwise overwrite one with content.
     """
     usual = USUAL[0] if any(USUAL[0].rglob("r*.json")) else RESULTS
     results: list[Path] = arguments.results_dir or [usual]

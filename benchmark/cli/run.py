@@ -92,7 +92,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
         for run in outcome.diverged:
             print(f"DIVERGED {run.label}", file=sys.stderr)
         if outcome.stopped:
-            print("stopped; the same command goes on from the checkpoints", file=sys.stderr)
+            print("stopped; the same command resumes from the checkpoints", file=sys.stderr)
     if outcome.stopped:
         return 130
     return outcome.exit_code or (1 if outcome.diverged else 0)
@@ -102,12 +102,12 @@ def _one_process(arguments: argparse.Namespace, runs: Sequence[Run], processes: 
     """Raise if several processes, as torchrun starts them, would train a dense task."""
     from benchmark.launch.jobs import refuse_several
 
-    again = f"python -m benchmark run {' '.join(arguments.suites)}; with torchrun, name suites of classification alone"
+    again = f"python -m benchmark run {' '.join(arguments.suites)}; with torchrun, name only suites of classification"
     refuse_several(runs, f"{processes} processes by torchrun (WORLD_SIZE {processes})", again)
 
 
 def _launched(arguments: argparse.Namespace, suites: list[Suite]) -> int:
-    """Run suites through submitit. A cluster's device is requested, not looked for on this machine."""
+    """Run suites through submitit. With Slurm the device is requested: this machine need not have it."""
     from benchmark.cli.launching import launched
 
     source = source_for(suites, arguments, only_planning=arguments.dry_run)

@@ -95,7 +95,10 @@ def _suite(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def _experiment(arguments: argparse.Namespace) -> Mapping[str, object]:
-    """Find an experiment in the suites, or else in their smoke runs, where generated images may be used."""
+    """Find an experiment by the beginning of its identity: in the suites' own profiles, then in profile smoke.
+
+    Smoke experiments are tried both on the real data sets and on generated images, which have another identity.
+    """
     from benchmark.judge.protocol import why_not_comparable
     from benchmark.paper.datasets import STAND_INS
     from benchmark.paper.manifest import load_all
@@ -139,10 +142,12 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, object]:
 
 def _only(matches: Mapping[str, Mapping[str, object]], name: str, hint: str) -> Mapping[str, object]:
     if not name:
-        raise UsageError("which one?", hint)
-    if len(matches) != 1:
-        found = f"{len(matches)} match: {', '.join(list(matches)[:5])}" if matches else "none does"
-        raise UsageError(f"{name!r} should be the beginning of one identity; {found}", hint)
+        raise UsageError("the identity is missing", hint)
+    if not matches:
+        raise UsageError(f"no identity begins with {name!r}", hint)
+    if len(matches) > 1:
+        some = ", ".join(list(matches)[:5])
+        raise UsageError(f"{len(matches)} identities begin with {name!r}: {some}", "give more of its digits")
     return next(iter(matches.values()))
 
 

@@ -1,4 +1,4 @@
-"""`status`: what is done, running, queued, failed and missing. Never imports torch."""
+"""`status`: which runs are done, running, queued, failed or missing. Never imports torch."""
 
 from __future__ import annotations
 

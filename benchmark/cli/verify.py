@@ -33,7 +33,7 @@ def _everything(arguments: argparse.Namespace) -> int:
 def _refresh(folder: Path | None, content: str, check: bool) -> int:
     """Write the committed results if they have changed; with `--check`, only report it. Return the exit code.
 
-    An installation's own copy is not written to: what differs there is told.
+    The copy inside an installation is never written; a difference is only reported.
     """
     from benchmark.machine.files import write_text
     from benchmark.machine.shipped import INSTALLED
@@ -43,11 +43,11 @@ def _refresh(folder: Path | None, content: str, check: bool) -> int:
     if path.is_file() and path.read_text(encoding="utf-8") == content:
         return 0
     if check:
-        print(f"{path} is out of date: python -m benchmark verify writes it", file=sys.stderr)
+        print(f"{path} is out of date; fix: python -m benchmark verify", file=sys.stderr)
         return CHECK_FAILED
     if INSTALLED and folder is None:
-        again = "python -m benchmark verify --results-dir results writes what was found here"
-        print(f"what was found differs from {path}: {again}", file=sys.stderr)
+        again = "python -m benchmark verify --results-dir results writes these findings to results/"
+        print(f"the findings differ from the installed {path}; fix: {again}", file=sys.stderr)
         return CHECK_FAILED
     write_text(path, content)
     print(f"written to {path}", file=sys.stderr)

@@ -13,7 +13,8 @@ from benchmark.records.store import Store
 
 ARRAY_SIZE = 1000  # Slurm's MaxArraySize is 1001 unless a site changed it
 SHORTEST_MINUTES, LONGEST_MINUTES = 15, 24 * 60
-MARGIN, START_MINUTES = 1.5, 5.0  # of the estimate; loading packages and data from a slow disk
+MARGIN = 1.5  # the estimate is multiplied by it
+START_MINUTES = 5.0  # added for loading packages and data from a slow disk
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Job:
     """A job, which executes its runs one after the other."""
 
     runs: tuple[Run, ...]
-    needs: tuple[Run, ...]  # teachers that another job trains; trained here if that one did not
+    needs: tuple[Run, ...]  # teachers that another job trains; if that job ended without them, this job trains them
     ranks: int  # processes of each run
     seconds: float  # estimated
 
@@ -33,13 +34,14 @@ class Array:
     jobs: tuple[Job, ...]
     ranks: int
     minutes: int  # wall time of each job
-    after: tuple[tuple[int, int | None], ...] = ()  # (array, job), or whole arrays, that must have ended before
-    after_jobs: tuple[str, ...] = ()  # the same for jobs of earlier submissions
+    # This array starts once these have ended: (array, job), or (array, None) for a whole array.
+    after: tuple[tuple[int, int | None], ...] = ()
+    after_jobs: tuple[str, ...] = ()  # and once these jobs of earlier submissions have ended
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """The user's settings for jobs. None leaves a setting to the plan."""
+    """The user's settings for jobs. The plan decides about settings that are None."""
 
     ranks: int | None = None
     minutes: int | None = None
@@ -88,14 +90,15 @@ Seconds = Callable[[Experiment], float]
 def arrays_of(
     runs: Sequence[Run], seconds: Seconds, wishes: Wishes, submitted: Mapping[str, str] | None = None
 ) -> list[Array]:
-    """Group runs into arrays of jobs. An array waits for the jobs that train its teachers, also of earlier submissions.
+    """Group runs into arrays of jobs. An array waits for the jobs that train the teachers of its runs.
 
-    With a limit on jobs at a time, arrays follow one another: Slurm limits each array by itself.
+    `submitted` gives the jobs of earlier submissions by the key of a run. With a limit on jobs at a time, arrays follow
+    one another, because Slurm applies the limit to each array by itself.
     """
     teachers = _teachers(runs)
     arrays = _packed([run for run in runs if run.key in teachers], Array((), 0, 0), seconds, wishes)
     place = {run.key: (a, j) for a, array in enumerate(arrays) for j, job in enumerate(array.jobs) for run in job.runs}
-    groups: dict[Array, list[Run]] = {}  # by what they wait for
+    groups: dict[Array, list[Run]] = {}  # runs by an array without jobs that has their dependencies
     for run in runs:
         if run.key not in teachers:
             needed = [teacher.key for teacher in [run.teacher] if teacher is not None]
@@ -110,10 +113,7 @@ def arrays_of(
 
 
 def _packed(runs: Sequence[Run], wait: Array, seconds: Seconds, wishes: Wishes) -> list[Array]:
-    """Group runs into arrays of jobs with equal requirements.
-
-    All get the dependencies of `wait`, an array without jobs.
-    """
+    """Group runs into arrays of jobs that request the same resources, with the dependencies of the array `wait`."""
     by_need: dict[tuple[int, int], list[Job]] = {}
     by_ranks: dict[int, list[Run]] = {}
     for run in runs:
@@ -151,7 +151,7 @@ def _job(runs: Sequence[Run], ranks: int, seconds: float) -> Job:
 def wall_minutes(seconds: float) -> int:
     """Return the minutes to request: the estimate with a margin, rounded up to 15 minutes times a power of 2.
 
-    At most a day is requested.
+    Rounding lets jobs of similar length share an array. At most a day is requested.
     """
     wanted = seconds / 60 * MARGIN + START_MINUTES
     doublings = math.ceil(math.log2(max(1.0, wanted / SHORTEST_MINUTES)))
@@ -159,12 +159,14 @@ def wall_minutes(seconds: float) -> int:
 
 
 def shared_out(runs: Sequence[Run], places: int, seconds: Seconds, wishes: Wishes) -> list[Job]:
-    """Return a job of all runs for each of several places.
+    """Return one job for each of `places` processes on this machine. Every job has all runs, in another order.
 
-    Each starts at another run, and skips runs in progress elsewhere.
+    A job skips the runs that another job has finished or is training, so that the jobs share the work.
     """
     if wishes.ranks not in (None, 1) and places > 1:
-        raise UsageError("runs of several processes take all devices", "--max-parallel 1")
+        raise UsageError(
+            f"{places} jobs at a time, but a run of {wishes.ranks} processes needs all devices", "--max-parallel 1"
+        )
     teachers = _teachers(runs)
     first = [run for run in runs if run.key in teachers]
     rest = [run for run in runs if run.key not in teachers]

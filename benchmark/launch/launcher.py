@@ -34,11 +34,11 @@ from benchmark.machine.process import inherited
 from benchmark.records.store import Store
 
 SIGNAL_SECONDS = 120  # before a job's time is up: enough to finish a step and write a checkpoint
-KILLED_TIMES = 5  # a job whose process is killed, for its memory say, is queued again this often
-LOCAL_MINUTES = 60 * 24 * 30  # nobody waits for this machine
+KILLED_TIMES = 5  # a job whose process is killed, for example for its memory, is queued again at most so many times
+LOCAL_MINUTES = 60 * 24 * 30  # submitit wants a limit; on this machine none is needed
 
-# After srun. A process that was killed cannot ask to be queued again, so its batch script does; not where the whole
-# job is ending anyway, as a cancelled one is.
+# Runs after srun in the batch script. A killed process cannot queue its job again, so the script does. It does not if
+# the job itself is ending, as a cancelled job is.
 TEARDOWN = """code=$?
 job=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}
 if [ $code -gt 128 ] && [ $code -lt 160 ] && [ "$(squeue --noheader --jobs=$job --format=%T)" = RUNNING ]; then
@@ -59,7 +59,7 @@ class Resources:
     nodes: int = 1
     max_parallel: int | None = None
     requeues: int = 100
-    slurm: dict[str, str] = field(default_factory=dict)  # sbatch's own options, as given
+    slurm: dict[str, str] = field(default_factory=dict)  # options of sbatch from the command line
 
     @property
     def gpus(self) -> bool:
@@ -74,7 +74,7 @@ class Submitting:
     store: Store
     launcher: Launcher
     resources: Resources
-    settings: Callable[..., Settings]  # of the runs; each job adds its own
+    settings: Callable[..., Settings]  # the runs' settings; each job adds its device, ranks and stop flag
     command: Sequence[str]
     place: SubmissionFolder = field(init=False)
     submission: Submission = field(init=False)
@@ -93,10 +93,10 @@ class Submitting:
         )
 
     def to_slurm(self, arrays: Sequence[Array]) -> Submission:
-        """Submit every array. Each array waits for those that it names.
+        """Submit every array. Each array waits for those that it names in `after`.
 
         Raises:
-            BenchmarkError: Slurm refused; what was submitted before stays.
+            BenchmarkError: Slurm refused an array. Arrays that were submitted before it stay in the queue.
         """
         known: list[list[str]] = []
         for array in arrays:
@@ -126,7 +126,7 @@ class Submitting:
 
     def _submit(self, executor: submitit.Executor, jobs: Sequence[Job]) -> list[str]:
         try:
-            with contextlib.redirect_stderr(io.StringIO()):  # sbatch's complaint is told once, with a fix
+            with contextlib.redirect_stderr(io.StringIO()):  # the error below repeats sbatch's message, with a fix
                 submitted = executor.submit_array([self._work(job) for job in jobs])
         except (FailedJobError, FailedSubmissionError) as error:
             raise self._refused(str(error)) from error
@@ -147,15 +147,13 @@ class Submitting:
         lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in said.strip().splitlines()]
         message = f"Slurm refused the jobs: {'; '.join(lines)}"
         if self.submission.jobs:
-            message += f" ({len(self.submission.jobs)} jobs were submitted before)"
+            message += f" ({len(self.submission.jobs)} jobs were submitted before and stay in the queue)"
         elif self.place.folder.is_dir():
             for path in self.place.folder.iterdir():
                 path.unlink()
             self.place.folder.rmdir()
-        fix = (
-            "`sinfo --summarize` names the partitions; --partition, --gpus, --cpus, --minutes and --slurm KEY=VALUE ask"
-        )
-        return UsageError(message, f"{fix} for others; then run the same command again")
+        fix = "change --partition, --gpus, --cpus, --minutes or --slurm KEY=VALUE, then run the command again"
+        return UsageError(message, f"{fix}; `sinfo --summarize` names the partitions")
 
     def _work(self, job: Job) -> Work:
         return Work(
@@ -190,7 +188,7 @@ class Submitting:
             "array_parallelism": resources.max_parallel or len(array.jobs),
             "dependency": dependency,
             "stderr_to_stdout": True,
-            # srun has not read the job's own --cpus-per-task since Slurm 22.05
+            # Since Slurm 22.05 srun ignores the job's --cpus-per-task: srun must be given it too.
             "srun_args": [f"--cpus-per-task={resources.cpus}", *several],
             "teardown": TEARDOWN.format(folder=shlex.quote(str(self.place.folder)), times=KILLED_TIMES).splitlines(),
             "additional_parameters": {"requeue": True, **resources.slurm},
@@ -202,22 +200,23 @@ def _slurm_executor(folder: Path, python: str, resources: Resources) -> submitit
         return submitit.SlurmExecutor(folder, max_num_timeout=resources.requeues, python=python)
     except RuntimeError as error:
         raise UsageError(
-            "no Slurm on this machine: srun is not on the path", "log in to the cluster, or --launcher local"
+            "no Slurm on this machine: srun is not on the path",
+            "run the command on a login node of the cluster, or use --launcher local",
         ) from error
 
 
 def _dependency(array: Array, known: Sequence[Sequence[str]]) -> str | None:
-    """Return an `afterany` dependency, or None. A failed teacher then does not block its students, which report it."""
+    """Return an `afterany` dependency, or None.
+
+    With `afterok`, students of a failed teacher would wait for ever. With `afterany` they start and report the failure.
+    """
     jobs = [known[a][0].split("_")[0] if j is None else known[a][j] for a, j in array.after] + list(array.after_jobs)
     return f"afterany:{':'.join(jobs)}" if jobs else None
 
 
 @contextlib.contextmanager
 def _own_process_group() -> Iterator[None]:
-    """Start processes in a group of their own.
-
-    The terminal's Ctrl-C then ends the waiting for them, not the processes.
-    """
+    """Start processes in a new process group. Ctrl-C in the terminal then ends this command, but not its jobs."""
     before = os.getpgid(0)
     changed = os.getpid() not in (before, os.getsid(0))
     if changed:
@@ -231,7 +230,10 @@ def _own_process_group() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _detached_output() -> Iterator[None]:
-    """Detach the output of processes started here. Otherwise a reader of this process's pipe would wait for them."""
+    """Start processes with their output discarded.
+
+    They would otherwise keep this process's output open, and a pipe such as `run ... | tail` would wait for their end.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)

@@ -26,7 +26,7 @@ class Held(Exception):
 
 @dataclass(frozen=True)
 class Holder:
-    """The holder of a lease. The start time tells a process from a later one with the same number."""
+    """The holder of a lease. The start time distinguishes a process from a later one with the same number."""
 
     host: str
     pid: int
@@ -35,7 +35,7 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> Holder:
-        """Return this process as a holder, with a new token for each lease."""
+        """Return this process as a holder, with a new token at each call."""
         return cls.process(os.getpid())
 
     @classmethod
@@ -77,7 +77,7 @@ def holder_of(path: Path) -> Holder | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError):
-        # Being written this instant, or cut off by a full disk: believed only while it is young.
+        # The file is being written right now, or was cut off by a full disk. Count it as held only while it is new.
         with contextlib.suppress(OSError):
             return None if time.time() - path.stat().st_mtime > HEARTBEAT_SECONDS else Holder("?", 0, "", "")
         return None
@@ -117,12 +117,12 @@ def _take(path: Path, me: Holder) -> None:
 
 @contextlib.contextmanager
 def _guard(path: Path) -> Iterator[None]:
-    """Lock the lease while it is checked and taken.
+    """Lock the lease's guard file while the lease is checked and taken.
 
-    The system drops the lock with its process; the lease itself outlives the block.
+    The lock only makes check and write one action. It ends with the block, the lease does not.
     """
     with path.with_name(f"{path.name}.guard").open("w") as file:
-        with contextlib.suppress(OSError):  # a file system without locks: the look and the take are then two acts
+        with contextlib.suppress(OSError):  # the file system has no locks: two processes might both take the lease
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -25,7 +25,7 @@ from benchmark.train.dispatch import Dispatcher, from_files, summary
 from benchmark.train.settings import Settings, Stopped
 
 WAIT_SECONDS = 1.0
-END, WAITING = -1, -2  # what followers are told besides the number of a run
+END, WAITING = -1, -2  # sent to the other ranks instead of the number of a run
 
 
 @dataclass
@@ -53,7 +53,10 @@ class Local:
         self.settings = settings
         self._dispatcher = Dispatcher(settings)
         self._turns = Turns(settings.pack, torch.device(settings.device), settings.say)
-        self._looked = (0, 0.0)  # how many were running when runs to start were last looked for, and when to look again
+        self._looked = (
+            0,
+            0.0,
+        )  # of the last search for runs to start: the number running then, and when to search again
         self._teachers: set[str] = set()  # identities whose weights other runs of the plan need
 
     def execute(self, plan: Plan) -> PlanOutcome:
@@ -77,7 +80,7 @@ class Local:
                     pass
             except Stopped:
                 outcome.stopped = True
-            except BenchmarkError as error:  # every rank has it, and the leader tells it
+            except BenchmarkError as error:  # every rank has the same error; only the leader prints it
                 outcome.fail(plan.runs[index], error.message, error.exit_code)
         return outcome
 
@@ -92,17 +95,17 @@ class Local:
         outcome = PlanOutcome()
         found = (run.experiment.teacher for run in plan.runs)
         self._teachers = {teacher.identity for teacher in found if isinstance(teacher, Experiment)}
-        waiting, told = list(plan.runs), list[Run]()
+        waiting, printed = list(plan.runs), list[Run]()
         with contextlib.closing(self._turns):
             while self._turns or (waiting and not outcome.stopped):
                 waiting = self._started(waiting, outcome)
                 if self._turns:
                     waiting = self._turns.advance() + waiting
                 elif waiting and not self.settings.stop.is_set():
-                    if waiting != told:
+                    if waiting != printed:
                         names = ", ".join(run.label for run in waiting[:3])
                         self.settings.say(f"waiting for another process to finish {names}")
-                        told = waiting
+                        printed = waiting
                     self.settings.ranks.told(WAITING)
                     self.settings.stop.wait(WAIT_SECONDS)
                 outcome.stopped = outcome.stopped or self.settings.stop.is_set()
@@ -118,7 +121,7 @@ class Local:
             room = self._has_room(run) and not outcome.stopped and not self.settings.stop.is_set()
             if not room or not self._attend(run, outcome):
                 held.append(run)
-        # Others finish and free runs too: look again at times, but not before each step.
+        # Other processes finish runs too, which may let one start here. Searching before each step would be too slow.
         self._looked = len(self._turns), time.monotonic() + WAIT_SECONDS
         return held
 
@@ -147,7 +150,7 @@ class Local:
 
     def _leased(self, run: Run, outcome: PlanOutcome) -> Advance:
         with lease(self.settings.store.paths(run).lease):
-            if self._recorded(run):  # finished by another process while we asked for the lease, or fixed
+            if self._recorded(run):  # another process finished it before this one had the lease, or it was restored
                 outcome.already.append(run)
                 return True
             return (yield from self._guarded(run, outcome))
@@ -169,8 +172,8 @@ class Local:
         if found is None:
             return False
         if isinstance(found, Record) and found.identity == run.experiment.identity:
-            self.settings.say(f"{run.label}: recorded, but its weights are not here: the teacher is trained again")
-            paths.attempts.unlink(missing_ok=True)  # they belong to the finished run
+            self.settings.say(f"{run.label}: has a record but no weights here, so this teacher is trained again")
+            paths.attempts.unlink(missing_ok=True)  # the list of attempts belongs to the finished training
             return False
         why = found.reason if isinstance(found, Unreadable) else f"it belongs to {found.identity}"
         spoilt = paths.record.with_suffix(f".unreadable-{int(time.time())}")
@@ -180,10 +183,10 @@ class Local:
             if isinstance(copy, Record) and copy.identity == run.experiment.identity:
                 shutil.copy(paths.work / "record.json", paths.record)
                 self.settings.say(
-                    f"{paths.record}: {why}; restored from the run's own copy, the old file is {spoilt.name}"
+                    f"{paths.record}: {why}; restored from the copy in {paths.work}, the old file is {spoilt.name}"
                 )
                 return True
-        self.settings.say(f"{paths.record}: {why}; kept as {spoilt.name}, the run is done again")
+        self.settings.say(f"{paths.record}: {why}; renamed to {spoilt.name}, and the run is trained again")
         return False
 
     def _is_teacher(self, run: Run) -> bool:
@@ -219,7 +222,7 @@ class Local:
             self.settings.say(f"{run.label}: stopped, checkpoint written")
             return True
         except StorageError:
-            raise  # the same for every run: nothing is gained by trying the next
+            raise  # a full disk or a folder without write access fails every run: do not try the next one
         except BenchmarkError as error:
             write_text(paths.failure, str(error))
             outcome.fail(run, str(error), error.exit_code)
@@ -228,11 +231,11 @@ class Local:
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError) and len(self._turns) > 1:
                 self._turns.shrink()
-                self.settings.say(f"{run.label}: too little memory beside the others: it goes on when one has ended")
+                self.settings.say(f"{run.label}: not enough memory beside the others; it resumes when one has ended")
                 return False
             write_text(paths.failure, "".join(traceback.format_exception(error)))
             if self.settings.ranks.world > 1:
-                raise  # the other ranks are left in the middle of it: whoever started them ends them
+                raise  # the other ranks are in the middle of a step and cannot be reached: their launcher ends them
             outcome.fail(run, f"{type(error).__name__}: {error} (traceback in {paths.failure})")
             self.settings.say(f"{run.label}: FAILED: {outcome.failed[-1][1]}")
             return True

@@ -17,10 +17,11 @@ import torch
 
 from benchmark.plan.experiment import Run
 
-Advance = Generator[None, None, bool]  # hands back after each step; at its end: whether the run is attended to
+# A run as a generator: it yields after each training step and returns True, or False if it must be started again.
+Advance = Generator[None, None, bool]
 WARM_UP, PROBE = 3, 10  # steps before and during a measurement of `auto`
-WORTH = 1.03  # what one run more must gain in total throughput, to be kept
-SPARE = 0.1  # of the memory, left free by `auto`
+WORTH = 1.03  # `auto` keeps one more run only if the total throughput grows by this factor
+SPARE = 0.1  # share of the memory that `auto` leaves free
 
 
 @dataclass(eq=False)
@@ -30,7 +31,7 @@ class Turn:
     run: Run
     work: Advance
     stream: Callable[[], AbstractContextManager[object]]
-    alone: float = 0.0  # seconds a step while no other worked, measured by `auto`
+    alone: float = 0.0  # seconds of a step while no other run computes, measured by `auto`
 
 
 class Turns:
@@ -40,18 +41,18 @@ class Turns:
         self.device, self.say = device, say
         self.width = pack or 1
         self.settled = pack is not None
-        self._at_work: list[Turn] = []
+        self._running: list[Turn] = []
         self._again: list[Run] = []
         self._best = 1.0
-        self._need = 0  # bytes, of the largest run so far
+        self._need = 0  # bytes of memory that the largest run so far needs
 
     def __len__(self) -> int:
-        return len(self._at_work)
+        return len(self._running)
 
     @property
     def runs(self) -> tuple[Run, ...]:
         """Return the runs in progress."""
-        return tuple(turn.run for turn in self._at_work)
+        return tuple(turn.run for turn in self._running)
 
     @property
     def room(self) -> bool:
@@ -61,22 +62,22 @@ class Turns:
         return not self.settled and len(self) == self.width and self._fits()
 
     def add(self, run: Run, work: Advance) -> None:
-        """Start a run: build it and train its first step. Errors of building are passed on."""
+        """Start a run: build it and train its first step. Errors raised while building are passed on."""
         free = free_memory(self.device)[0]
         turn = Turn(run, work, _stream(self.device))
-        self._at_work.append(turn)
+        self._running.append(turn)
         try:
             self._advance(turn)
         except BaseException:
             self._drop(turn)
             raise
-        if not self.settled and turn in self._at_work:
+        if not self.settled and turn in self._running:
             self._measure(turn)
             self._need = max(self._need, free - free_memory(self.device)[0])
 
     def advance(self) -> list[Run]:
         """Train a step of each run. Return the runs that ended unfinished and should be started again."""
-        for turn in self._at_work[: self.width]:
+        for turn in self._running[: self.width]:
             self._advance(turn)
         again, self._again = self._again, []
         return again
@@ -86,10 +87,10 @@ class Turns:
         self.width, self.settled = max(1, len(self) - 1), True
 
     def close(self) -> None:
-        """End all runs where they are. Their leases are released."""
-        for turn in self._at_work:
+        """End all runs in the middle. Closing a run's generator releases its lease."""
+        for turn in self._running:
             turn.work.close()
-        self._at_work = []
+        self._running = []
 
     def _advance(self, turn: Turn) -> bool:
         """Train one step. Return True if more steps follow."""
@@ -104,42 +105,45 @@ class Turns:
         return True
 
     def _drop(self, turn: Turn) -> None:
-        if turn in self._at_work:
-            self._at_work.remove(turn)
+        if turn in self._running:
+            self._running.remove(turn)
 
     def _fits(self) -> bool:
         free, total = free_memory(self.device)
         return free - self._need > SPARE * total
 
     def _measure(self, newest: Turn) -> None:
-        """Measure the speed-up of all runs together over one after the other. The newest waits if it adds nothing."""
+        """Measure how much faster all runs are in turns than one after the other.
+
+        If the newest run adds too little, it waits: `width` stays below the number of runs.
+        """
         newest.alone = self._seconds([newest])
-        together = list(self._at_work)
+        together = list(self._running)
         if len(together) == 1 or newest not in together:
             return
         seconds = self._seconds(together)
-        if any(turn not in self._at_work for turn in together):
-            return  # one ended meanwhile: nothing was learned
+        if any(turn not in self._running for turn in together):
+            return  # a run ended during the measurement, which therefore means nothing
         gain = sum(turn.alone for turn in together) / seconds
         if gain > WORTH * self._best:
             self._best, self.width = gain, len(together)
             return
         self.settled = True
         self.say(
-            f"packing: {self.width} at a time do {self._best:.2f} times the work of one; "
-            f"{len(together)} would do {gain:.2f} times"
+            f"packing: {self.width} runs at a time train {self._best:.2f} times as fast as one after the other; "
+            f"{len(together)} runs would train {gain:.2f} times as fast"
         )
 
     def _seconds(self, turns: list[Turn]) -> float:
         for _ in range(WARM_UP):
             for turn in turns:
-                if turn in self._at_work:
+                if turn in self._running:
                     self._advance(turn)
         self._wait()
         began = time.perf_counter()
         for _ in range(PROBE):
             for turn in turns:
-                if turn in self._at_work:
+                if turn in self._running:
                     self._advance(turn)
         self._wait()
         return (time.perf_counter() - began) / PROBE
@@ -152,7 +156,7 @@ class Turns:
 def _stream(device: torch.device) -> Callable[[], AbstractContextManager[object]]:
     if device.type != "cuda":
         return contextlib.nullcontext
-    torch.cuda.synchronize(device)  # the data set was put there on another stream
+    torch.cuda.synchronize(device)  # the data set was copied to the device on another stream
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     return lambda: torch.cuda.stream(stream)
 

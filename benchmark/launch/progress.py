@@ -13,7 +13,7 @@ from benchmark.train.settings import Progress, Settings
 
 @contextmanager
 def reporting(settings: Settings, runs: int) -> Iterator[Settings]:
-    """Yield a copy of the settings whose `say` and `progress` suit a terminal or a file."""
+    """Yield a copy of the settings whose `say` and `progress` draw a bar on a terminal, or print lines to a file."""
     if not sys.stdout.isatty():
         say = seldom(_plain_say)
         yield replace(

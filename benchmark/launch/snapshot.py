@@ -25,12 +25,12 @@ class Snapshot:
 
     @property
     def source(self) -> Path:
-        """Return the folder that comes first on the jobs' path."""
+        """Return the folder with the project's code, which comes first in the jobs' PYTHONPATH."""
         return self.folder / "source"
 
     @property
     def extra(self) -> Path:
-        """Return the folder with the files of the folders that $BENCHMARK_EXTRA named."""
+        """Return the folder with the files of every folder that $BENCHMARK_EXTRA names."""
         return self.folder / "extra"
 
     def environment(self) -> dict[str, str]:
@@ -69,8 +69,8 @@ def _sources() -> Iterator[Path]:
         found = ROOT / name
         paths = [found] if found.is_file() else sorted(found.rglob("*"))
         yield from (path for path in paths if path.is_file() and "__pycache__" not in path.parts)
-    if not INSTALLED:  # else they lie inside the package
-        yield from sorted(RESULTS.rglob("r*.pt"))  # beside their records: suites name them as teachers
+    if not INSTALLED:  # an installation has these weights inside the package, which is copied already
+        yield from sorted(RESULTS.rglob("r*.pt"))  # weights of teachers that suites name
 
 
 def _copy(path: Path, target: Path) -> None:
@@ -83,5 +83,5 @@ def _put_in_place(partial: Path, target: Path) -> None:
         partial.rename(target)
     except OSError:
         shutil.rmtree(partial)
-        if not target.is_dir():  # else another process was faster, with the same content
+        if not target.is_dir():  # if it is there, another process has just made it, with the same content
             raise

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from benchmark.launch.lease import Holder
 from benchmark.launch.submissions import Submission, SubmissionFolder
 
-ANSWER_SECONDS = 30.0  # what a busy controller may take to answer
+ANSWER_SECONDS = 30.0  # time that a busy Slurm controller may take to answer
 WAITING = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 )
@@ -22,7 +22,7 @@ class Queued:
     """A job that has not ended."""
 
     running: bool
-    why: str = ""  # it waits
+    why: str = ""  # Slurm's reason why the job waits
 
 
 @dataclass
@@ -46,13 +46,13 @@ class Queue:
         return queue
 
     def of(self, submission: Submission, job: str) -> Queued | None:
-        """Return a job's state, or None once it has ended. If Slurm does not answer, its jobs count as not ended."""
+        """Return a job's state, or None once it has ended. If Slurm does not answer, its jobs count as queued."""
         if self.silent and submission.launcher == "slurm":
-            return Queued(running=False, why=f"the queue cannot be asked: {self.silent}")
+            return Queued(running=False, why=f"unknown, squeue does not answer: {self.silent}")
         return self.jobs.get((submission.name, job))
 
     def _ask_slurm(self) -> None:
-        # The job's name tells ours from a later job that was given the same number.
+        # Slurm may give a job's number to another job later: the name shows which jobs are this project's.
         command = ["squeue", "--noheader", "--array", "--me", "--format=%i|%j|%T|%r"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)

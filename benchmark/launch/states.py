@@ -54,7 +54,7 @@ class States:
             for job in submission.jobs:
                 queued = queue.of(submission, job.id)
                 for run in job.runs:
-                    # Several processes of this machine are given the same runs: one that lives says more.
+                    # With --launcher local several jobs have the same runs: prefer a job that has not ended.
                     if queued is not None or run not in found or found[run].submission is not submission:
                         found[run] = Given(place, submission, job.id, queued)
         return found
@@ -80,16 +80,15 @@ class States:
             job = f", job {given.job}, {given.log}" if given is not None and given.queued is not None else ""
             return State("running", f"process {holder.pid} on {holder.host}{job}")
         if given is not None and given.queued is not None and not _failed_since(given, paths):
-            return State("queued", f"job {given.job}: {given.queued.why or 'runs, and will come to it'}")
+            return State("queued", f"job {given.job}: {given.queued.why or 'is running, this run comes later in it'}")
         if paths.failure.exists():
             log = f", {given.log}" if given is not None and _failed_since(given, paths) else ""
             return State("failed", f"{_why(paths.failure)} ({paths.failure}{log})")
-        stopped = any(
-            paths.work.glob(f"*{paths.checkpoint.name}")
-        )  # the last, the one before, or one being put in place
+        # The pattern matches the last checkpoint, the one before it, and one that is just being renamed.
+        stopped = any(paths.work.glob(f"*{paths.checkpoint.name}"))
         if given is not None and not given.place.cancelled.exists():
             return State("failed", f"job {given.job} ended without a record: {_end_of(given)}, {given.log}")
-        return State("stopped", "goes on from its checkpoint") if stopped else State("missing")
+        return State("stopped", "resumes from its checkpoint") if stopped else State("missing")
 
 
 def _failed_since(given: Given, paths: RunPaths) -> bool:
@@ -99,7 +98,7 @@ def _failed_since(given: Given, paths: RunPaths) -> bool:
 def _end_of(given: Given) -> str:
     """Return the last known line about a job that has ended."""
     killed = given.place.killed(given.job)
-    return _last_line(killed) or _last_line(given.place.log(given.job)) or "nothing is known of it"
+    return _last_line(killed) or _last_line(given.place.log(given.job)) or "it left no output"
 
 
 def _why(failure: Path) -> str:

@@ -13,13 +13,13 @@ from types import FrameType
 class Flag(threading.Event):
     """An event that signal handlers may set.
 
-    It has no lock, where a second signal would wait for the first for ever.
+    It has no lock. With threading.Event's own, a signal that interrupts another's handler would wait for ever.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._asked = False
-        self.number: int | None = None  # of the signal that asked
+        self.number: int | None = None  # the first signal that requested a stop
 
     def is_set(self) -> bool:
         """Return True if a stop is requested."""

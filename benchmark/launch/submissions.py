@@ -16,7 +16,7 @@ Launcher = Literal["slurm", "local", "debug"]
 
 
 class SubmittedJob(BaseModel):
-    """A job and the runs that it was given."""
+    """A job and its runs."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,7 +24,7 @@ class SubmittedJob(BaseModel):
         description="as squeue shows it: 17_3 is job 3 of array 17; the process's number with --launcher local"
     )
     runs: tuple[str, ...] = Field(description="identity and repetition, such as 0123456789abcdef-r0")
-    process: Holder | None = Field(None, description="with --launcher local: the process that minds the job")
+    process: Holder | None = Field(None, description="with --launcher local: the process that watches over the job")
 
 
 class Submission(BaseModel):
@@ -54,10 +54,7 @@ class SubmissionFolder:
 
     @property
     def cancelled(self) -> Path:
-        """Return the path of a file that exists once the submission is cancelled.
-
-        Its jobs are then not queued again.
-        """
+        """Return the path of a file that exists once the submission is cancelled: its jobs are not queued again."""
         return self.folder / "cancelled"
 
     def log(self, job: str) -> Path:

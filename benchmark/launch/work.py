@@ -1,7 +1,4 @@
-"""The execution of a job: its runs, as `run` would train them.
-
-When asked to stop, it checkpoints and is queued again.
-"""
+"""The execution of a job: it trains its runs as `run` would. A job that must stop writes a checkpoint and requeues."""
 
 from __future__ import annotations
 
@@ -34,17 +31,18 @@ if TYPE_CHECKING:
 class Work:
     """A job. submitit pickles it, calls it where the job runs, and queues what `checkpoint` returns.
 
-    submitit's own handler would queue the job again at once, in the middle of a step. Here a signal only sets a flag;
-    the loop finishes its step and writes its checkpoint, and then submitit's handler is called. So it does not matter
-    which signal a cluster sends, nor that submitit takes every signal to a job of less than ten minutes for a time-out:
-    `requeues` bounds both kinds.
+    submitit's own signal handler would queue the job again at once, in the middle of a step. Here a signal only sets a
+    flag: the training finishes its step and writes its checkpoint, and only then submitit's handler is called.
+
+    Time-outs and preemptions are treated alike, and `requeues` limits the number of both together. Clusters differ in
+    the signal that they send, and submitit takes every signal to a job shorter than ten minutes for a time-out.
     """
 
     runs: tuple[Run, ...]
     needs: tuple[Run, ...]
     store: Store
     device: str
-    settings: Callable[..., Settings]  # what it does not say itself: the device here, the ranks, when to stop
+    settings: Callable[..., Settings]  # complete but for the store, the device here, the ranks and the stop flag
     place: Path
     submitted: float
     requeues: int
@@ -57,7 +55,7 @@ class Work:
             outcome = self._execute(flag)
             for run, reason in outcome.failed:
                 print(f"FAILED {run.label}: {reason}", flush=True)
-            if outcome.stopped and again is not None and _leads() and self._may_go_on(flag):
+            if outcome.stopped and again is not None and _leads() and self._may_requeue(flag):
                 print(f"stopped: queued again ({self.requeues} times at most)", flush=True)
                 again()
         return {
@@ -78,14 +76,14 @@ class Work:
 
         device = pick_device(self.device)
         _introduce_processes()
-        if (processes := asked_for()) > 1:  # before they wait for each other
+        if (processes := asked_for()) > 1:  # checked before `joined`, where the processes wait for each other
             self._refuse(f"{processes} processes in this job (SLURM_NTASKS)")
         device = local_device(device)
         with joined(device) as ranks:
             return self._attended(flag, device, ranks)
 
     def _refuse(self, several: str) -> None:
-        """Raise where a run of the job trains in one process; `status` finds the reason beside each run."""
+        """Raise if a run of the job trains in one process only. The reason is written where `status` looks for it."""
         try:
             refuse_several((*self.needs, *self.runs), several, "submit again with --ranks 1 and no --slurm ntasks=...")
         except UsageError as error:
@@ -98,7 +96,7 @@ class Work:
         from benchmark.launch.progress import reporting
 
         every = (*self.needs, *self.runs)
-        # The leader looks for all: a file may appear between two looks.
+        # Only the leader looks at the files: they may change before another rank looks.
         broken = ranks.told([index for index, run in enumerate(every) if self._teacher_failed(run)])
         settings = self.settings(store=self.store, stop=flag, device=device, ranks=ranks)
         with reporting(settings, len(every) - len(broken)) as reported:
@@ -119,17 +117,17 @@ class Work:
         failure = self.store.paths(needed).failure
         return failure.exists() and failure.stat().st_mtime > self.submitted
 
-    def _may_go_on(self, flag: Flag) -> bool:
+    def _may_requeue(self, flag: Flag) -> bool:
         """Return True if the job was preempted or timed out, and False if a user cancelled it."""
         if SubmissionFolder(self.place).cancelled.exists():
             return False
         if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
-            return flag.number == _time_signal()  # on this machine, whoever sends SIGTERM means it
+            return flag.number == _time_signal()  # SIGTERM on this machine comes from a user, not from a scheduler
         return not _cancelled()
 
 
 def _leads() -> bool:
-    """Return True if this process acts for the job: only one of several may queue it again."""
+    """Return True if this process acts for the job. Only one of several processes may queue the job again."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -154,20 +152,23 @@ def _time_signal() -> signal.Signals:
 
 
 def _requeue_of_submitit() -> Callable[[], None] | None:
-    """Return submitit's handler, or None. It pickles what `checkpoint` returns, has the job queued again, and exits."""
+    """Return submitit's handler, or None outside its jobs.
+
+    The handler pickles what `checkpoint` returns, queues the job again, and ends the process.
+    """
     number = _time_signal()
     handler = signal.getsignal(number)
     return (lambda: handler(number, None)) if callable(handler) else None
 
 
 def _introduce_processes() -> None:
-    """Set the variables of torch.distributed, so that the processes of a run find each other. Does nothing for one."""
+    """Set the variables of torch.distributed, so that several processes of a run find each other."""
     from submitit import JobEnvironment
     from submitit.helpers import TorchDistributedEnvironment
 
     try:
         several = JobEnvironment().num_tasks > 1
-    except RuntimeError:  # in no job: --launcher debug
+    except RuntimeError:  # --launcher debug runs outside any job
         return
     if several:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)

@@ -1,1 +1,1 @@
-"""The process and the machine it runs on: files, plug-ins, provenance, random streams, ranks."""
+"""The process and its machine: files, plug-ins, provenance, random streams, ranks, devices."""

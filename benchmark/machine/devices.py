@@ -1,4 +1,4 @@
-"""The device of a process: what the user asked for, checked against what the machine has."""
+"""The device of a process: the one that the user asked for, checked against the devices of the machine."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def pick_device(name: str) -> str:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"no device {name!r}", "--device cpu, cuda or cuda:0") from error
+        raise UsageError(f"{name!r} is not the name of a device", "--device cpu, cuda or cuda:0") from error
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise UsageError(
-            f"{name} is not here: torch sees {torch.cuda.device_count()} CUDA devices",
-            "--device cpu, or python -m benchmark doctor",
+            f"{name} is not available: torch sees {torch.cuda.device_count()} CUDA devices",
+            "--device cpu; python -m benchmark doctor shows what is missing",
         )
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"device type {device.type!r} is not supported", "--device cpu or cuda")
@@ -49,7 +49,7 @@ def local_device(device: str) -> str:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if local >= torch.cuda.device_count():
         raise UsageError(
-            f"process {local} of this machine has no GPU: torch sees {torch.cuda.device_count()}",
+            f"process {local} on this machine has no GPU: torch sees {torch.cuda.device_count()} CUDA devices",
             f"torchrun --nproc_per_node {max(1, torch.cuda.device_count())}, or --device cpu",
         )
     return f"cuda:{local}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _FIXES = {
-    errno.ENOSPC: "free some space and run the same command again: it goes on from the last checkpoint",
+    errno.ENOSPC: "free some space and run the same command again: it resumes from the last checkpoint",
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
     errno.EACCES: "make the folder writable, or choose another with --results-dir and --runs-dir",
     errno.EPERM: "make the folder writable, or choose another with --results-dir and --runs-dir",
@@ -27,16 +27,19 @@ _FIXES = {
 
 @contextlib.contextmanager
 def storage(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal into an error that names the path and the fix."""
+    """Turn an OSError raised in the block into a StorageError that names the path and the fix."""
     try:
         yield
     except OSError as error:
-        fix = _FIXES.get(error.errno or 0, "mend the path, then run the same command again")
+        fix = _FIXES.get(error.errno or 0, f"make {path} writable, then run the same command again")
         raise StorageError(f"cannot write {path}: {error.strerror or error}", fix) from error
 
 
 class _Sink(io.BufferedWriter):
-    """A file that remembers the system's refusal: torch.save reports a full disk as a RuntimeError about its format."""
+    """A file that remembers the OSError of a failed write.
+
+    torch.save hides it: it reports a full disk as a RuntimeError about the format of its file.
+    """
 
     refusal: OSError | None = None
 
@@ -49,10 +52,12 @@ class _Sink(io.BufferedWriter):
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write beside, flush to the disk, rename: a reader sees the old file or the new one, whole.
+    """Write a temporary file in the same folder, flush it to the disk, and rename it to `path`.
+
+    A reader sees either the whole old file or the whole new one.
 
     Raises:
-        StorageError: the disk is full or the folder cannot be written; the old file is still there.
+        StorageError: the disk is full or the folder cannot be written; the old file is unchanged.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     with storage(path):
@@ -87,7 +92,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sweep_partials(folder: Path, stem: str = "") -> None:
-    """Remove the partial files that a killed writer of `stem.*` left. Only for files that this process alone writes."""
+    """Remove the partial files that a killed writer of `stem.*` left.
+
+    Call it only for files that no other process writes: its partial files would be removed too.
+    """
     for partial in folder.glob(f".{stem}.*.partial" if stem else ".*.partial"):
         with contextlib.suppress(OSError):
             partial.unlink()

@@ -1,4 +1,4 @@
-"""The declarations of python files, read from their syntax trees: methods are known without importing torch."""
+"""Reading of Python files without running them, so that methods and networks can be listed without importing torch."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ EXTRA = "BENCHMARK_EXTRA"  # folders with a user's own methods and models, separ
 
 
 def source_files(package: str, extra: str) -> Iterator[Path]:
-    """Yield every python file of a package of this project, then of the folders in `extra`, a list like $PATH."""
+    """Yield every Python file of a package of this project, then of the folders in `extra`, a list like $PATH."""
     yield from sorted((ROOT / package).rglob("*.py"))
     yield from own_files(extra)
 
 
 def own_files(extra: str) -> Iterator[Path]:
-    """Yield every python file of the folders in `extra`, a list like $PATH."""
+    """Yield every Python file of the folders in `extra`, a list like $PATH.
+
+    Raises:
+        UsageError: one of them is not a folder.
+    """
     for name in filter(None, extra.split(os.pathsep)):
         folder = Path(name).expanduser().resolve()
         if not folder.is_dir():
-            raise UsageError(f"{EXTRA} names {name}, which is no folder", f"mkdir -p {name}, or unset {EXTRA}")
+            raise UsageError(f"{EXTRA} names {name}, which is not a folder", f"mkdir -p {name}, or unset {EXTRA}")
         yield from sorted(folder.glob("*.py"))
 
 
@@ -39,7 +43,7 @@ def syntax(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     except SyntaxError as error:
-        raise UsageError(f"{path}:{error.lineno or 1}: {error.msg}", "mend the file's Python") from error
+        raise UsageError(f"{path}:{error.lineno or 1}: {error.msg}", "correct the Python of this file") from error
 
 
 def literal(body: list[ast.stmt], name: str) -> object | None:
@@ -62,7 +66,7 @@ def literal(body: list[ast.stmt], name: str) -> object | None:
 
 
 def load(path: Path) -> ModuleType:
-    """Import a discovered file: under its package name inside this project, under its own elsewhere."""
+    """Import a discovered file: by its package's name if it is part of this project, else as `benchmark_extra.NAME`."""
     if path.is_relative_to(ROOT):
         parts = path.relative_to(ROOT).with_suffix("").parts
         return importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))

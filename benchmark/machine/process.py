@@ -1,6 +1,6 @@
-"""Settings for waiting threads and freed memory of a training process, made before torch is loaded.
+"""Settings of a training process for waiting threads and for freed memory. They must be made before torch is loaded.
 
-The environment's own settings have priority. Neither changes the arithmetic; both can cost a step much of its time
+Variables that the user has set are kept. The settings change no number, but a step can take much longer without them
 (docs/performance.md).
 """
 
@@ -11,13 +11,14 @@ import os
 import sys
 from collections.abc import Mapping
 
-# GNU's OpenMP threads spin this often before they sleep. Its default, about a millisecond, trains a small network up to
-# ten times slower as soon as another process wants one of the cores; sleeping at once costs a step a third of its speed
-# on an idle machine.
+# How many times GNU's OpenMP threads check for work before they sleep. With its default, about a millisecond, a small
+# network trains up to ten times slower as soon as another process wants one of the cores. Sleeping at once makes a step
+# a third slower on an idle machine.
 SPINS = 1000
 
-# The GNU C library may hand freed memory back to the system, which clears it page by page when a step asks again.
-# M_TRIM_THRESHOLD, and M_MMAP_THRESHOLD at its largest allowed value; by default both follow the largest block freed.
+# The GNU C library may return freed memory to the system, which must clear it page by page when the next step asks for
+# memory again. These values keep it: M_TRIM_THRESHOLD, and the largest allowed M_MMAP_THRESHOLD, in bytes. By default
+# both follow the largest block freed so far.
 TRIM, MMAP = 1 << 30, 32 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -26,7 +27,7 @@ _KEEPING = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 
 
 def settle() -> None:
-    """Set both for this process and those that it starts."""
+    """Make both settings for this process and for the processes that it starts."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
     if sys.platform != "linux" or any(name in os.environ for name in (*_KEEPING, "GLIBC_TUNABLES")):
@@ -39,5 +40,5 @@ def settle() -> None:
 
 
 def inherited() -> Mapping[str, str]:
-    """Return the variables of these settings, for a process elsewhere."""
+    """Return the environment variables of these settings, for a process on another machine."""
     return {name: os.environ[name] for name in (*_WAITING, *_KEEPING) if name in os.environ}

@@ -15,10 +15,10 @@ from pathlib import Path
 from benchmark.machine.plugins import EXTRA, ROOT, own_files
 from benchmark.machine.rooms import trained_by
 
-# What can change a result. Edits elsewhere (docs, reports, results) do not make a revision dirty.
+# Files that can change a result. Edits of other files (docs, reports, results) do not make a revision dirty.
 SOURCES = ("benchmark", "methods", "suites", "pyproject.toml")
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
-FROZEN = ROOT / "revision.json"  # in a snapshot, which has no history: the revision that it was taken from
+FROZEN = ROOT / "revision.json"  # only in a snapshot, which has no git history: the revision that it is a copy of
 
 
 def _git(*arguments: str) -> str | None:
@@ -38,7 +38,7 @@ def revision() -> dict[str, str | bool | None]:
 def _revision(extra: str) -> dict[str, str | bool | None]:
     if FROZEN.is_file():
         return {**json.loads(FROZEN.read_text()), "source_sha256": source_hash()}
-    # Installed inside somebody's repository, it is none of that repository's files: no revision of theirs is ours.
+    # If this package is installed inside another git repository, git would answer with that repository's commit.
     commit = _git("rev-parse", "HEAD") if _git("ls-files", "benchmark/errors.py") else None
     changed = _git("status", "--porcelain", "--", *SOURCES)
     found = {
@@ -51,7 +51,7 @@ def _revision(extra: str) -> dict[str, str | bool | None]:
 
 @cache
 def source_hash() -> str:
-    """Return the hash of the python files that a training uses. An edit of the report does not change it."""
+    """Return the hash of the Python files that a training uses. An edit of `report/` does not change it."""
     return _hash_of(path for place in trained_by() for path in _python_files(ROOT / place))
 
 

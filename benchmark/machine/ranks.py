@@ -1,7 +1,7 @@
-"""The processes that train one run together: their ranks, their agreements and their sums.
+"""The processes that train one run together, and what they exchange.
 
-The group is joined from the environment that torchrun, and any launcher that does the same, sets: RANK, WORLD_SIZE,
-LOCAL_RANK, MASTER_ADDR, MASTER_PORT. What is agreed on goes over gloo, on the CPU: no agreement waits for a GPU.
+A process joins the group by the variables that torchrun or another launcher sets: RANK, WORLD_SIZE, LOCAL_RANK,
+MASTER_ADDR, MASTER_PORT. Decisions are exchanged by gloo on the CPU, so that they never wait for a GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import distributed as dist
 from benchmark.errors import BenchmarkError, UsageError
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-SILENCE = datetime.timedelta(minutes=30)  # after which a rank that says nothing is given up: an epoch's evaluation fits
+SILENCE = datetime.timedelta(minutes=30)  # longest wait for another rank; one rank's evaluation must fit into it
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Ranks:
         return tuple(bool(value) for value in found.tolist())
 
     def told(self, value: T) -> T:
-        """Return the leader's value, on every rank."""
+        """Return the leader's value on every rank. The values of the other ranks are ignored."""
         if self.world == 1:
             return value
         held = [value if self.leads else None]
@@ -58,7 +58,7 @@ class Ranks:
         """Return every rank's value, in order of rank."""
         if self.world == 1:
             return [value]
-        # As bytes on the CPU: all_gather_object would put them on the GPU where the group has NCCL.
+        # Not all_gather_object, which would send the bytes by way of the GPU if the group has NCCL.
         content = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
         dist.all_gather(sizes, torch.tensor([len(content)]))
@@ -92,7 +92,7 @@ class Ranks:
         """Run an action on every rank. If it fails on one rank, raise on all, so that no rank waits for ever.
 
         Raises:
-            BenchmarkError: this rank's own, else that of the first rank that has one.
+            BenchmarkError: the error of this rank, or else that of the first rank with an error.
         """
         if self.world == 1:
             return action()
@@ -101,8 +101,8 @@ class Ranks:
             result = action()
         except BenchmarkError as found:
             error = found
-        errors = self.all(None if error is None else _Told.of(error))
-        first = next((told for told in errors if told is not None), None)
+        errors = self.all(None if error is None else _SentError.of(error))
+        first = next((sent for sent in errors if sent is not None), None)
         if error is not None:
             raise error
         if first is not None:
@@ -110,7 +110,7 @@ class Ranks:
         return result  # type: ignore[return-value]  # None only where an error was raised
 
     def leader_first(self, action: Callable[[], T]) -> T:
-        """Run an action first on the leader, then on the others, so that they find what it downloaded or made."""
+        """Run an action on the leader, then on the others, which find the files that it downloaded or made."""
         if self.world == 1:
             return action()
         done = self.together(lambda: [action()] if self.leads else [])
@@ -118,7 +118,7 @@ class Ranks:
 
 
 @dataclass(frozen=True)
-class _Told:
+class _SentError:
     """A project error in a form that can be sent: exceptions with two arguments do not survive pickling."""
 
     kind: type[BenchmarkError]
@@ -126,7 +126,7 @@ class _Told:
     fix: str
 
     @classmethod
-    def of(cls, error: BenchmarkError) -> _Told:
+    def of(cls, error: BenchmarkError) -> _SentError:
         return cls(type(error), error.message, error.fix)
 
 
@@ -137,16 +137,19 @@ def asked_for() -> int:
     """Return the number of processes that a launcher has started for one run; 1 without a launcher."""
     text = os.environ.get("WORLD_SIZE", "1")
     if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"WORLD_SIZE is {text!r}", "start with torchrun, which sets it, or unset WORLD_SIZE")
+        raise UsageError(
+            f"WORLD_SIZE is {text!r}, which is not a number of processes",
+            "unset WORLD_SIZE, or start the command with torchrun, which sets it",
+        )
     return int(text)
 
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """Join the group that a launcher has started, for the time of the context. Without a launcher, yield one lone rank.
+    """Join the group that a launcher has started, and leave it after the block. Without a launcher, yield `ALONE`.
 
     Raises:
-        UsageError: a part of the environment that a launcher sets is missing.
+        UsageError: the environment has only some of the variables that a launcher sets.
     """
     world = asked_for()
     if world == 1:

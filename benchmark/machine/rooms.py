@@ -1,8 +1,8 @@
 """The rooms of this program and the order in which they may import each other, written once.
 
-A room is a folder of `benchmark/`, one of its files, or `methods/`. It imports only from rooms on the floors below its
-own: lazily or for type checkers alone makes no difference. A test holds every import to this, the list of what the
-source hash covers is made from it, and so is the picture in docs/architecture.md.
+A room is a folder of `benchmark/`, one of its files, or `methods/`. It imports only from rooms on lower floors. Imports
+inside functions and imports for type checkers count too. A test checks every import against this order. The list of
+files that the source hash covers and the picture in docs/architecture.md are made from it.
 """
 
 from __future__ import annotations
@@ -25,36 +25,37 @@ FLOORS: Sequence[Sequence[str]] = (
 
 ROOMS: Mapping[str, str] = {
     "errors": "errors that a user can act on",
-    "machine": "this process and this machine: files, plug-ins, provenance, streams, ranks, devices",
+    "machine": "the process and its machine: files, plug-ins, provenance, streams, ranks, devices",
     "models": "networks, what they cost, files of weights, OpenMMLab's packages",
-    "methods": "one file a distillation method",
+    "methods": "distillation methods, each in one file",
     "paper": "what is published: suites, recipes, data sets, claims, rules",
     "data": "data sets: finding, decoding, batches, generated stand-ins",
-    "plan": "what is to run: experiments, identities, hours, bytes",
-    "records": "what ran: records, and all of them as one body of evidence",
+    "plan": "what a run will train: experiments, identities, hours, bytes",
+    "records": "what ran: records, and the evidence of several machines together",
     "train": "from an experiment to its record",
     "judge": "from records to verdicts",
-    "launch": "who carries out which run: this process, several, a cluster",
+    "launch": "who executes which run: this process, several, a cluster",
     "probe": "looks into finished runs",
-    "verify": "what can be proved without training",
+    "verify": "checks that need no training",
     "report": "tables, pages, figures",
-    "bench": "speed and cost, measured",
-    "api": "the same for a notebook: what `import benchmark` offers",
+    "bench": "measurements of speed and cost",
+    "api": "what `import benchmark` offers to a notebook",
     "cli": "the command line",
 }
 
 # Inside `train`, from its own floor up: what all tasks share, then the tasks, then the one file that opens them.
 TRAIN_FLOORS: Sequence[Sequence[str]] = (("",), ("engine",), ("classification", "dense"), ("dispatch",))
 
-# A run never judges itself, by structure: no path of imports leads from these to the rooms that train.
+# A run never judges itself: no chain of imports leads from these rooms to the rooms that train.
 NEVER_REACH: Mapping[str, Sequence[str]] = {"judge": ("train", "launch"), "report": ("train", "launch")}
 
-# What carries out a run on this machine trains too: in which order, with how many threads.
-_CARRIED_OUT_BY = ("benchmark/launch/local.py", "benchmark/launch/packed.py")
+# These files execute runs on this machine. They belong to the source hash because they choose the number of threads
+# and the order of steps.
+_EXECUTED_BY = ("benchmark/launch/local.py", "benchmark/launch/packed.py")
 
 
 def floor_of(room: str) -> int:
-    """Return how high a room lies, 0 for the lowest."""
+    """Return the number of a room's floor, 0 for the lowest."""
     return next(height for height, rooms in enumerate(FLOORS) if room in rooms)
 
 
@@ -66,9 +67,9 @@ def folder_of(room: str) -> str:
 
 
 def trained_by() -> tuple[str, ...]:
-    """Return the folders and files that a training may pass through: all that `train` may import, and itself."""
+    """Return the folders and files whose code can run in a training: `train`, and all that it may import."""
     below = [room for rooms in FLOORS[: floor_of("train")] for room in rooms]
-    return (*map(folder_of, [*below, "train"]), *_CARRIED_OUT_BY)
+    return (*map(folder_of, [*below, "train"]), *_EXECUTED_BY)
 
 
 def picture() -> str:

@@ -1,4 +1,4 @@
-"""Lines on progress: what takes them, and how often they are printed where nothing can be drawn over."""
+"""Lines that report progress: the type of function that prints them, and one that prints them less often."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECONDS_BETWEEN = 15.0
 
 
 def seldom(say: Say) -> Say:
-    """Return a `say` that passes on one line every SECONDS_BETWEEN at most, and drops the others."""
+    """Return a `say` that prints at most one line every SECONDS_BETWEEN, and drops the others."""
     last = time.monotonic()
 
     def passed_on(line: str) -> None:

@@ -1,7 +1,8 @@
-"""What comes with the program: suites, committed records with the weights beside them, reports to compare with.
+"""Files that come with the program: suites, committed records with their weights, reference reports.
 
 In a checkout these are folders beside the packages. An installation has copies inside `benchmark`, made by setup.py.
-What a user's work makes (results, runs, reports) lies where they stand, or where their options say: never here.
+A user's own results, runs and reports are never written here, but to the working directory or to the folders that the
+command line names.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from benchmark.machine.plugins import ROOT
 
 _COPIES = ROOT / "benchmark" / "shipped"
 
-INSTALLED = _COPIES.is_dir()  # as copies, which nobody edits
+INSTALLED = _COPIES.is_dir()  # True if the program uses such copies, which must not be edited
 SHIPPED = _COPIES if INSTALLED else ROOT
 SUITES = SHIPPED / "suites"
 RESULTS = SHIPPED / "results"

@@ -139,7 +139,7 @@ def test_run_carries_out_several_suites_and_prints_their_tables(
     second = write_suite(workplace / "second.yaml", {"Plain": {"method": "none"}, "KD": {"method": "kd"}})
     assert main(["run", str(first), str(second), "--threads", "1", "--device", "cpu"]) == 0
     shown = capsys.readouterr().out
-    assert "3 runs of 3 experiments, 0 done, 3 to do on cpu" in shown  # the teacher, the student once, and KD
+    assert "3 runs of 3 experiments, 0 done, 3 pending on cpu" in shown  # the teacher, the student once, and KD
     assert "### Small (first, profile smoke)" in shown
     assert "### Small (second, profile smoke)" in shown
     assert "not comparable with published numbers" in shown
@@ -211,7 +211,7 @@ def test_profile_replaces_the_suites_own(workplace: Path, capsys: pytest.Capture
 def test_dry_run_trains_nothing(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = write_suite(workplace / "dry.yaml")
     assert run_suite(suite, "--dry-run") == 0
-    assert "3 to do on cpu" in capsys.readouterr().out
+    assert "3 pending on cpu" in capsys.readouterr().out
     assert not list(workplace.rglob("*.json"))
 
 
@@ -245,7 +245,7 @@ def test_more_than_8_hours_need_a_yes(workplace: Path, capsys: pytest.CaptureFix
     suite = write_suite(workplace / "long.yaml", profile={"epochs": 1_000_000})
     assert run_suite(suite) == 2
     shown = capsys.readouterr()
-    assert "3 to do on cpu: roughly" in shown.out  # the plan and its cost come first
+    assert "3 pending on cpu: roughly" in shown.out  # the plan and its cost come first
     assert re.search(r"this may take \d+ hours", shown.err)
     assert "--yes" in shown.err
     assert not list(workplace.rglob("r0.json"))
@@ -381,15 +381,15 @@ def test_status_counts_what_is_done_and_missing(workplace: Path, capsys: pytest.
     }
 
 
-def test_doctor_names_what_is_there_and_the_mend(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_names_what_is_there_and_the_fix(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["torch"]["state"] == "ok"
     assert {rows[title]["state"] for title in (each.title for each in DATA_SETS.values())} == {"absent"}
-    assert "curl" in rows["CIFAR-100"]["mend"]
+    assert "curl" in rows["CIFAR-100"]["fix"]
     for title in ("ImageNet", "ImageNet-100"):
         assert str(workplace / "no-data") in rows[title]["found"]
-        assert "train/CLASS/IMAGE.JPEG" in rows[title]["mend"] and "--profile smoke" in rows[title]["mend"]
+        assert "train/CLASS/IMAGE.JPEG" in rows[title]["fix"] and "--profile smoke" in rows[title]["fix"]
     assert rows["disk"]["found"].endswith(str(workplace / "runs"))
 
 

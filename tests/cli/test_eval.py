@@ -91,7 +91,7 @@ def test_images_are_prepared_as_the_weights_source_does() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["resnet56", "--data", "cifar100"], "no weights are named for resnet56"),
+        (["resnet56", "--data", "cifar100"], "no weights are given for resnet56"),
         (["timm:resnet10t", "--data", "nowhere", "--weights", "weights.pt"], "no data set or folder 'nowhere'"),
         (["resnet18", "--data", "imagenet", "--weights", "torchvision:ResNet18_Weights.V9"], "has no weights"),
         (["timm:resnet10t", "--data", "images", "--weights", "timm:resnet10t.nobody"], "timm has no file of weights"),

@@ -125,7 +125,7 @@ def test_a_folder_of_records_that_does_not_exist_is_refused_and_the_last_report_
     asked = [word for place in places for word in ("--results-dir", place)]
     assert main(["report", *asked, "--out", "out"]) == 2
     printed = capsys.readouterr()
-    assert "error: --results-dir nowhere: there is no such folder\n  fix: name one that holds records" in printed.err
+    assert "error: --results-dir nowhere: there is no such folder\n  fix: --results-dir DIR" in printed.err
     assert printed.out == ""
     assert files(small.root / "out") == before
 

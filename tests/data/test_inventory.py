@@ -102,4 +102,4 @@ def test_list_data_looks_where_it_is_told(tmp_path: Path, capsys: pytest.Capture
     rows = {row["data"]: row for row in json.loads(capsys.readouterr().out)}
     assert (rows["imagenet"]["state"], rows["imagenet"]["where"]) == ("incomplete", str(root))
     assert rows["generated"]["state"] == "built in"
-    assert all(row["state"] in ("ok", "built in") or row["mend"] for row in rows.values())
+    assert all(row["state"] in ("ok", "built in") or row["fix"] for row in rows.values())

@@ -57,7 +57,7 @@ def test_status_tells_waiting_from_running_from_ended(suite: Path, workplace: Pa
     squeue.write_text("17_0|benchmark-20300101-000000-abcd|PENDING|Priority\n")
     assert state(suite, workplace) == ("queued", "job 17_0: Priority")
     squeue.write_text("17_0|benchmark-20300101-000000-abcd|RUNNING|None\n")
-    assert state(suite, workplace) == ("queued", "job 17_0: runs, and will come to it")
+    assert state(suite, workplace) == ("queued", "job 17_0: is running, this run comes later in it")
     squeue.write_text("17_0|another project|RUNNING|None\n")  # the same number, long after
     place.log("17_0").write_text("loading\nMemoryError: no more\n")
     name, why = state(suite, workplace)
@@ -183,7 +183,7 @@ def test_a_job_of_this_machine_is_cancelled_with_a_checkpoint(workplace: Path) -
         while not process.is_gone(0.0):
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        assert state(suite, workplace) == ("stopped", "goes on from its checkpoint")
+        assert state(suite, workplace) == ("stopped", "resumes from its checkpoint")
         assert Queue.ask([pair]).jobs == {}
     finally:
         if not process.is_gone(0.0):

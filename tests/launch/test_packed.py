@@ -244,7 +244,7 @@ def test_auto_stops_where_one_more_gains_nothing(overlap: int, expected: int, mo
     while turns.room:
         turns.add(None, clock.work())  # type: ignore[arg-type]
     assert turns.width == expected
-    assert f"{expected} at a time do {float(expected):.2f} times the work of one" in lines[0]
+    assert f"{expected} runs at a time train {float(expected):.2f} times as fast" in lines[0]
     before = clock.turns
     turns.advance()
     assert clock.turns - before == expected  # the one too many waits

@@ -82,7 +82,7 @@ def test_a_teacher_is_trained_first_once_and_reused(workplace: Path, capsys: pyt
         assert facts["weights_sha256"] == teacher.weights_sha256
     again = write_suite(workplace / "again.yaml", {"FitNet": {"method": "fitnet"}})
     assert run_suite(again) == 0
-    assert "2 runs of 2 experiments, 1 done, 1 to do" in capsys.readouterr().out
+    assert "2 runs of 2 experiments, 1 done, 1 pending" in capsys.readouterr().out
 
 
 def test_what_is_done_is_not_done_again(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +92,7 @@ def test_what_is_done_is_not_done_again(workplace: Path, capsys: pytest.CaptureF
     before = record.read_bytes(), record.stat().st_mtime_ns
     capsys.readouterr()
     assert run_suite(suite) == 0
-    assert "1 done, 0 to do" in capsys.readouterr().out
+    assert "1 done, 0 pending" in capsys.readouterr().out
     assert (record.read_bytes(), record.stat().st_mtime_ns) == before
 
 
@@ -176,7 +176,7 @@ def test_a_teacher_whose_weights_are_gone_is_trained_again(workplace: Path, caps
     paths_of(teacher, workplace).student.unlink()
     capsys.readouterr()
     assert run_suite(second) == 0
-    assert "its weights are not here: the teacher is trained again" in capsys.readouterr().out
+    assert "no weights here, so this teacher is trained again" in capsys.readouterr().out
     after = record_of(teacher, workplace)
     assert after.outcome() == before.outcome()
     assert after.interruptions == 0
@@ -386,7 +386,7 @@ LONG = {"epochs": 12, "train": 80}  # five steps an epoch
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_polite_stop_writes_a_checkpoint_and_the_same_command_goes_on(
+def test_a_polite_stop_writes_a_checkpoint_and_the_same_command_resumes(
     number: int, workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     suite = write_suite(workplace / "stopped.yaml", STUDENT, profile=LONG)
@@ -401,7 +401,7 @@ def test_a_polite_stop_writes_a_checkpoint_and_the_same_command_goes_on(
     out, err = started.communicate(timeout=60)
     assert started.returncode == 130, err
     assert "stopped, checkpoint written" in out
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     status = call("status", str(suite), "--json")
     assert {row["state"] for row in json.loads(status.stdout)[1:]} == {"stopped"}
     assert run_suite(suite) == 0
@@ -782,7 +782,7 @@ def test_a_truncated_record_is_restored_from_the_runs_own_copy(
     whole = paths.record.read_text()
     paths.record.write_text(whole[:200])
     assert run_suite(suite) == 0
-    assert "restored from the run's own copy" in capsys.readouterr().out
+    assert "restored from the copy in" in capsys.readouterr().out
     assert record_of(run, workplace) == reference
     (kept,) = paths.record.parent.glob("r0.unreadable-*")
     assert kept.read_text() == whole[:200]  # nothing is thrown away
@@ -798,7 +798,7 @@ def test_a_truncated_record_without_a_copy_means_the_run_is_done_again(
     paths.record.write_text(paths.record.read_text()[:200])
     (paths.work / "record.json").unlink()
     assert run_suite(suite) == 0
-    assert "the run is done again" in capsys.readouterr().out
+    assert "the run is trained again" in capsys.readouterr().out
     assert record_of(run, workplace).outcome() == reference.outcome()
 
 

@@ -228,7 +228,7 @@ def test_torchrun_is_refused_what_one_process_must_train(workplace: Path) -> Non
 
 def _assert_refused(shown: str, workplace: Path) -> None:
     assert "error: 2 processes by torchrun (WORLD_SIZE 2): detection and segmentation train in one process" in shown
-    assert "fix: python -m benchmark run table7 table6; with torchrun, name suites of classification alone" in shown
+    assert "fix: python -m benchmark run table7 table6; with torchrun, name only suites of classification" in shown
     assert not [path for path in workplace.rglob("*") if path.suffix in (".pt", ".json", ".txt")]
 
 
