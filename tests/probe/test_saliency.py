@@ -17,7 +17,6 @@ from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.probe.saliency import LEVEL, branch_of, looked, saliency
 from benchmark.train.dense.generators import own_generators
-from benchmark.train.dense.record import write_record
 from benchmark.train.dense.training import DenseTraining
 from methods.spec import MethodSpec
 
@@ -45,8 +44,7 @@ def finished(folder: Path, row: str) -> tuple[Path, Run]:
     run = next(run for run in plan.runs if plan.cells[run.experiment.identity][0].row == row)
     with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         training = DenseTraining(run, settings_in(folder))
-        training.training_seconds = 1.0
-        write_record(training, "done")
+        training.finish("done")
     return path, run
 
 

@@ -14,19 +14,19 @@ from benchmark.train.dense.feeding import StepOrder
 class Supervisor(Protocol):
     """A supervisor of a run: `Passes` calls it at each step and evaluation."""
 
-    def restore(self, runner: Any) -> int:
+    def resume(self) -> int:
         """Load a checkpoint's state into the runner, and return the number of steps done."""
 
     def before_step(self, step: int) -> None:
         """Prepare for a step that is about to happen."""
 
-    def after_step(self, runner: Any, step: int) -> None:
+    def after_step(self, step: int) -> None:
         """React to a finished step; `step` counts the steps done. May save, and may raise to end the run."""
 
     def before_evaluation(self, step: int) -> None:
         """Check the student, which is about to be evaluated after `step` steps. May raise to end the run."""
 
-    def after_evaluation(self, runner: Any, step: int, found: dict[str, float]) -> None:
+    def after_evaluation(self, step: int, found: dict[str, float]) -> None:
         """Take the metrics found after `step` steps."""
 
 
@@ -75,7 +75,7 @@ class Passes(BaseLoop):  # type: ignore[misc]
 
     def restore(self) -> None:
         """Resume from the supervisor's checkpoint."""
-        self._iter = self.supervisor.restore(self.runner)
+        self._iter = self.supervisor.resume()
 
     def run(self) -> Any:
         """Train to the end, and return the model."""
@@ -96,7 +96,7 @@ class Passes(BaseLoop):  # type: ignore[misc]
                 self.runner.call_hook("after_train_epoch")  # schedules in epochs, before the evaluation as in MMEngine
             if self._iter % self._every == 0 or self._iter == self._max_iters:
                 self._evaluate()
-            self.supervisor.after_step(self.runner, self._iter)
+            self.supervisor.after_step(self._iter)
             if self._iter == self._max_iters:
                 return
 
@@ -113,4 +113,4 @@ class Passes(BaseLoop):  # type: ignore[misc]
         with openmmlab.quiet():
             found: dict[str, float] = self.runner.val_loop.run()
         self.runner.model.train()
-        self.supervisor.after_evaluation(self.runner, self._iter, found)
+        self.supervisor.after_evaluation(self._iter, found)

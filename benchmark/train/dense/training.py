@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from benchmark.errors import Diverged
-from benchmark.machine.files import sweep_partials
 from benchmark.machine.streams import generator
 from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run
-from benchmark.records.store import Record
-from benchmark.train import checkpoint
+from benchmark.records.store import Record, Status
+from benchmark.train.bookkeeping import Bookkeeping, BooksState, Ended, with_histograms
 from benchmark.train.dense.configuration import optim_wrapper, schedulers
 from benchmark.train.dense.evaluation import evaluate
-from benchmark.train.dense.record import write_record
-from benchmark.train.dense.resuming import resume, state_of
 from benchmark.train.dense.task import task
 from benchmark.train.meter import Meter
-from benchmark.train.outcome import Curves
-from benchmark.train.settings import CHECK_EVERY, HISTOGRAMS, Progress, Settings, Stopped
+from benchmark.train.outcome import rounded
+from benchmark.train.settings import CHECK_EVERY, Settings
 from methods.base import Moment
 
 
@@ -44,7 +39,6 @@ class DenseTraining:
         self.run_id, self.settings, self.recipe = run, settings, experiment.recipe
         self.task = task(experiment.task)
         self.device = torch.device(settings.device)
-        self.paths = settings.store.paths(run)
         self.data = self.task.data(experiment, settings.data_dir, settings.store.runs)
         self.parts = assembled(run, self.task, self.data, settings)
         per_device = min(self.recipe.per_device_batch or self.recipe.batch, self.recipe.batch)
@@ -67,10 +61,18 @@ class DenseTraining:
         ).to(self.device)
         if self.parts.teacher is not None:
             self.parts.teacher.to(self.device)
-        self.curves = Curves()
-        self.seconds = self.training_seconds = 0.0
         self.teacher_metrics: dict[str, float] = {}
-        self._since = self._saved = time.monotonic()
+        self.runner: Any = None  # MMEngine's, once it is made
+        self.books = Bookkeeping(
+            run,
+            settings,
+            self,
+            steps=self.steps,
+            epoch_steps=len(self.order),
+            images=len(self.data.positions),
+            batch=self.recipe.batch,
+            teacher_sha256=self.parts.teacher_facts.get("weights_sha256"),
+        )
 
     def run(self) -> Record:
         """Train to the end, or until a stop is requested. Return the record.
@@ -80,17 +82,15 @@ class DenseTraining:
         """
         for note in filter(None, (self.data.note, *self.parts.notes)):
             self.settings.say(f"NOTE: {self.run_id.label}: {note}")
-        sweep_partials(self.paths.work)
-        runner = self._runner()
+        self.runner = self._made_runner()
         self._measure_teacher()
         try:
-            self._since = self._saved = time.monotonic()
-            runner.train()
+            self.runner.train()
         except Diverged as error:
-            return write_record(self, "diverged", error.message)
-        return write_record(self, "done")
+            return self.finish("diverged", error.message)
+        return self.finish("done")
 
-    def _runner(self) -> Any:
+    def _made_runner(self) -> Any:
         from mmengine.runner import Runner
 
         from benchmark.train.dense.feeding import test_loader, training_loader
@@ -102,7 +102,7 @@ class DenseTraining:
         own = self.task.configuration(self.run_id.experiment.student)
         return Runner(
             model=self.model,
-            work_dir=str(self.paths.work / "mmengine"),
+            work_dir=str(self.books.paths.work / "mmengine"),
             train_dataloader=training_loader(self.data, self.order, self.settings.workers),
             train_cfg={"type": loop},
             val_dataloader=test_loader(self.data, self.settings.workers),
@@ -133,17 +133,43 @@ class DenseTraining:
             lambda: self.task.metrics(evaluate(plain, self.data, self.device, asked, workers)),
         )
 
-    def save(self, runner: Any, step: int) -> None:
-        """Write a checkpoint after so many steps."""
-        self.tick()
-        checkpoint.save(self.paths.checkpoint, state_of(self, runner, step), self.run_id, step)
-        self._saved = time.monotonic()
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds: MMEngine's layout, and this project's own part under `benchmark`."""
+        step = self.model.step
+        return {
+            "meta": {"iter": step, "epoch": step // len(self.order)},
+            "state_dict": self.runner.model.state_dict(),
+            "optimizer": self.runner.optim_wrapper.state_dict(),
+            "param_schedulers": [scheduler.state_dict() for scheduler in self.runner.param_schedulers],
+            "benchmark": {
+                **self.books.state(),
+                "generator": self.moment.generator.get_state(),
+                "meter": self.meter.state(),
+            },
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> int:
+        """Load such a state, and return the number of steps done."""
+        own = state["benchmark"]
+        self.runner.model.load_state_dict(state["state_dict"])
+        self.runner.optim_wrapper.load_state_dict(state["optimizer"])
+        for scheduler, saved in zip(self.runner.param_schedulers, state["param_schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
+        self.moment.generator.set_state(own["generator"])
+        self.meter.load(own["meter"])
+        # Checkpoints from before the books were shared say `best_row`.
+        self.books.restore(cast("BooksState", {"best_epoch": own.get("best_row"), **own}))
+        step: int = state["meta"]["iter"]
+        self.model.step = step
+        return step
 
     # Called by the loop (`passes.Supervisor`)
 
-    def restore(self, runner: Any) -> int:
-        """Load the newest usable checkpoint into the runner, if there is one. Return the number of steps done."""
-        return resume(self, runner)
+    def resume(self) -> int:
+        """Restore the newest usable checkpoint, if there is one. Return the number of steps done."""
+        step = self.books.resume()
+        self.books.clock.training()
+        return step
 
     def before_step(self, step: int) -> None:
         """Set the method's training progress: step, epoch, and progress in [0, 1]."""
@@ -152,68 +178,48 @@ class DenseTraining:
         self.moment.epoch.fill_(step // len(self.order))
         self.moment.progress.fill_(step / self.steps)
 
-    def after_step(self, runner: Any, step: int) -> None:
+    def after_step(self, step: int) -> None:
         """Check for losses that are not finite, report the progress, save a due checkpoint, and stop if asked to."""
         if step % CHECK_EVERY == 0 or step % self.every == 0 or step == self.steps:
-            self._check_finite()
-            self._report(step)
-        stopping = self.settings.stop.is_set()
-        due = time.monotonic() - self._saved > self.settings.checkpoint_seconds
-        if stopping or due or step == self.steps:
-            self.save(runner, step)
-        if stopping:
-            raise Stopped
+            self.books.check(self.meter)
+            self.books.report(step)
+        self.books.after_step(step, last=step == self.steps)
 
     def before_evaluation(self, step: int) -> None:
         """Check what no metric would show: a detector with broken weights finds nothing, and has an AP of 0."""
-        self._check_finite()
+        self.books.check(self.meter)
         for name, tensor in self.parts.student.network.state_dict().items():
             if not tensor.isfinite().all():
                 raise Diverged(f"{name} of the student is not finite after step {step}")
+        self.books.clock.ended()
 
-    def after_evaluation(self, runner: Any, step: int, found: Mapping[str, float]) -> None:
+    def after_evaluation(self, step: int, found: Mapping[str, float]) -> None:
         """Add one row to the curves."""
-        metrics = self.task.metrics(found)
-        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
-        if broken:
-            raise Diverged(f"test {broken[0]} is not a finite number after step {step}")
         row = {"epoch": round(step / len(self.order), 4), "step": float(step)}
-        row |= {f"train.{name}": value for name, value in self.meter.means().items()}
-        if len(self.curves.rows) % max(1, self.steps // self.every // HISTOGRAMS) == 0:
-            row |= {f"train.{name}": value for name, value in self.meter.histograms().items()}
-        self.curves.add(row, metrics, TASKS[self.run_id.experiment.task].metric)
+        bins = with_histograms(len(self.books.curves.rows) + 1, self.steps // self.every)
+        self.books.add(step, row, self.meter, self.task.metrics(found), bins)
         self.meter = self.model.meter = Meter(self.device)
+        self.books.clock.training()
 
-    def _check_finite(self) -> None:
-        broken = self.meter.first_broken()
-        if broken is not None:
-            raise Diverged(f"{broken[1]} is not a finite number at step {broken[0]}")
+    def finish(self, status: Status, reason: str = "") -> Record:
+        """Write what remains of a training that ended, and return its record."""
+        from benchmark.models import mmcv_ops
 
-    def _report(self, step: int) -> None:
-        self.tick()
-        left = (self.steps - step) * self.training_seconds / max(1, step)
-        images = self.images(step)
-        self.settings.progress(
-            Progress(
-                run=self.run_id,
-                epoch=(step - 1) // len(self.order) + 1,
-                epochs=-(-self.steps // len(self.order)),
-                step=(step - 1) % len(self.order) + 1,
-                steps=len(self.order),
-                seconds_left=left,
-                images_per_second=images / self.training_seconds if self.training_seconds else 0.0,
-                metrics=self.curves.last("test."),
-            )
+        self.books.clock.ended()
+        teacher = None
+        if self.parts.teacher is not None:
+            teacher = {**self.parts.teacher_facts, **rounded(self.teacher_metrics)}
+        effective: dict[str, object] = {
+            "batch": self.recipe.batch,
+            "per_device_batch": self.model.per_device,
+            "mmcv_ops": mmcv_ops.in_use(),
+        }
+        ended = Ended(
+            weights=self.parts.method.merge(self.parts.student.network).state_dict(),
+            side_networks=self.parts.method.state_dict(),
+            data=self.data.identity,
+            teacher=teacher,
+            weight_files=self.parts.files,
+            effective=effective | ({"stand_ins": self.parts.notes} if self.parts.notes else {}),
         )
-
-    def images(self, step: int) -> int:
-        """Return the number of images that were trained on in so many steps."""
-        epochs, rest = divmod(step, len(self.order))
-        return epochs * len(self.data.positions) + rest * self.recipe.batch
-
-    def tick(self) -> None:
-        """Add the time since the last call to the run's seconds."""
-        now = time.monotonic()
-        self.seconds += now - self._since
-        self.training_seconds += now - self._since
-        self._since = now
+        return self.books.close(status, reason, self.model.step, ended)

@@ -81,7 +81,7 @@ def test_the_average_is_what_is_exported(folder: Path) -> None:
     run = training(asked, settings)
     run.run()
     assert run.parts.average is not None
-    exported = torch.load(run.paths.student, weights_only=True)
+    exported = torch.load(run.books.paths.student, weights_only=True)
     averaged = run.parts.average.student.network.state_dict()
     online = run.parts.distiller.student.network.state_dict()
     assert all(torch.equal(exported[name], tensor) for name, tensor in averaged.items())

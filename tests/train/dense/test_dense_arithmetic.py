@@ -17,7 +17,6 @@ from benchmark.data.generated_cityscapes import generate
 from benchmark.models import openmmlab
 from benchmark.probe.saliency import looked
 from benchmark.train.dense.generators import own_generators
-from benchmark.train.dense.record import write_record
 from benchmark.train.dense.segmentation import segmentor
 from benchmark.train.dense.server_archive import write_server_archive
 from benchmark.train.dense.trainer import Trainer
@@ -58,8 +57,7 @@ def test_the_figure_of_a_run(workplace: Path, watch: Watch) -> None:
     run = detection_runs.runs_by_row(path)["DiffKD"]
     with openmmlab.scope("mmdet"), own_generators("fp32", torch.device("cpu")):
         training = DenseTraining(run, settings_in(workplace))
-        training.training_seconds = 1.0
-        write_record(training, "done")
+        training.finish("done")
     looked(run, settings_in(workplace), 1)
     assert watch.found.keys() == {FP32}, watch.found
     assert any("looked" in place for place in watch.found[FP32])

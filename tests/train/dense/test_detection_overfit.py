@@ -57,7 +57,7 @@ def scaled_backbone(folder: Path) -> dict[str, Tensor]:
 
 def curves(training: DenseTraining) -> dict[str, list[float]]:
     """Means of each epoch, by name."""
-    with training.paths.curves.open() as file:
+    with training.books.paths.curves.open() as file:
         rows = list(csv.DictReader(file))
     columns = {name: [float(row[name]) for row in rows] for name in rows[0] if wanted(name)}
     return {name.removeprefix("train."): values for name, values in columns.items()}
@@ -83,7 +83,7 @@ def test_diffkd_learns_a_handful_of_images_as_the_plain_student_does(workplace: 
         plain = built(runs["Student"], workplace)
         start = copied(plain.parts.student.network)
         assert plain.run().status == "done"
-        shutil.copy(plain.paths.student, weights / "teacher.pth")
+        shutil.copy(plain.books.paths.student, weights / "teacher.pth")
 
         taught = built(runs["DiffKD"], workplace)
         student = taught.parts.student.network

@@ -146,7 +146,7 @@ def test_a_run_interrupted_at_any_step_ends_as_if_it_never_was(workplace: Path) 
     parts = carry_out(run, workplace / "parts", lines=lines)
     assert parts.outcome() == whole.outcome()
     said = [line.partition("resuming from ")[2] for line in lines if "resuming from" in line]
-    assert said == ["step 1 of 4", "step 2 of 4", "step 2 of 4"]
+    assert said == ["epoch 1, step 1 of 2", "epoch 1, step 2 of 2", "epoch 1, step 2 of 2"]
     assert len([line for line in lines if "without a seal: rewritten" in line]) == 1
     assert len([line for line in lines if "kept as checkpoint.pt.damaged-1" in line]) == 1
     curves = [
@@ -179,7 +179,7 @@ def broken_weights(model: Distilling) -> None:
 @pytest.mark.parametrize(
     ("breaks", "reason"),
     [
-        (broken_loss, "task is not a finite number at step 0"),
+        (broken_loss, "task is not a finite number at step 0 (epoch 1)"),
         (broken_weights, "bbox_head.retina_cls.bias of the student is not finite after step 1"),
     ],
 )

@@ -137,9 +137,9 @@ def test_a_kdiffusion_run_is_exported_after_its_norms_were_synchronised(workplac
         trained = distiller.student(images)["logits"]
         synchronise(distiller)
         assert isinstance(distiller.student.network.get_submodule("bn1"), nn.SyncBatchNorm)
-        run._record("done")
+        run.finish("done")
         exported = model("resnet8").build(100).eval()
-        exported.load_state_dict(torch.load(run.paths.student, weights_only=True))
+        exported.load_state_dict(torch.load(run.books.paths.student, weights_only=True))
         torch.testing.assert_close(exported(images), trained, rtol=1e-4, atol=1e-5)
     assert {key for key, tensor in exported.state_dict().items() if not torch.equal(tensor, merged[key])} == set()
 
