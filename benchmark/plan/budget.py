@@ -54,7 +54,7 @@ def budget(runs: Sequence[Run], device: str, measured: Measured | None = None) -
     return Budget(
         runs=len(runs),
         hours=sum(spent(run.experiment) for run in runs) / 3600,
-        files=FILES * len(runs),
+        files=sum(FILES + (run.experiment.teacher is not None) for run in runs),  # with side networks
         kept_bytes=sum(_kept(run.experiment) for run in runs),
         working_bytes=max((_working(run.experiment) for run in runs), default=0),
         longest_hours=max(chains, default=0.0) / 3600,
@@ -106,7 +106,8 @@ def _weight_bytes(name: str, classes: int = 100) -> int:
 def _kept(experiment: Experiment) -> int:
     if experiment.recipe is None:
         return 2 * RECORD_BYTES
-    return 2 * RECORD_BYTES + experiment.recipe.epochs * CURVE_BYTES + _weight_bytes(experiment.student)
+    curves = experiment.recipe.epochs * CURVE_BYTES
+    return int(2 * RECORD_BYTES + curves + _sides(experiment) * _weight_bytes(experiment.student))
 
 
 def _working(experiment: Experiment) -> int:
@@ -114,8 +115,12 @@ def _working(experiment: Experiment) -> int:
     if experiment.recipe is None:
         return 0
     states = {"sgd": 1, "adamw": 2, "rmsproptf": 2}[experiment.recipe.optimizer]
-    sides = SIDE_NETWORKS if experiment.teacher is not None else 1.0
-    return int(COPIES * (1 + states) * sides * _weight_bytes(experiment.student))
+    return int(COPIES * (1 + states) * _sides(experiment) * _weight_bytes(experiment.student))
+
+
+def _sides(experiment: Experiment) -> float:
+    """Return how many times the student's size the student and the method's side networks have."""
+    return SIDE_NETWORKS if experiment.teacher is not None else 1.0
 
 
 def _size(count: float) -> str:

@@ -36,10 +36,20 @@ def test_files_and_bytes_are_about_what_a_run_leaves(suite: Path, workplace: Pat
     assert found.kept_bytes == pytest.approx(sum(path.stat().st_size for path in left), rel=0.2)
 
 
+def test_side_networks_of_a_distilled_run_stay_and_are_counted(workplace: Path) -> None:
+    suite = write_suite(workplace / "sides.yaml", {"DiffKD": {"method": "diffkd"}})
+    assert run_suite(suite, "--seeds", "1") == 0
+    run = runs_of(suite)["DiffKD"]
+    paths = store_in(workplace).paths(run)
+    left = [path for folder in (paths.work, paths.record.parent) for path in folder.iterdir()]
+    assert paths.side_networks in left
+    assert costs.budget([run], "cpu").files == len(left)
+
+
 def test_plan_says_what_so_many_gpus_would_take(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(suite), "--gpus", "8", "--gpus", "64"]) == 0
     shown = capsys.readouterr().out
     assert "7 runs" in shown
     assert "8 GPUs: " in shown
     assert "64 GPUs: " in shown
-    assert "42 files stay" in shown
+    assert "46 files stay" in shown  # four of the seven runs may have side networks
