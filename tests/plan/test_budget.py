@@ -42,4 +42,4 @@ def test_plan_says_what_so_many_gpus_would_take(suite: Path, capsys: pytest.Capt
     assert "7 runs" in shown
     assert "8 GPUs: " in shown
     assert "64 GPUs: " in shown
-    assert "42 files stay" in shown
+    assert "in 42 files when all runs are done" in shown
