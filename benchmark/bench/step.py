@@ -267,7 +267,7 @@ def _cost(name: str, times: dict[str, list[float]], memory: dict[str, int], coun
 
 
 def published_gains(suites: Iterable[Suite], pair: str) -> dict[str, tuple[float, str]]:
-    """Return by method the published gain over the student in top-1 points, and the first suite that prints the pair."""
+    """Return by method the published gain over the student in top-1 points, and the suite that prints it."""
     for suite in suites:
         cells = [cell for cell in suite.cells if _prints(cell, pair)]
         plain = next((cell.value for cell in cells if cell.setting.method == PLAIN), None)
