@@ -1,10 +1,10 @@
 # Two commands do everything on a bare machine: `make run` and `make test`.
 #
 #   PYTHON=python3.12       another interpreter (3.11 to 3.13)
-#   VENV=/somewhere/venv    another place for the virtual environment
-#   TORCH_INDEX=URL         another wheel index for torch and torchvision, for CPU-only wheels say
-#   CONSTRAINTS=            newest versions instead of those in constraints.txt
-#   EXTRAS=dev              without what detection and segmentation need
+#   VENV=/somewhere/venv    another folder for the virtual environment
+#   TORCH_INDEX=URL         another wheel index for torch and torchvision, such as that of CPU-only wheels
+#   CONSTRAINTS=            the newest versions instead of those in constraints.txt
+#   EXTRAS=dev              without the packages of detection and segmentation
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
@@ -21,9 +21,9 @@ PIN = $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 run: setup
 	$(BIN)/python -m benchmark run $(SUITES)
 
-# One process a core, one thread each: on two cores less than half the time of one process with two threads. Each begins
-# with a stretch of the tests, so that what a file's tests share is mostly made once, and takes over a part of another's
-# when it is done: no core is idle at the end.
+# One process for each core, one thread each: on two cores this takes less than half the time of one process with two
+# threads. With worksteal a process begins with consecutive tests, so that fixtures of a file are mostly made once, and
+# takes tests from another process when its own are done, so that no core is idle at the end.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 

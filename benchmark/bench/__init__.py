@@ -1,1 +1,1 @@
-"""Speed and cost, measured."""
+"""Measurements of speed and cost."""

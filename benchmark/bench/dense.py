@@ -1,4 +1,4 @@
-"""The cost of a dense method: its step time over the plain student's, both in one run, step by step in turns.
+"""The cost of a dense method: the ratio of its step time to the plain student's. Both take turns in one process.
 
 `python -m benchmark.bench.dense table4 --only '*/One-stage*/DiffKD/*' --profile smoke --steps 5`
 """
@@ -58,7 +58,7 @@ class Stepping:
         self.training = DenseTraining(run, settings)
         own = self.training.task.configuration(run.experiment.student)
         wanted = optim_wrapper(own, self.training.recipe, run.experiment.precision)
-        wanted["optimizer"]["lr"] = 0.0  # weights stay, whatever the batch
+        wanted["optimizer"]["lr"] = 0.0  # the same batch is trained again and again: the weights must not diverge
         self.training.model.train()
         self.optimizer = build_optim_wrapper(self.training.model, wanted)
         self.batch: object = next(iter(training_loader(self.training.data, self.training.order)))
@@ -77,7 +77,7 @@ class Stepping:
 
 
 def measure(run: Run, settings: Settings, steps: int) -> Ratio:
-    """Measure a run's method against its plain student. Steps alternate, so that both meet the same disturbances."""
+    """Measure a run's method and its plain student. Steps alternate, so that other load slows both alike."""
     experiment = run.experiment
     student = Run(replace(experiment, method=plain(), teacher=None), run.repetition)
     with (
@@ -92,14 +92,16 @@ def measure(run: Run, settings: Settings, steps: int) -> Ratio:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a line for each experiment of a suite that has a teacher. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite")
-    parser.add_argument("--only", action="append", default=[], help="rows, methods or pairs; * and ? match")
-    parser.add_argument("--profile", choices=("paper", "smoke"), default="smoke")
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--runs-dir", type=Path, default=Store.runs)
+    parser.add_argument("suite", help="table4, table5 or table6")
+    parser.add_argument(
+        "--only", action="append", default=[], help="only these rows, methods or pairs; * and ? match; may be repeated"
+    )
+    parser.add_argument("--profile", choices=("paper", "smoke"), default="smoke", help="(default: smoke)")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps of each (default: 5)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    parser.add_argument("--data-dir", type=Path, help="folder of data sets (default: $BENCHMARK_DATA, then data/)")
+    parser.add_argument("--runs-dir", type=Path, default=Store.runs, help="folder of weights (default: runs/)")
     asked = parser.parse_args(arguments)
     if asked.threads:
         torch.set_num_threads(asked.threads)
@@ -108,7 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = [run for run in plan.runs if run.experiment.teacher is not None and run.experiment.recipe is not None]
     runs = [run for run in runs if TASKS[run.experiment.task].openmmlab and run.repetition == 0]
     if not runs:
-        raise UsageError(f"{asked.suite} has no row of a dense task with a teacher", "table4, table5 or table6")
+        raise UsageError(
+            f"no row of suite {asked.suite} trains detection or segmentation with a teacher",
+            "name table4, table5 or table6; leave out --only",
+        )
     settings = Settings(Store(runs=asked.runs_dir), pick_device(asked.device), data_dir=asked.data_dir)
     cpu, threads = provenance.hardware()["cpu"], torch.get_num_threads()
     print(f"{cpu}, {settings.device}, {threads} threads, profile {asked.profile}")

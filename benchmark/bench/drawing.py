@@ -1,4 +1,4 @@
-"""A comparison of costs as Markdown and as a drawing: published gain against measured training cost."""
+"""Measured costs as a Markdown table, and as a drawing of the published gain over the measured step time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MEASURES = (
 
 
 def markdown(bench: Bench) -> str:
-    """Format a table, cheapest method first, and the meaning of its columns."""
+    """Format a table with the fastest method first, and the meaning of its columns."""
     rows = [_row(cost) for cost in sorted(bench.costs, key=lambda cost: cost.time_ratio)]
     header = ("method", "step", "time / plain", "quartiles", "memory", "memory / plain", "counted / plain", "gain")
     title = (
@@ -52,7 +52,7 @@ def _row(cost: Cost) -> tuple[str, ...]:
 
 
 def svg(bench: Bench) -> str:
-    """Draw the gain (upwards) against the step time with quartiles.
+    """Draw the published gain (upwards) over the step time (to the right), with quartiles, as SVG.
 
     Return an empty string if no table prints the pair.
     """

@@ -1,4 +1,4 @@
-"""Table 12, measured: one level's diffusion with each noise predictor, in parameters, multiply-adds and step time."""
+"""Measurement of Table 12: the parameters, multiply-adds and step time of each noise predictor on one pyramid level."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from methods.diffkd.diffkd import DiffKD
 from methods.diffkd.networks import PREDICTORS
 
 LIGHT = "light"
-BATCH = 2  # images of a device in mmdet's schedules
+BATCH = 2  # images on each device in mmdet's schedules
 SHAPE = STATED_SHAPES["table12"]
 
 
 @dataclass(frozen=True)
 class PredictorCost:
-    """One noise predictor's cost. Ratios are to the light one: the median over rounds, and its quartiles."""
+    """One noise predictor's cost. Time ratios are to the light predictor: median and quartiles over the rounds."""
 
     predictor: str
-    params: int  # of the noise predictor, its time embedding left out
-    macs: int  # multiply-adds of one pass, an image
+    params: int  # parameters of the noise predictor without its time embedding
+    macs: int  # multiply-adds of one pass for one image
     step_ms: float
     time_ratio: float
     time_low: float
@@ -77,7 +77,7 @@ class DiffusionStep:
 
 
 def measured(batch: int, rounds: int, device: str, say: Say, shape: tuple[int, ...] = SHAPE) -> list[PredictorCost]:
-    """Measure every noise predictor in turns, the light one first."""
+    """Measure every noise predictor. They take turns step by step; the light one is first in the result."""
     names = sorted(PREDICTORS, key=lambda name: (name != LIGHT, name))
     with precision.arithmetic("fp32"):
         times = interleaved([DiffusionStep(name, shape, batch, device) for name in names], rounds, say)

@@ -1,4 +1,4 @@
-"""Measured speed: images per second of each pair and method, alone and packed, and the shares of a step's time."""
+"""Measured speed: images per second of each pair and method, alone and packed, and each part's share of a step."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Speed:
     pair: str
     method: str
     batch: int
-    key: str  # under which estimates find it
-    step: str  # eager, compiled, with CUDA graphs
+    key: str  # `key_of` the experiment, by which estimates find the rate
+    step: str  # eager or compiled, with or without CUDA graphs
     alone: float
-    packed: float  # of all runs together
-    shares: dict[str, float]  # teacher, student, method, augmentation, optimiser
-    gflops: float  # a second, alone: twice the counted multiply-adds
-    of_matrix_rate: float
+    packed: float  # sum over all runs that take turns
+    shares: dict[str, float]  # of teacher, student, method, augmentation, optimiser
+    gflops: float  # 10^9 operations per second alone, two for each counted multiply-add
+    of_matrix_rate: float  # these as a share of the device's rate of matrix products
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Speeds:
 def measure(
     cases: Sequence[PairAndMethod], batch: int, steps: int, pack: int, compile: Compile, settings: Settings, say: Say
 ) -> Speeds:
-    """Measure every case, one after the other. Methods that cannot serve their pair are left out with the reason."""
+    """Measure every case, one after the other. Methods that cannot serve their pair are skipped, with the reason."""
     device = torch.device(settings.device)
     found = Speeds(
         settings.device, torch.get_num_threads(), pack, steps, copy_rate(device) / 1e9, matrix_rate(device) / 1e9
@@ -123,7 +123,7 @@ def _speed(pair: str, method: str, batch: int, steps: int, pack: int, settings: 
 
 
 def _images_per_second(contestants: Sequence[Contestant], batch: int, steps: int) -> float:
-    """Return the rate of all together in images per second. They take turns step by step."""
+    """Return the images per second of all contestants together, which take turns step by step."""
     first = contestants[0]
     turns = Turns(len(contestants), first.training.device, print)
 
@@ -147,7 +147,10 @@ def _images_per_second(contestants: Sequence[Contestant], batch: int, steps: int
 
 
 def shares(contestant: Contestant, rounds: int) -> dict[str, float]:
-    """Return the parts' shares of an eager step's time. The method gets the remainder, at least 0."""
+    """Return each part's share of an eager step's time.
+
+    All parts but the method are timed alone. The method's share is the remainder, at least 0.
+    """
     training = contestant.training
     parts, stepper, plan = training.parts, training.stepper, contestant.plan
     graphs, compiled = training.graphs, stepper.compiled
@@ -167,7 +170,7 @@ def shares(contestant: Contestant, rounds: int) -> dict[str, float]:
 
     timed: dict[str, Callable[[], object]] = {
         "whole": lambda: training.one_step(plan),
-        "optimiser": parts.optimizer.step,  # after a whole step: its gradients are there
+        "optimiser": parts.optimizer.step,  # follows a whole step in this order, whose gradients it uses
         "teacher": teach,
         "augmentation": lambda: training.data.batch(plan, 0, training.recipe.batch),
         "student": learn,
@@ -190,14 +193,14 @@ def shares(contestant: Contestant, rounds: int) -> dict[str, float]:
 
 
 def copy_rate(device: torch.device, times: int = 5) -> float:
-    """Return bytes read and written per second by the best of some large copies."""
+    """Return the bytes read and written per second by the fastest of some large copies."""
     source = torch.ones(COPIED_BYTES // 4, device=device)
     target = torch.empty_like(source)
     return 2 * COPIED_BYTES / _quickest(lambda: target.copy_(source), device, times)
 
 
 def matrix_rate(device: torch.device, times: int = 5) -> float:
-    """Return floating-point operations per second of the best of some float32 matrix products."""
+    """Return the floating-point operations per second of the fastest of some float32 matrix products."""
     a, b = torch.ones(MATRIX, MATRIX, device=device), torch.ones(MATRIX, MATRIX, device=device)
     with precision.arithmetic("fp32"):
         return 2 * MATRIX**3 / _quickest(lambda: a @ b, device, times)
@@ -222,7 +225,7 @@ def cases_of(suites: Sequence[Suite]) -> list[PairAndMethod]:
 
 
 def suite_hours(suites: Sequence[Suite], found: Speeds) -> dict[str, dict[str, float]]:
-    """Estimate the hours of each suite that can run: runs one by one, packed, and the share of measured runs."""
+    """Estimate the hours of each suite that can run, one run at a time and packed, and the share of measured runs."""
     measured = found.measured()
     gains = [speed.packed / speed.alone for speed in found.speeds]
     gain = statistics.median(gains) if gains else 1.0
@@ -230,7 +233,7 @@ def suite_hours(suites: Sequence[Suite], found: Speeds) -> dict[str, dict[str, f
     for suite in suites:
         plan = make_plan([suite], Selection())
         if not plan.runs:
-            continue  # nothing of it can be run yet
+            continue  # all cells of this suite are pending
         alone = plan_seconds(plan, found.device.split(":")[0], measured) / 3600
         known = sum(measured.rate(run.experiment) is not None for run in plan.runs)
         share = known / len(plan.runs)
@@ -239,7 +242,10 @@ def suite_hours(suites: Sequence[Suite], found: Speeds) -> dict[str, dict[str, f
 
 
 def keep(found: Speeds, runs: Path) -> Path:
-    """Write the rates where `plan` and `run` find them, and return the path. Earlier ones of this hardware are kept."""
+    """Write the rates to the file that `plan` and `run` read, and return its path.
+
+    Other rates in the file are kept if they were measured on this hardware.
+    """
     path = runs / "speed.json"
     measured = found.measured()
     before = Measured.read(runs)

@@ -1,7 +1,7 @@
-"""Measured cost: step time and memory of every method beside the plain student's, on the same batch, in one process.
+"""Measured cost: the step time and memory of every method and of the plain student, on one batch in one process.
 
-Methods take turns step by step, so that whatever else the machine does falls on all of them alike; what is reported is
-the ratio to the plain student's step of the same round.
+Methods take turns step by step, so that other load on the machine slows all of them alike. The reported number is the
+ratio to the plain student's step in the same round.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from benchmark.verify.exported_students import experiment
 from methods.spec import MethodSpec
 
 PLAIN = "none"
-WARM_UP = 3  # untimed steps of each method: allocators fill, convolutions choose their algorithm
+WARM_UP = 3  # untimed steps of each method, in which allocators fill and convolutions choose their algorithm
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,22 @@ class Cost:
     time_high: float
     memory_mb: float
     memory_ratio: float
-    counted_ratio: float  # multiply-adds of a whole step, teacher and side networks included
-    gain: float | None = None  # published, in points over the student, where a table has the pair
-    gain_source: str = ""
+    counted_ratio: float  # of the multiply-adds of a whole step, teacher and side networks included
+    gain: float | None = None  # published gain over the student in points; None if no table has the pair
+    gain_source: str = ""  # the suite that prints the gain
 
 
 Circumstances = Mapping[str, Mapping[str, str | int]]
 
 
 def circumstances(device: str) -> Circumstances:
-    """Return what a measurement depends on beside what is measured: packages and hardware."""
+    """Return the versions of packages and the hardware, which every measurement depends on."""
     return {"packages": provenance.packages(), "hardware": hardware(device)}
 
 
 @dataclass
 class Bench:
-    """A whole comparison and its circumstances."""
+    """The costs of all measured methods, with the circumstances of the measurement."""
 
     pair: str
     batch: int
@@ -87,18 +87,19 @@ def parse_pair(text: str) -> tuple[str, str]:
     """Split `resnet56-resnet20` into teacher and student.
 
     Raises:
-        UsageError: not two registered networks.
+        UsageError: the text is not made of two registered networks.
     """
     known = models()
     for position, character in enumerate(text):
         teacher, student = text[:position], text[position + 1 :]
         if character == "-" and teacher in known and student in known:
             return teacher, student
-    raise UsageError(f"{text!r} is no pair of networks", f"TEACHER-STUDENT; {nearest(text.split('-')[0], known)}")
+    fix = f"TEACHER-STUDENT, such as resnet56-resnet20; {nearest(text.split('-')[0], known)}"
+    raise UsageError(f"{text!r} is not a pair of networks", fix)
 
 
 class Timed(Protocol):
-    """A step that takes turns with others to be timed."""
+    """A step that is timed in turns with other steps."""
 
     method: str
 
@@ -110,7 +111,7 @@ class Timed(Protocol):
 
 
 class Contestant:
-    """One method's training, ready to step. Subclass or wrap it to compare other implementations of a step."""
+    """One method's training, one step at a time. Subclass or wrap it to compare other implementations of a step."""
 
     def __init__(self, method: str, pair: tuple[str, str], batch: int, weights: Path, settings: Settings) -> None:
         teacher, student = pair
@@ -139,7 +140,7 @@ class Contestant:
 
     def memory(self) -> int:
         """Return the sum of two sizes in bytes: memory held between steps, and the peak that one step adds."""
-        # Gradients belong to the step, which makes them anew; old ones would be counted twice.
+        # A step makes its gradients anew and counts them. Gradients of an earlier step would be counted twice.
         self.training.parts.optimizer.zero_grad(set_to_none=True)
         return self._kept() + self._added()
 
@@ -164,7 +165,7 @@ class Contestant:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Suppress standard error. The profiler's native code writes to it without python."""
+    """Suppress standard error, to which the profiler's native code writes. `redirect_stderr` would not reach that."""
     kept = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -175,14 +176,14 @@ def _silent() -> Iterator[None]:
             os.close(kept)
 
 
-def _allocations(profiler: Any) -> list[int]:  # torch declares neither kineto_results nor its events
+def _allocations(profiler: Any) -> list[int]:  # torch has no types for kineto_results and its events
     """Return the bytes that torch allocates (positive) and frees (negative), in order of time."""
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     return [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
 
 
 def peak(changes: Iterable[int]) -> int:
-    """Return the highest running sum of the changes, at least 0."""
+    """Return the highest running sum of the changes; at least 0."""
     highest = level = 0
     for change in changes:
         level += change
@@ -191,7 +192,7 @@ def peak(changes: Iterable[int]) -> int:
 
 
 def run(names: Sequence[str], pair: str, batch: int, rounds: int, settings: Settings, say: Say) -> Bench:
-    """Measure every method that can serve the pair, the plain student first."""
+    """Measure the plain student and every named method that can serve the pair."""
     networks = parse_pair(pair)
     bench = Bench(pair, batch, rounds, settings.device, torch.get_num_threads())
     bench.circumstances = circumstances(settings.device)
@@ -223,7 +224,7 @@ def interleaved(contestants: Sequence[Timed], rounds: int, say: Say) -> dict[str
     times: dict[str, list[float]] = {contestant.method: [] for contestant in contestants}
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}")
-        # From another method on in each round: none always follows the same one.
+        # Each round starts with another method, so that no method always has the first turn.
         turn = number % len(contestants)
         for contestant in (*contestants[turn:], *contestants[:turn]):
             times[contestant.method].append(contestant.seconds())
@@ -231,7 +232,10 @@ def interleaved(contestants: Sequence[Timed], rounds: int, say: Say) -> dict[str
 
 
 def counted_macs(name: str, networks: tuple[str, str], batch: int) -> int:
-    """Count a step's multiply-adds per image: the student forward and twice that backward, the teacher, the method."""
+    """Count a step's multiply-adds per image, those of student, teacher and method together.
+
+    The student's backward pass counts as two forward passes.
+    """
     teacher, student = networks
     pair = method_cost.pair_on_meta(student, teacher, "cifar100")
     shape = (1, *datasets.counted_on("cifar100").counted)
@@ -263,7 +267,7 @@ def _cost(name: str, times: dict[str, list[float]], memory: dict[str, int], coun
 
 
 def published_gains(suites: Iterable[Suite], pair: str) -> dict[str, tuple[float, str]]:
-    """Return gains over the student in top-1 points by method, with the first suite that prints the pair."""
+    """Return by method the published gain over the student in top-1 points, and the suite that prints it."""
     for suite in suites:
         cells = [cell for cell in suite.cells if _prints(cell, pair)]
         plain = next((cell.value for cell in cells if cell.setting.method == PLAIN), None)

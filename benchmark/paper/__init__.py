@@ -1,1 +1,1 @@
-"""What is published: suites, recipes, claims, rules."""
+"""What is published, and how it is judged: suites, recipes, data sets, claims, rules."""

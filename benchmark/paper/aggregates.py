@@ -1,4 +1,4 @@
-"""The functions of the claims' language that make one number or answer of many: `all`, `count`, `mean`, and so on."""
+"""The functions of the claims' language that turn many values into one: `all`, `count`, `mean` and others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Items = list[tuple[str, Value]]
 
 def _counted(items: Items, name: str) -> tuple[list[Truth], int]:
     if not items:
-        raise ExpressionError(f"{name}() is given nothing: a loop over names that are not there")
+        raise ExpressionError(f"{name}() has no values: its loop runs over no names")
     truths = [truth_in(value, f"{name}()") for _, value in items]
     return truths, sum(truth.holds is True for truth in truths)
 
@@ -76,7 +76,7 @@ def _share(items: Items) -> MaybeQuantity:
 
 def _quantities(items: Items, name: str) -> list[Quantity] | Missing:
     if not items:
-        raise ExpressionError(f"{name}() is given nothing: a loop over names that are not there")
+        raise ExpressionError(f"{name}() has no values: its loop runs over no names")
     values = [number_in(value, f"{name}()") for _, value in items]
     known = [value for value in values if isinstance(value, Quantity)]
     return known if len(known) == len(values) else missing_of(values)
@@ -114,13 +114,13 @@ def _abs(items: Items) -> MaybeQuantity:
     if isinstance(values, Missing):
         return values
     if len(values) != 1:
-        raise ExpressionError("abs takes one number")
+        raise ExpressionError(f"abs() takes one number, not {len(values)}")
     return replace(values[0], value=abs(values[0].value), shown=f"|{values[0].text}|")
 
 
 def _ratio(items: Items) -> MaybeQuantity:
     if len(items) != 2:
-        raise ExpressionError("ratio takes two numbers")
+        raise ExpressionError(f"ratio() takes two numbers, not {len(items)}")
     return arithmetic(ast.Div(), *(number_in(value, "ratio()") for _, value in items))
 
 

@@ -18,7 +18,7 @@ def published(cell: Cell) -> Quantity | None:
 
 
 class Board:
-    """All cells by table, with errors that name the cells that exist."""
+    """All cells by table. Its errors name the rows, columns or groups that exist."""
 
     def __init__(self, cells: Iterable[Cell]) -> None:
         self._tables: dict[str, list[Cell]] = defaultdict(list)
@@ -26,7 +26,11 @@ class Board:
             self._tables[cell.table].append(cell)
 
     def cell(self, table: str, row: str, column: str | None = None, group: str | None = None) -> Cell:
-        """Return the one cell of that name; `column` and `group` may be left out if only one cell remains."""
+        """Return the cell with these names. `column` and `group` may be left out if only one cell fits.
+
+        Raises:
+            ExpressionError: no cell or more than one cell fits.
+        """
         found = self._of(table)
         for kind, wanted in (("group", group), ("row", row), ("column", column)):
             found = self._narrow(found, kind, wanted, table)
@@ -35,14 +39,17 @@ class Board:
             kind = next(kind for kind in kinds if len({getattr(c, kind) for c in found}) > 1)
             names = sorted({getattr(c, kind) for c in found})
             if kind == "suite":
-                raise ExpressionError(f"table {table} is that of several suites: {', '.join(names)}")
-            raise ExpressionError(f"table {table}: {row!r} is there more than once; add {kind}=, one of {names}")
+                raise ExpressionError(f"several suites have the table {table}: {', '.join(names)}")
+            raise ExpressionError(f"table {table} has {row!r} more than once; add {kind}=, one of {names}")
         return found[0]
 
     def names(
         self, kind: str, table: str, group: str | None = None, containing: str = "", without: Sequence[str] = ()
     ) -> tuple[str, ...]:
-        """Return a table's rows, columns or groups in the paper's order; `without` drops names that begin so."""
+        """Return the names of a table's rows, columns or groups, in the paper's order.
+
+        Only names that contain `containing` are returned, and none that begins with a text of `without`.
+        """
         found = self._narrow(self._of(table), "group", group, table)
         names = dict.fromkeys(getattr(cell, kind) for cell in found)
         dropped = tuple((without,) if isinstance(without, str) else without)
@@ -50,7 +57,7 @@ class Board:
 
     def _of(self, table: str) -> list[Cell]:
         if table not in self._tables:
-            raise ExpressionError(f"no table {table!r}; {nearest(table, self._tables)}")
+            raise ExpressionError(f"there is no table {table!r}; {nearest(table, self._tables)}")
         return self._tables[table]
 
     @staticmethod
@@ -60,5 +67,5 @@ class Board:
         found = [cell for cell in cells if getattr(cell, kind) == wanted]
         if not found:
             names = {getattr(cell, kind) for cell in cells}
-            raise ExpressionError(f"table {table} has no {kind} {wanted!r} there; {nearest(wanted, names)}")
+            raise ExpressionError(f"table {table} has no {kind} {wanted!r} here; {nearest(wanted, names)}")
         return found

@@ -1,8 +1,8 @@
-"""The prose of the paper, its poster, a review and the KDiffusion slides as checks over cells (suites/claims.yaml).
+"""Claims: sentences of the paper, its poster, a review and the KDiffusion slides, as checks over cells.
 
-A claim is a sentence, quoted, with an expression over cells in the language of `benchmark.paper.expression`. It is
-checked against the published numbers, which says whether the text follows from its own tables, and by another lookup
-against achieved ones, which says whether it holds in our runs.
+A claim in suites/claims.yaml quotes a sentence and gives an expression over cells, in the language of
+`benchmark.paper.expression`. Evaluated with the published numbers, it shows if the sentence follows from the text's own
+tables. Evaluated with measured numbers, it shows if the sentence holds in our runs.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Kind = Literal[
     "difference",  # a stated difference of two numbers
     "ordering",  # this is better than that, everywhere or mostly
     "comparison",  # a difference or an ordering whose two sides differ in more than the sentence says
-    "size",  # a stated factor, "much larger", "comparable"
+    "size",  # a stated factor, or words such as "much larger" and "comparable"
     "consistency",  # one fact that is stated twice
-    "copied",  # a number said to be another source's
-    "reference",  # what a sentence points at must be there
-    "observation",  # what only a measurement can show
+    "copied",  # a number that is said to come from another source
+    "reference",  # a sentence points to something, which must exist
+    "observation",  # only a measurement can show it
 ]
 Outcome = Literal["holds", "does not follow", "cannot be checked"]
 
@@ -45,8 +45,8 @@ class Stated(Strict):
 
     value: str = Field(pattern=r"^[+-]?\d+(\.\d+)?$", description="as printed, in quotes, so that it keeps its digits")
     source: str = Field(description="where it is stated")
-    text: Text | None = Field(None, description="which of the texts states it; another publication unless given")
-    quote: str | None = Field(None, description="the words it is taken from, verbatim")
+    text: Text | None = Field(None, description="the text that states it; without it, another publication states it")
+    quote: str | None = Field(None, description="the words that state it, verbatim")
 
 
 class Claim(Strict):
@@ -55,13 +55,13 @@ class Claim(Strict):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     text: Text
     where: str = Field(description="section, caption or heading")
-    quote: str = Field(description="verbatim, but for line breaks")
+    quote: str = Field(description="the sentence, verbatim except for line breaks")
     kind: Kind
     check: str | None = Field(None, description="what the sentence says, as an expression over cells")
-    reading: str = Field("", description="how the sentence is taken, where it can be taken in several ways")
-    otherwise: dict[str, str] = Field({}, description="other readings, tried beside the first; they decide nothing")
-    why: str = Field("", description="why it cannot be checked, where there is no expression")
-    note: str = Field("", description="what a reader should know of the answer")
+    reading: str = Field("", description="how `check` understands the sentence, if it has several meanings")
+    otherwise: dict[str, str] = Field({}, description="expressions of other meanings, by name; they decide nothing")
+    why: str = Field("", description="why the sentence cannot be checked, if there is no expression")
+    note: str = Field("", description="what a reader should know about the answer")
 
 
 class ClaimsFile(Strict):
@@ -94,8 +94,9 @@ class Reading:
 class ClaimResult:
     """The result of checking a claim.
 
-    `claimed` and `computed` are its two numbers; for a claim about many cells, how many should agree and how many do.
-    `close` says that the rounding of printed numbers, or the spread of measured ones, could explain a failure.
+    `claimed` and `computed` are the two numbers that are compared; for a claim about many cells, the number of cells
+    that should agree and the number that do. `close` is True if the rounding of printed numbers, or the spread of
+    measured ones, could explain why the claim fails.
     """
 
     claim: Claim
@@ -106,14 +107,14 @@ class ClaimResult:
     exceptions: tuple[str, ...] = ()
     close: bool = False
     readings: tuple[Reading, ...] = ()
-    cells: tuple[str, ...] = ()  # ids of all cells that the answer rests on
+    cells: tuple[str, ...] = ()  # ids of all cells whose numbers the answer uses
 
 
 def load_claims(path: Path = CLAIMS, cells: Iterable[Cell] | None = None) -> Claims:
     """Read the claims, and check every name that they use.
 
     Raises:
-        UsageError: every problem at once, with its line and the nearest name that exists.
+        UsageError: the file has mistakes. The error lists all, each with its line and the nearest valid name.
     """
     board = Board(cells if cells is not None else (cell for suite in load_all() for cell in suite.cells))
     file = YamlFile(path)
@@ -131,10 +132,10 @@ def load_claims(path: Path = CLAIMS, cells: Iterable[Cell] | None = None) -> Cla
     for index, claim in enumerate(parsed.claims):
         place: Place = ("claims", index)
         if claim.id in seen:
-            file.complain((*place, "id"), f"the claim {claim.id!r} is there twice")
+            file.complain((*place, "id"), f"two claims have the id {claim.id!r}")
         seen.add(claim.id)
         if (claim.check is None) == (not claim.why):
-            file.complain(place, f"{claim.id}: give either a check or the reason why there is none")
+            file.complain(place, f"{claim.id}: give either `check`, or `why` with the reason for having none")
         _try_expressions(claims, claim, file, place)
     file.check("a check names cells as cell(table, row, column, group=); python -m benchmark list cells prints them")
     return claims
@@ -203,7 +204,7 @@ def _answer(evaluator: Evaluator, source: str) -> Truth:
     try:
         return evaluator.truth(source)
     except ExpressionError as error:
-        # Names were checked when the file was read: what is left comes from the numbers, a division by zero.
+        # Names were checked when the file was read, so the error comes from the numbers: a division by zero.
         return Truth(None, text=str(error))
 
 

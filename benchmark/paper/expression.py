@@ -1,8 +1,9 @@
 """A small, safe language over the published cells, in which the checks of suites/claims.yaml are written.
 
-Python's grammar, a handful of its nodes and none of its names: numbers, texts, `+ - * /`, comparisons, `and or not`,
-generator expressions and the functions below. A comparison keeps both of its numbers, and a number its printed digits,
-so that an answer can show its basis. `==` means equal at the coarser of the two printed precisions.
+An expression is parsed as Python, but only these parts are allowed: numbers, texts, `+ - * /`, comparisons,
+`and or not`, generator expressions, and the functions below. A comparison keeps both of its numbers, and a number keeps
+its printed digits, so that an answer can show what it was computed from. `==` compares at the coarser of the two
+printed precisions.
 
     cell(table, row, column, group=)    one number        rows(table, group=, containing=, without=)   names of rows
     number(name)                        a stated number   columns(table, ...), groups(table, ...)      likewise
@@ -40,7 +41,11 @@ from benchmark.paper.quantities import (
 
 @dataclass
 class Evaluator:
-    """The evaluator of expressions against a board of cells, a lookup and some stated numbers."""
+    """The evaluator of expressions.
+
+    `board` finds a cell by its names, `lookup` gives the number of a cell, `numbers` are the stated numbers, and
+    `names` are the lists that expressions may loop over.
+    """
 
     board: Board
     lookup: Lookup = published
@@ -52,7 +57,7 @@ class Evaluator:
         """Return the answer to one check.
 
         Raises:
-            ExpressionError: the check cannot be parsed, uses something outside the language, or names no existing cell.
+            ExpressionError: the check cannot be parsed, is not in the language, or names a cell that does not exist.
         """
         try:
             tree = ast.parse(source.strip(), mode="eval")
@@ -68,7 +73,7 @@ class Evaluator:
             case ast.Constant(value=str(text)):
                 return text
             case ast.Constant(value=int() | float()) if not isinstance(node.value, bool):
-                # Written numbers keep their digits, but are no roundings of anything.
+                # A number in a check keeps its printed digits, but it is exact: nothing was rounded.
                 return replace(as_printed(ast.get_source_segment(source, node) or ""), rounding=0.0)
             case ast.Name(id=name):
                 if name not in scope:
@@ -110,13 +115,13 @@ class Evaluator:
             raise ExpressionError(f"unknown function {name!r}; {nearest(name, known)}")
         if name in AGGREGATES:
             if keywords:
-                raise ExpressionError(f"{name} takes no {keywords[0].arg!r}")
+                raise ExpressionError(f"{name}() has no argument {keywords[0].arg!r}")
             return AGGREGATES[name](list(self._items(args, scope, source)))
         named = {str(keyword.arg): self._value(keyword.value, scope, source) for keyword in keywords}
         given = [self._value(arg, scope, source) for arg in args]
         for value in (*given, *named.values()):
             if not isinstance(value, str | tuple):
-                raise ExpressionError(f"{name} takes names in quotes")
+                raise ExpressionError(f"{name}() takes names in quotes, not {value!r}")
         try:
             return known[name](*given, **named)
         except TypeError as error:
@@ -144,11 +149,11 @@ class Evaluator:
 
     def _stated(self, name: str) -> Quantity:
         if name not in self.numbers:
-            raise ExpressionError(f"no number {name!r} is stated; {nearest(name, self.numbers)}")
+            raise ExpressionError(f"`numbers` has no {name!r}; {nearest(name, self.numbers)}")
         return self.numbers[name]
 
     def _items(self, args: list[ast.expr], scope: dict[str, Value], source: str) -> Iterator[tuple[str, Value]]:
-        """Yield a function's arguments, each with the loop values that it belongs to."""
+        """Yield the values of a function's arguments, each with a label of the loop values that it was computed for."""
         for arg in args:
             if isinstance(arg, ast.GeneratorExp):
                 for label, inner in self._loop(arg.generators, scope, source, ()):
@@ -166,7 +171,7 @@ class Evaluator:
         first, *rest = generators
         items = self._value(first.iter, scope, source)
         if not isinstance(items, tuple):
-            raise ExpressionError(f"cannot loop over {ast.get_source_segment(source, first.iter)}")
+            raise ExpressionError(f"cannot loop over {ast.get_source_segment(source, first.iter)}: it is not a list")
         for item in items:
             inner = scope | _bound(first.target, item)
             if all(truth_in(self._value(test, inner, source), "if").holds for test in first.ifs):
@@ -193,6 +198,6 @@ def _labels(item: Value) -> Iterator[str]:
 
 
 def _operand(node: ast.expr, value: Value) -> MaybeQuantity:
-    # The 2 of `2 * x` says nothing about the precision of x.
+    # A constant operand, such as the 2 of `2 * x`, must not make the result as coarse as its own digits.
     number = number_in(value, "arithmetic")
     return replace(number, digits=None) if isinstance(number, Quantity) and isinstance(node, ast.Constant) else number

@@ -1,4 +1,4 @@
-"""Suite manifests: one YAML file a table or figure, typed, checked, with every published number as a cell."""
+"""Reading of suite manifests, one YAML file for each table or figure: typed, checked, with every number as a cell."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from benchmark.paper.yamlfile import Place, YamlFile, yaml_files
 from methods.registry import MethodEntry, methods
 from methods.spec import MethodSpec, WrongMethod
 
-# Files of suites/ that are no tables.
+# Files of suites/ that are not manifests.
 NOT_SUITES = frozenset({"recipes", "profiles", "rules", "claims"})
 
 
@@ -54,7 +54,7 @@ def load(path: Path) -> Suite:
     """Read and check one manifest.
 
     Raises:
-        UsageError: every problem of the file at once, each with its line and the nearest valid name.
+        UsageError: the file has mistakes. The error lists all, each with its line and the nearest valid name.
     """
     file = YamlFile(path)
     parsed = _parse(file)
@@ -63,16 +63,20 @@ def load(path: Path) -> Suite:
     _check_profiles(parsed, cells, file)
     for message in _lint(parsed, path):
         file.complain(("suite",), message)
-    file.check("python -m benchmark list models|methods|recipes names what exists")
+    file.check(NAMES_HINT)
     return Suite(parsed, path, cells)
 
 
-PATCHES = 5  # rounds of leaving out what is wrong and filling in what is then missing
-SCHEMA_HINT = "python -m benchmark show schema prints what a manifest may hold"
+PATCHES = 5  # rounds of removing wrong values and inserting text for required ones
+NAMES_HINT = "python -m benchmark list models|methods|recipes shows the names that exist"
+SCHEMA_HINT = "python -m benchmark show schema prints the keys and values of a manifest"
 
 
 def _parse(file: YamlFile) -> SuiteFile:
-    """Return the typed manifest. Errors are recorded and fixed, so that the rest is checked in the same pass."""
+    """Return the typed manifest.
+
+    A mistake is noted in `file`, and the wrong value is patched, so that the rest is checked in the same pass.
+    """
     data = copy.deepcopy(file.data)
     if not isinstance(data, dict):
         file.complain((), f"a suite is a mapping of keys to values, not {type(data).__name__}")
@@ -85,7 +89,8 @@ def _parse(file: YamlFile) -> SuiteFile:
                 if attempt == 0:
                     file.complain(place, _schema_message(problem))
                 _patch(data, place, problem["type"] == "missing", file.path.stem)
-    file.check(SCHEMA_HINT)  # a part went with its mistake that nothing can stand in for: what is noted must do
+    # The file cannot be patched into a valid one. Report what was noted so far; the rest is not checked.
+    file.check(SCHEMA_HINT)
     raise AssertionError("unreachable")
 
 
@@ -95,7 +100,11 @@ def _typed(data: object) -> SuiteFile:
 
 
 def _one_a_place(error: ValidationError, file: YamlFile) -> dict[Place, ErrorDetails]:
-    """Return one problem for each place. If several types are possible, keep the problem of the nearest type."""
+    """Return one problem for each place of the file.
+
+    pydantic reports a problem for each type that a value may have. A problem inside the value is kept, and those about
+    the type of the value as a whole are dropped.
+    """
     found: dict[Place, ErrorDetails] = {}
     for problem in error.errors():
         loc = problem["loc"]
@@ -110,7 +119,7 @@ def _one_a_place(error: ValidationError, file: YamlFile) -> dict[Place, ErrorDet
 
 
 def _patch(data: Plain, place: Place, missing: bool, suite: str) -> None:
-    """Remove a wrong value, or insert text for a missing required one."""
+    """Remove a wrong value, or insert a text for a missing required one."""
     for part in place[:-1]:
         if isinstance(data, list) and isinstance(part, int):
             data = data[part]
@@ -133,7 +142,7 @@ _PARTS: dict[str, type[BaseModel]] = {
 }
 
 
-# Names that pydantic puts into a place for the members of `str | TeacherSpec | list | dict`.
+# pydantic adds these to the place of a value of type `str | TeacherSpec | list | dict`. They are not keys of the file.
 _MEMBERS = frozenset({"str", "TeacherSpec", "list[any]", "dict[str,any]"})
 
 
@@ -150,14 +159,14 @@ def _schema_message(problem: ErrorDetails) -> str:
 
 def _lint(parsed: SuiteFile, path: Path) -> Iterator[str]:
     if parsed.suite != path.stem:
-        yield f"suite is {parsed.suite!r}, but the file is {path.name}"
+        yield f"`suite` is {parsed.suite!r}, but the file is named {path.name}: both must have the same name"
     if parsed.paper != "none" and parsed.table is None and not parsed.figures:
-        yield "a suite of a paper needs `table`"
+        yield "a suite of a paper needs `table`, the number of its table"
     rows = {row.row for row in parsed.rows}
     for text in parsed.expected:
         names = ordering_of(text)
         if names is None:
-            yield f"expected {text!r} is no ordering of two rows: write DiffKD > KD"
+            yield f"expected {text!r} is not an ordering of two rows, such as DiffKD > KD"
         for name in names or ():
             if name not in rows:
                 yield f"expected {text!r}: no row {name!r}; {nearest(name, rows)}"
@@ -177,9 +186,9 @@ def _cells(parsed: SuiteFile, file: YamlFile) -> Iterator[Cell]:
             _check_setting(setting, file, (place, ("columns", number), ("setting",)))
             cell = _cell(parsed, row, column, setting, text)
             if cell is None:
-                file.complain((*place, "cells"), f"{text!r} is no number: write 71.98, 72.24±0.24 or -")
+                file.complain((*place, "cells"), f"{text!r} is not a number such as 71.98 or 72.24±0.24, nor -")
             elif cell.id in seen:
-                file.complain(place, f"the cell {cell.id} is there twice")
+                file.complain(place, f"two cells have the name {cell.id}: change a row, a column or a group")
             else:
                 seen.add(cell.id)
                 yield cell
@@ -192,7 +201,8 @@ def _cells(parsed: SuiteFile, file: YamlFile) -> Iterator[Cell]:
             file.complain(("reruns", index, "group"), f"no row {rerun.row!r} in a group {rerun.group!r}")
         columns = {column.column for column in parsed.columns}
         if rerun.column not in columns:
-            file.complain(("reruns", index, "column"), f"no column {rerun.column!r}; {nearest(rerun.column, columns)}")
+            message = f"no column {rerun.column!r}; {nearest(rerun.column, columns)}"
+            file.complain(("reruns", index, "column"), message)
 
 
 def _cell(parsed: SuiteFile, row: Row, column: Column, setting: Setting, text: str) -> Cell | None:
@@ -221,7 +231,7 @@ def _cell(parsed: SuiteFile, row: Row, column: Column, setting: Setting, text: s
 
 def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) -> None:
     def complain(key: str, message: str) -> None:
-        # The layer that wrote the key: the row's setting wins over the column's, and both over the suite's.
+        # Name the line that sets the key. The row's setting wins over the column's, and both over the suite's.
         written = [(*layer, key) for layer in layers if file.has((*layer, key))]
         file.complain(written[0] if written else layers[0], message)
 
@@ -269,7 +279,7 @@ def _misfit(name: str, setting: Setting) -> str:
 
 
 def _check_options(parsed: SuiteFile, file: YamlFile) -> None:
-    """Check options of methods that no row names, too. A misspelt method would otherwise have no effect unnoticed."""
+    """Check all `options`, also those of methods that no row uses: a misspelt method would go unnoticed otherwise."""
     layers: list[tuple[Place, Setting]] = [(("setting",), parsed.setting)]
     layers += [(("columns", index), column) for index, column in enumerate(parsed.columns)]
     layers += [(("rows", index), row) for index, row in enumerate(parsed.rows)]
@@ -286,7 +296,7 @@ def _check_options(parsed: SuiteFile, file: YamlFile) -> None:
 
 
 def _check_profiles(parsed: SuiteFile, cells: Iterable[Cell], file: YamlFile) -> None:
-    """Check for image sizes of a task that no row has. They would otherwise have no effect unnoticed."""
+    """Check for image sizes of a task that no row has: they would have no effect, and go unnoticed otherwise."""
     tasks = sorted({cell.setting.task or DEFAULT_TASK for cell in cells})
     for name, profile in parsed.profiles.items():
         for task, key in ((task.name, task.image_size) for task in TASKS.values()):
@@ -297,7 +307,10 @@ def _check_profiles(parsed: SuiteFile, cells: Iterable[Cell], file: YamlFile) ->
 
 
 def _own(entries: Mapping[str, MethodEntry] | Mapping[str, ModelEntry]) -> set[str]:
-    """Return the names of this project. A name that a user adds must not break a suite that marks it as pending."""
+    """Return the names that this project defines.
+
+    Names from a user's own files are left out: they must not break a suite that marks the same name as pending.
+    """
     return {name for name, entry in entries.items() if entry.path.is_relative_to(ROOT)}
 
 
@@ -307,20 +320,23 @@ def _pending_problem(marker: str) -> str | None:
     if name in existing.get(kind, ()):
         return f"{marker!r} is marked pending, but it exists: remove the marker"
     kinds = (*existing, "task", "data", "option", "measurement")
-    return None if kind in kinds else f"{marker!r} is no marker: begin with {', '.join(kinds)}"
+    return None if kind in kinds else f"{marker!r} must begin with one of {', '.join(kinds)}"
 
 
 def suite_path(name: str) -> Path:
-    """Return the path of a manifest, given by path or by name. `suites/table9.yaml` is known in any folder."""
+    """Return the path of a manifest, given by path or by name.
+
+    `suites/table9.yaml` is found in any working directory: it names a suite that comes with the program.
+    """
     path = Path(name)
     if path.is_file():
         return path
     known = {p.stem: p for p in suite_files()}
     if name in known:
         return known[name]
-    if path.parent == Path("suites") and path.suffix == ".yaml" and path.stem in known:  # of no checkout
+    if path.parent == Path("suites") and path.suffix == ".yaml" and path.stem in known:
         return known[path.stem]
-    raise UsageError(f"no suite {name!r}", nearest(path.stem, known))
+    raise UsageError(f"there is no suite {name!r}, nor a file of that name", nearest(path.stem, known))
 
 
 def suite_files(folder: Path = SUITES) -> list[Path]:
@@ -334,7 +350,11 @@ def companions(folder: Path = SUITES) -> set[Path]:
 
 
 def load_all(folder: Path = SUITES) -> list[Suite]:
-    """Load every suite of a folder. All problems of all files are raised in one error."""
+    """Load every suite of a folder.
+
+    Raises:
+        UsageError: a file has mistakes. The error lists all mistakes of all files.
+    """
     found, problems = [], []
     for path in suite_files(folder):
         try:
@@ -342,5 +362,5 @@ def load_all(folder: Path = SUITES) -> list[Suite]:
         except UsageError as error:
             problems.append(error.message)
     if problems:
-        raise UsageError("\n".join(problems), "python -m benchmark list models|methods|recipes names what exists")
+        raise UsageError("\n".join(problems), NAMES_HINT)
     return found

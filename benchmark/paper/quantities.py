@@ -1,4 +1,4 @@
-"""Numbers with what is known of their exactness, and what comparing them says."""
+"""Numbers with their known exactness, and the answers of comparing them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ SHOWN_DECIMALS = 4
 
 
 class ExpressionError(Exception):
-    """The error of an expression that cannot be read, or that names what does not exist."""
+    """An expression cannot be parsed, or names something that does not exist."""
 
 
 @dataclass(frozen=True)
 class Quantity:
     """A number and its known exactness.
 
-    `digits`: decimals it is printed with, None if it is not a printed number. `rounding`: the most that printing may
-    have moved it. `spread`: the error of a measured number, which an equality allows for. `shown`: its computation as
-    text.
+    `digits`: the decimals that it is printed with; None if it is not a printed number. `rounding`: the largest change
+    that printing may have made to it. `spread`: the error of a measured number, which `==` tolerates. `shown`: its
+    computation as text.
     """
 
     value: float
@@ -45,7 +45,7 @@ class Quantity:
 
 
 def as_printed(text: str) -> Quantity:
-    """Return a number as a text prints it: 64.60 has two decimals."""
+    """Parse a printed number and keep its precision: "64.60" has two decimals."""
     digits = len(text.partition(".")[2])
     return Quantity(float(text), digits, rounding=half_unit(digits))
 
@@ -57,17 +57,17 @@ def half_unit(digits: int) -> float:
 
 @dataclass(frozen=True)
 class Missing:
-    """A number that the lookup does not have; `cells` are the ids asked for."""
+    """A number that the lookup does not have. `cells` are the ids of the cells that lack it."""
 
     cells: frozenset[str]
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The answer to a comparison, or to several: `holds` is None if a number is missing.
+    """The answer to one comparison or to several together. `holds` is None if a number is missing.
 
-    `claimed` and `computed` are its two numbers: those of the comparison, or how many should hold and how many do.
-    `close` says that a failure could be due to rounding or spread alone.
+    `claimed` and `computed` are the two numbers of the comparison; for several comparisons, the number that should
+    hold and the number that do. `close` is True if rounding or spread alone could explain a failure.
     """
 
     holds: bool | None
@@ -90,7 +90,7 @@ ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]
     ast.Div: ("/", operator.truediv),
 }
 
-# Sign, and how a comparison reads where it holds and where it does not.
+# For each comparison: its sign, its words if it holds, and its words if it does not.
 _COMPARISONS: dict[type[ast.cmpop], tuple[str, str, str]] = {
     ast.Eq: ("==", "equals", "is not"),
     ast.NotEq: ("!=", "differs from", "equals"),
@@ -102,14 +102,14 @@ _COMPARISONS: dict[type[ast.cmpop], tuple[str, str, str]] = {
 
 
 def truth_in(value: Value, where: str) -> Truth:
-    """Return the value if it is an answer, else raise: `where` says what needed one."""
+    """Return the value if it is an answer, else raise. `where` names what needs one, for the error."""
     if not isinstance(value, Truth):
         raise ExpressionError(f"{where} needs a comparison, not a number or a name")
     return value
 
 
 def number_in(value: Value, where: str) -> MaybeQuantity:
-    """Return the value if it is a number, known or missing, else raise: `where` says what needed one."""
+    """Return the value if it is a number, known or missing, else raise. `where` names what needs one, for the error."""
     if not isinstance(value, Quantity | Missing):
         raise ExpressionError(f"{where} needs a number, not {value!r}")
     return value
@@ -120,14 +120,14 @@ def _coarser(*digits: int | None) -> int | None:
 
 
 def arithmetic(op: ast.operator, left: MaybeQuantity, right: MaybeQuantity) -> MaybeQuantity:
-    """Compute, and carry the exactness of both numbers into the result. What depends on a missing number is missing."""
+    """Compute with two numbers, and propagate their exactness. If one of them is missing, so is the result."""
     if isinstance(left, Missing) or isinstance(right, Missing):
         return missing_of([left, right])
     sign, function = ARITHMETIC[type(op)]
     if sign == "/" and right.value == 0:
         raise ExpressionError(f"division by zero: {left.text} / {right.text}")
     value, linear = function(left.value, right.value), sign in "+-"
-    # First-order errors: derivatives of a sum are one, those of a product or a quotient follow from the operands.
+    # Errors to first order: the derivatives of a sum are 1, those of a product or quotient depend on the operands.
     slopes = (
         (1.0, 1.0) if linear else (right.value, left.value) if sign == "*" else (1 / right.value, value / right.value)
     )
@@ -147,12 +147,12 @@ def _bracketed(side: Quantity, sign: str) -> str:
 
 
 def missing_of(values: Iterable[Value]) -> Missing:
-    """Return one missing number for all the cells that these values miss."""
+    """Return one missing number with the cells of all missing values."""
     return Missing(frozenset().union(*(value.cells for value in values if isinstance(value, Missing))))
 
 
 def compared(op: ast.cmpop, left: MaybeQuantity, right: MaybeQuantity) -> Truth:
-    """Compare two numbers: equal means equal at the coarser of the two printed precisions."""
+    """Compare two numbers. They are equal if they agree at the coarser of their two printed precisions."""
     if type(op) not in _COMPARISONS:
         raise ExpressionError(f"{type(op).__name__} is not part of the language")
     if isinstance(left, Missing) or isinstance(right, Missing):
@@ -173,7 +173,7 @@ def compared(op: ast.cmpop, left: MaybeQuantity, right: MaybeQuantity) -> Truth:
 
 
 def _holds(sign: str, gap: float, slack: float) -> bool:
-    """Return True if left minus right agrees with the sign; only equalities have a slack."""
+    """Return True if the gap, left minus right, agrees with the sign. Only `==` and `!=` use the slack."""
     match sign:
         case "==":
             return abs(gap) <= slack + EPSILON
@@ -189,9 +189,9 @@ def _holds(sign: str, gap: float, slack: float) -> bool:
 
 
 def _could_hold(sign: str, gap: float, slack: float, doubt: float) -> bool:
-    """Return True if the comparison would hold for some gap that is off by less than the doubt."""
+    """Return True if the comparison would hold for a gap that differs from this one by at most the doubt."""
     if sign in ("==", "!="):
-        # Any doubt at all could part two equal numbers: for them it is no excuse.
+        # The smallest doubt could make two equal numbers differ, so it cannot excuse `!=`.
         return sign == "==" and _holds(sign, gap, slack + doubt)
     return any(_holds(sign, gap + shift, slack) for shift in (-doubt, doubt))
 
@@ -201,19 +201,19 @@ def _worked(side: Quantity) -> str:
 
 
 def negated(truth: Truth) -> Truth:
-    """Return the opposite answer. One that cannot be given stays so."""
+    """Return the opposite answer. An unknown answer stays unknown."""
     holds = None if truth.holds is None else not truth.holds
     return replace(truth, holds=holds, text=f"not: {truth.text}", exceptions=(), close=False)
 
 
 def conjunction(truths: Iterable[Truth]) -> bool | None:
-    """Return False if one fails, else None if one is missing, else True."""
+    """Return False if an answer is False, else None if one is unknown, else True."""
     found = {truth.holds for truth in truths}
     return False if False in found else None if None in found else True
 
 
 def all_of(truths: Sequence[Truth]) -> Truth:
-    """Join answers into one that holds if all of them hold, and shows the first that does not."""
+    """Join answers into one that holds if all of them hold. Its two numbers are those of the first that fails."""
     if len(truths) == 1:
         return truths[0]
     decisive = next((truth for truth in truths if truth.holds is False), truths[0])
@@ -229,7 +229,7 @@ def all_of(truths: Sequence[Truth]) -> Truth:
 
 
 def any_of(truths: Sequence[Truth]) -> Truth:
-    """Return the first answer that holds, or else all of them joined."""
+    """Return the first answer that holds. If none holds, return all of them joined into one that does not."""
     first = next((truth for truth in truths if truth.holds), None)
     if first is not None:
         return first
@@ -238,11 +238,11 @@ def any_of(truths: Sequence[Truth]) -> Truth:
 
 
 def all_close(truths: Iterable[Truth]) -> bool:
-    """Return True if some answers fail, and each that does could fail by rounding or spread alone."""
+    """Return True if at least one answer fails, and rounding or spread alone could explain every failure."""
     failed = [truth for truth in truths if truth.holds is False]
     return bool(failed) and all(truth.close for truth in failed)
 
 
 def all_missing(truths: Iterable[Truth]) -> frozenset[str]:
-    """Return the ids of all cells that these answers miss."""
+    """Return the ids of all cells whose numbers these answers lack."""
     return frozenset().union(*(truth.missing for truth in truths))

@@ -1,4 +1,4 @@
-"""Training recipes: Table 1's strategies and those of the sources it cites, as data in suites/recipes.yaml."""
+"""Training recipes, as data in suites/recipes.yaml: the strategies of Table 1 and of the sources that it cites."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ class Recipe(BaseModel):
 
     epochs: int = Field(gt=0, description="passes over the training set")
     batch: int = Field(gt=0, description="images a step, over all devices")
-    per_device_batch: int | None = Field(None, gt=0, description="what batch norm sees; None: the whole batch")
+    per_device_batch: int | None = Field(
+        None, gt=0, description="images whose statistics batch norm computes together; None: the whole batch"
+    )
     optimizer: Literal["sgd", "adamw", "rmsproptf"] = "sgd"
     lr: float = Field(gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(0.0, ge=0)
-    decay_vectors: bool = Field(True, description="whether biases and norms are decayed too")
+    decay_vectors: bool = Field(True, description="true: weight decay applies to biases and norms too")
     optimizer_eps: float | None = None
     schedule: Literal["step", "cosine", "exponential", "poly", "constant"] = "step"
     milestones: tuple[int, ...] = Field((), description="epochs after which a step schedule multiplies by `decay`")
@@ -39,16 +41,20 @@ class Recipe(BaseModel):
     min_lr: float = Field(0.0, ge=0)
     warmup_epochs: float = Field(0.0, ge=0)
     warmup_lr: float = Field(0.0, ge=0)
-    iterations: int | None = Field(None, gt=0, description="length in steps, where a source counts steps")
+    iterations: int | None = Field(None, gt=0, description="length in steps, if the source states steps")
     clip_grad: float | None = Field(None, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     ema: float | None = Field(None, gt=0, lt=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     drop_path: float = Field(0.0, ge=0, lt=1)
     augmentation: Literal["crop-flip", "inception", "detection", "segmentation"] = "crop-flip"
-    short_sides: tuple[int, ...] = Field((), description="of training images, one drawn each; the task's own if none")
+    short_sides: tuple[int, ...] = Field(
+        (), description="short sides of images in detection, one drawn for each image; none: as the task's own pipeline"
+    )
     crop: tuple[int, int] | None = Field(None, description="height and width of training crops in segmentation")
-    evaluate_steps: int | None = Field(None, gt=0, description="between two evaluations; None: the task's own habit")
+    evaluate_steps: int | None = Field(
+        None, gt=0, description="steps between two evaluations; None: as usual for the task"
+    )
     randaugment: str | None = Field(None, description="timm's configuration string")
     random_erasing: float = Field(0.0, ge=0, le=1)
     color_jitter: float | None = Field(None, ge=0)
@@ -56,9 +62,9 @@ class Recipe(BaseModel):
     cutmix: float = Field(0.0, ge=0)
 
     def scaled_to(self, epochs: int) -> Recipe:
-        """Return the recipe over another number of epochs, with milestones and warm-up scaled in proportion.
+        """Return the recipe for another number of epochs, with milestones and warm-up scaled in proportion.
 
-        Length and evaluations in steps are given up: they belong to the whole training set.
+        `iterations` and `evaluate_steps` are dropped: they count steps over the whole training set.
         """
         ratio = epochs / self.epochs
         milestones = tuple(dict.fromkeys(round(milestone * ratio) for milestone in self.milestones))
@@ -78,7 +84,7 @@ class Recipe(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True)
 
     def effective(self) -> dict[str, object]:
-        """Return every setting in force, defaults included. Settings that are switched off are left out."""
+        """Return every setting that has an effect, defaults included. Settings that are switched off are left out."""
         return {key: value for key, value in self.model_dump(mode="json").items() if value or value is False}
 
 
@@ -87,12 +93,14 @@ class _Description(BaseModel):
 
     source: str
     note: str = ""
-    teacher_recipe: str | None = Field(None, description="how a teacher trained for it is trained; None: the same way")
-    ignored: dict[str, str] = Field({}, description="settings that the source states and nothing carries out, and why")
+    teacher_recipe: str | None = Field(None, description="recipe of a teacher that is trained first; None: this recipe")
+    ignored: dict[str, str] = Field(
+        {}, description="settings that the source states but that have no effect here, with the reason"
+    )
 
 
 class NamedRecipe(_Description):
-    """A recipe with its source and its open questions."""
+    """A recipe with its source, and with notes on what the source leaves open."""
 
     settings: Recipe
 
@@ -104,7 +112,7 @@ def recipes(path: Path = RECIPES) -> dict[str, NamedRecipe]:
     found: dict[str, NamedRecipe] = {}
     for name, entry in file.entries().items():
         if not isinstance(entry, dict) or not isinstance(settings := entry.get("settings", {}), dict):
-            file.complain((name, "settings"), f"{name} needs `settings`, a mapping of keys to values")
+            file.complain((name, "settings"), f"the recipe {name} needs `settings`, a mapping of keys to values")
             continue
         rest = {key: value for key, value in entry.items() if key not in ("base", "settings")}
         inherited: dict[str, Plain] = {}
@@ -112,7 +120,7 @@ def recipes(path: Path = RECIPES) -> dict[str, NamedRecipe]:
         if "base" in entry:
             base = str(entry["base"])
             if base not in found:
-                file.complain((name, "base"), f"no recipe {base!r} above; {nearest(base, found)}")
+                file.complain((name, "base"), f"there is no recipe {base!r} above this one; {nearest(base, found)}")
                 continue
             inherited = found[base].settings.model_dump(mode="json")
             ignored = found[base].ignored
@@ -122,14 +130,18 @@ def recipes(path: Path = RECIPES) -> dict[str, NamedRecipe]:
             continue
         for unset in described.ignored.keys() - settled.canonical().keys():
             file.complain((name, "ignored", unset), f"{name} ignores {unset!r}, which it does not set")
-        told = described.model_dump() | {"ignored": ignored | described.ignored}
-        found[name] = NamedRecipe(settings=settled, **told)
+        description = described.model_dump() | {"ignored": ignored | described.ignored}
+        found[name] = NamedRecipe(settings=settled, **description)
     file.check()
     return found
 
 
 def recipe(name: str) -> NamedRecipe:
-    """Return the recipe of a name. A wrong name raises an error that names the nearest."""
+    """Return the recipe with this name.
+
+    Raises:
+        UsageError: there is none. The error names the closest recipe.
+    """
     known = recipes()
     if name not in known:
         raise UsageError(f"unknown recipe {name!r}", nearest(name, known))

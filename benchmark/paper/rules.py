@@ -1,4 +1,4 @@
-"""The rules of judging, read from suites/rules.yaml: margins, spreads, levels, teacher gate, each with its source."""
+"""The rules of judging, read from suites/rules.yaml: margins, spreads, levels and the teacher gate, with sources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Confidence(SourcedNumber):
 
 
 class Confidences(Strict):
-    """The confidence of each kind of statement."""
+    """The confidence that each kind of statement needs."""
 
     equivalence: Confidence
     prediction: Confidence
@@ -38,7 +38,7 @@ class Confidences(Strict):
 
 
 class Scale(Strict):
-    """The sizes that count as small for some metrics of a data set, in the metrics' own points."""
+    """The margin and spreads for some metrics of a data set, in points of these metrics."""
 
     data: str
     metrics: tuple[str, ...] = Field(min_length=1)
@@ -49,12 +49,15 @@ class Scale(Strict):
     @model_validator(mode="after")
     def _ordered(self) -> Scale:
         if self.spread_floor.value > self.typical_spread.value:
-            raise ValueError("spread_floor exceeds typical_spread: the floor would replace the spread that runs have")
+            raise ValueError(
+                f"spread_floor {self.spread_floor.value} exceeds typical_spread {self.typical_spread.value}: "
+                "the floor would replace the usual spread of runs"
+            )
         return self
 
 
 class Tolerance(Strict):
-    """The largest accepted error of a teacher, for some metrics."""
+    """The largest accepted gap between a teacher's accuracy and the published one, for some metrics."""
 
     metrics: tuple[str, ...] = Field(min_length=1)
     tolerance: SourcedNumber
@@ -67,15 +70,15 @@ class TeacherGate(Strict):
     trained: tuple[Tolerance, ...]
 
     def tolerance(self, metric: str, *, pinned: bool) -> float:
-        """Return the largest accepted distance from the published accuracy.
+        """Return the largest accepted gap to the published accuracy.
 
-        That accuracy is the weights' own if they are pinned, else the paper's.
+        The published accuracy of pinned weights is the one that their source states, that of trained ones the paper's.
         """
         if pinned:
             return self.pinned.value
         known = {name: entry.tolerance.value for entry in self.trained for name in entry.metrics}
         if metric not in known:
-            raise UsageError(f"the teacher gate knows no metric {metric!r}", nearest(metric, known))
+            raise UsageError(f"teacher_gate in suites/rules.yaml knows no metric {metric!r}", nearest(metric, known))
         return known[metric]
 
 
@@ -99,16 +102,20 @@ class Rules(Strict):
         return self
 
     def scale(self, data: str, metric: str) -> Scale:
-        """Return the scale of a metric on a data set, or raise."""
+        """Return the scale of a metric on a data set.
+
+        Raises:
+            UsageError: the rules have none. The error names the closest pair of data set and metric.
+        """
         for scale in self.scales:
             if scale.data == data and metric in scale.metrics:
                 return scale
         known = [f"{scale.data} {name}" for scale in self.scales for name in scale.metrics]
-        raise UsageError(f"no rule for {data} {metric}", nearest(f"{data} {metric}", known))
+        raise UsageError(f"suites/rules.yaml has no rule for {data} {metric}", nearest(f"{data} {metric}", known))
 
     @property
     def least(self) -> int:
-        """Return the number of repetitions from which a cell is judged."""
+        """Return the smallest number of repetitions with which a cell is judged."""
         return int(self.minimum_repetitions.value)
 
 
@@ -117,7 +124,7 @@ def load_rules(path: Path = RULES) -> Rules:
     """Read and check the rules.
 
     Raises:
-        UsageError: every problem of the file at once, each with its line.
+        UsageError: the file has mistakes. The error lists all, each with its line.
     """
     file = YamlFile(path)
     try:
@@ -126,9 +133,9 @@ def load_rules(path: Path = RULES) -> Rules:
         for problem in error.errors():
             place = ".".join(map(str, problem["loc"])) or "rules"
             file.complain(file.written(problem["loc"]), f"{place}: {problem['msg'].lower()}{_given(problem['input'])}")
-        file.check("see the comment at the head of suites/rules.yaml")
+        file.check("correct these lines; the comment at the head of suites/rules.yaml explains the file")
         raise
-    file.check("keep one of the two")
+    file.check("keep one of the two")  # without problems of types, only keys that are given twice can be left
     return rules
 
 

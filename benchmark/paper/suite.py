@@ -1,4 +1,4 @@
-"""What a suite holds: settings, rows, columns, profiles, and the cells that they make."""
+"""The parts of a suite: settings, rows, columns, profiles, and the cells that they form."""
 
 from __future__ import annotations
 
@@ -19,47 +19,54 @@ ProfileName = Literal["paper", "mini", "smoke"]
 
 
 class TeacherSpec(Strict):
-    """A teacher whose weights are given. A teacher that is only named is trained by the plan."""
+    """A teacher with given weights. A teacher that a suite only names is trained first."""
 
     model: str
     weights: str = Field(
-        description="a path (from here or from the project's folder), a URL, or torchvision:NAME, timm:NAME, mmdet:FILE"
+        description="a path (relative to the working directory or the project's folder), a URL, torchvision:NAME, "
+        "timm:NAME or mmdet:FILE"
     )
     sha256: str | None = Field(
-        None, min_length=8, description="of the file; pinned wherever it is known; its first eight digits at least"
+        None, min_length=8, description="hash of the file, at least its first eight digits; given wherever it is known"
     )
     published: float | None = Field(None, description="the accuracy that the weights' own source states")
     source: str = ""
 
 
 class Setting(Strict):
-    """The settings of an experiment and a cell. A row's settings win over its column's, both over the suite's."""
+    """The settings of a cell and its experiment. A row's settings win over its column's, and both over the suite's."""
 
     task: str | None = Field(None, description=f"one of {', '.join(TASKS)}")
     data: str | None = Field(None, description=f"one of {', '.join(DATA_SETS)}")
-    holdout: int | None = Field(None, gt=0, description="training images that take the place of the test images")
+    holdout: int | None = Field(None, gt=0, description="number of training images that replace the test images")
     student: str | None = None
-    student_weights: str | None = Field(None, description="what the student starts from; fresh weights unless given")
+    student_weights: str | None = Field(None, description="weights that the student starts from; without it, random")
     student_weights_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="of that file; it is the file's identity, else its name is"
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="hash of that file; it enters the identity, or the file's name does if there is no hash",
     )
-    teacher: str | TeacherSpec | None = Field(None, description="a model trained by the plan, or given weights")
-    inherit: bool | None = Field(None, description="whether a detector's neck and heads start as its teacher's (FGD)")
-    subject: Literal["student", "teacher"] | None = Field(None, description="whose number the cell is")
+    teacher: str | TeacherSpec | None = Field(None, description="a model that is trained first, or one with weights")
+    inherit: bool | None = Field(
+        None, description="true: a detector's neck and heads start with its teacher's weights (FGD)"
+    )
+    subject: Literal["student", "teacher"] | None = Field(None, description="the network that the number is of")
     method: str | list[object] | dict[str, object] | None = None
-    options: dict[str, dict[str, object]] | None = Field(None, description="by method, for all rows that use it")
+    options: dict[str, dict[str, object]] | None = Field(
+        None, description="options by method, for all rows that use the method"
+    )
     recipe: str | None = None
     precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
     metric: str | None = None
     standing: Literal["ours", "cited"] | None = None
-    runs: int | None = Field(None, gt=0, description="published runs behind the number, where known")
-    epoch: Literal["last", "best", "unknown"] | None = Field(None, description="which epoch the source reports")
+    runs: int | None = Field(None, gt=0, description="number of runs behind the published number, if known")
+    epoch: Literal["last", "best", "unknown"] | None = Field(None, description="the epoch whose number is published")
     source: str | None = Field(None, description="where a cited number comes from")
     group: str | None = None
     note: str | None = None
-    unstated: str | None = Field(None, description="what of the protocol the source leaves open")
-    pending: list[str] | None = Field(None, description="what is not available yet: `method maskd`, `task detection`")
-    not_verifiable: str | None = Field(None, description="why nobody outside can verify the number")
+    unstated: str | None = Field(None, description="the parts of the protocol that the source does not state")
+    pending: list[str] | None = Field(None, description="parts that do not exist yet: `method maskd`, `task detection`")
+    not_verifiable: str | None = Field(None, description="why nobody but the authors can verify the number")
 
 
 class Column(Setting):
@@ -69,7 +76,7 @@ class Column(Setting):
 
 
 class Row(Setting):
-    """One row of a table, with its numbers as printed, in the order of the columns; `-` where none is printed."""
+    """One row of a table. `cells` has its numbers as printed, in the order of the columns, and `-` for no number."""
 
     row: str
     cells: str | None = None
@@ -93,18 +100,18 @@ class Profile(Strict):
     doc: str = ""
     epochs: int | None = Field(None, gt=0)
     batch: int | None = Field(None, gt=0)
-    lr: float | None = Field(None, gt=0, description="in place of the recipe's")
+    lr: float | None = Field(None, gt=0, description="learning rate, instead of the recipe's")
     train: int | None = Field(None, gt=0, description="balanced subset of the training images")
     test: int | None = Field(None, gt=0, description="balanced subset of the test images")
     subset_seed: int | None = None
-    image_size: int | None = Field(None, gt=0, description="of images from files, in place of 224")
-    short_side: int | None = Field(None, gt=0, description="of images in detection, in place of the recipe's")
-    crop: tuple[int, int] | None = Field(None, description="of images in segmentation, in place of the recipe's")
+    image_size: int | None = Field(None, gt=0, description="side of images from files, instead of 224 pixels")
+    short_side: int | None = Field(None, gt=0, description="short side in detection, instead of the recipe's")
+    crop: tuple[int, int] | None = Field(None, description="crop in segmentation, instead of the recipe's")
     repetitions: int | None = Field(None, gt=0)
 
 
 class Figure(Strict):
-    """The quantity that a figure draws from the suite's runs."""
+    """A figure of the paper, and the quantity of the suite's runs that it draws."""
 
     quantity: Literal["accuracy", "gamma-histogram", "gamma-curve", "feature-saliency", "class-scores"]
     number: str
@@ -120,15 +127,15 @@ class SuiteFile(Strict):
     paper: Literal["diffkd", "kdiffusion", "none"] = "none"
     table: str | None = Field(None, description="the table's number as `list cells` prints it")
     note: str = ""
-    repeats: str | None = Field(None, description="the suite of which this table is a copy")
+    repeats: str | None = Field(None, description="the suite whose table this one repeats")
     profile: ProfileName = "paper"
-    repetitions: int = Field(1, gt=0, description="declared before any is run")
+    repetitions: int = Field(1, gt=0, description="number of repetitions, declared before the first is run")
     setting: Setting = Setting()
     columns: list[Column] = Field(min_length=1)
     rows: list[Row] = Field(min_length=1)
     reruns: list[Rerun] = []
     expected: list[str] = Field(
-        [], description="orderings that the study tests, in every column: `DiffKD > KD`; for rows that print no number"
+        [], description="orderings to test in every column, such as `DiffKD > KD`, of rows without printed numbers"
     )
     profiles: dict[ProfileName, Profile] = {}
     figures: list[Figure] = []
@@ -136,7 +143,7 @@ class SuiteFile(Strict):
 
 @dataclass(frozen=True)
 class Cell:
-    """One published number, or one place in a table that a run can fill."""
+    """One published number, or one empty place in a table that a run can fill."""
 
     suite: str
     table: str
@@ -144,7 +151,7 @@ class Cell:
     row: str
     column: str
     setting: Setting
-    printed: str | None  # exactly as the paper has it; None where nothing is printed
+    printed: str | None  # exactly as the paper prints it; None if it prints nothing
     value: float | None
     std: float | None
     digits: int
@@ -186,17 +193,14 @@ class Suite:
         return self.file.suite
 
     def profile(self, name: ProfileName) -> Profile:
-        """Return the profile's defaults with this suite's own changes applied."""
+        """Return a profile: its defaults, changed by what this suite sets for it."""
         own = self.file.profiles.get(name)
         changes = own.model_dump(exclude_none=True, exclude_defaults=True) if own else {}
         return profiles()[name].model_copy(update=changes)
 
 
 def merge(*settings: Setting) -> Setting:
-    """Merge settings into one.
-
-    Later ones win, but `options` are merged for each method and `pending` markers are joined.
-    """
+    """Merge settings into one. Later settings win, but `options` are merged by method and `pending` is joined."""
     found: dict[str, object] = {}
     options: dict[str, dict[str, object]] = {}
     pending: dict[str, None] = {}
@@ -221,7 +225,7 @@ def _joined(shared: dict[str, object] | None, own: object) -> object:
 
 @cache
 def profiles() -> dict[str, Profile]:
-    """Load the profiles and their default changes."""
+    """Load the profiles of suites/profiles.yaml, with the changes that each makes by default."""
     file = YamlFile(SUITES / "profiles.yaml")
     typed = {name: file.typed(Profile, entry, (name,)) for name, entry in file.entries().items()}
     file.check()
@@ -229,6 +233,6 @@ def profiles() -> dict[str, Profile]:
 
 
 def ordering_of(text: str) -> tuple[str, str] | None:
-    """Return the two rows of `DiffKD > KD`, or None if the text is no ordering of two rows."""
+    """Return the two rows of `DiffKD > KD`, the better first, or None if the text is not such an ordering."""
     better, sign, worse = (part.strip() for part in text.partition(">"))
     return (better, worse) if sign and better and worse and better != worse else None

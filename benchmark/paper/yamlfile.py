@@ -1,4 +1,4 @@
-"""YAML that remembers its lines, so that every complaint about a manifest names one."""
+"""Reading of YAML files that keeps the line of every value, so that every mistake can be reported with its line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """An entry of a file. Unknown keys are refused, and what was read does not change."""
+    """An entry of a file. Unknown keys are refused, and its values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,7 +27,7 @@ _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Loader(_Base):  # type: ignore[valid-type, misc]  # the base is chosen at run time
-    """A loader of safe YAML in which 1e-3 is a number, as it is everywhere but in YAML 1.1."""
+    """A safe loader that reads 1e-3 as a number. YAML 1.1, which PyYAML follows, reads it as a text."""
 
 
 Loader.add_implicit_resolver(
@@ -35,7 +35,7 @@ Loader.add_implicit_resolver(
 )
 Place = tuple[str | int, ...]  # keys and indices from the top of a file down to a value
 
-# Numbers under these keys keep the digits they are printed with: 64.60 is not 64.6.
+# Values of these keys stay texts, so that numbers keep their printed digits: 64.60 does not become 64.6.
 VERBATIM = frozenset({"cells"})
 
 
@@ -51,7 +51,7 @@ class YamlFile:
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}", "python -m benchmark list suites") from error
         except UnicodeDecodeError as error:
-            raise UsageError(f"{path} is no UTF-8 text", "save it as UTF-8") from error
+            raise UsageError(f"{path} is not a UTF-8 text", f"save {path.name} as UTF-8") from error
         try:
             self._loader = Loader(text)
             node = self._loader.get_single_node()
@@ -59,7 +59,7 @@ class YamlFile:
         except (yaml.YAMLError, ValueError) as error:  # ValueError: a date with a thirteenth month
             mark = getattr(error, "problem_mark", None)
             where = f"{path}:{mark.line + 1}" if mark else str(path)
-            raise UsageError(f"{where}: {getattr(error, 'problem', None) or error}", "mend the YAML") from error
+            raise UsageError(f"{where}: {getattr(error, 'problem', None) or error}", "correct the YAML here") from error
 
     def _value(self, node: yaml.Node, place: Place) -> Plain:
         self._lines[place] = node.start_mark.line + 1
@@ -79,14 +79,14 @@ class YamlFile:
         return built
 
     def entries(self) -> dict[str, Plain]:
-        """Return what the file holds by key. A file that is no mapping is complained of, and taken for an empty one."""
+        """Return the file's values by key. If the file is not a mapping, note a problem and return an empty one."""
         if isinstance(self.data, dict):
             return self.data
-        self.complain((), f"this file is a mapping of keys to values, not {type(self.data).__name__}")
+        self.complain((), f"this file must be a mapping of keys to values, not {type(self.data).__name__}")
         return {}
 
     def line(self, place: Place) -> int:
-        """Return the line of a place, or of the nearest place above it that the file has."""
+        """Return the line of a place, or that of the innermost enclosing place that the file has."""
         while place not in self._lines and place:
             place = place[:-1]
         return self._lines.get(place, 1)
@@ -96,7 +96,7 @@ class YamlFile:
         return place in self._lines
 
     def written(self, place: Place) -> Place:
-        """Return the part of a place that the file contains. Validators add names of their own."""
+        """Return the part of a place that the file contains. Validators such as pydantic add other names to a place."""
         kept: Place = ()
         for part in place:
             if (*kept, part) in self._lines:
@@ -104,7 +104,10 @@ class YamlFile:
         return kept
 
     def typed(self, model: type[Model], data: object, place: Place) -> Model | None:
-        """Return a flat entry as a model, strictly: "3" and true are no numbers. None if problems were noted."""
+        """Return a flat entry as a model, or None if it has mistakes, which are noted.
+
+        Types are strict: "3" and true are not accepted as numbers.
+        """
         try:
             return model.model_validate_json(json.dumps(data, default=str), strict=True)
         except ValidationError as error:
@@ -120,11 +123,15 @@ class YamlFile:
             return None
 
     def complain(self, place: Place, message: str, line: int | None = None) -> None:
-        """Note a problem, to be raised with all others by `check`."""
+        """Note a problem of a place. `check` raises it together with all others."""
         self.problems.append(f"{self.path}:{line or self.line(place)}: {message}")
 
     def check(self, fix: str = "") -> None:
-        """Raise one error with every problem of the file, in the order of its lines."""
+        """Raise one error with all problems of the file, in the order of lines. Without problems, do nothing.
+
+        Raises:
+            UsageError: at least one problem was noted.
+        """
         if self.problems:
             raise UsageError("\n".join(dict.fromkeys(sorted(self.problems, key=_line_of))), fix)
 

@@ -1,1 +1,1 @@
-"""What is to run: experiments, their identity, what they cost."""
+"""Plans of runs: experiments, their identities, their estimated cost."""

@@ -12,12 +12,12 @@ from benchmark.models.registry import model
 from benchmark.plan.estimate import SIDE_NETWORKS, Measured, seconds
 from benchmark.plan.experiment import Experiment, Run, ranks_of
 
-# A finished run keeps its record and a copy of it, curves, weights, the list of its attempts, and the lease's guard.
+# Files of a finished run: its record and a copy of it, curves, weights, the list of its attempts, the lease's guard.
 FILES = 6
 RECORD_BYTES = 4096
-CURVE_BYTES = 400  # a line an epoch
-DETECTOR_BYTES = 4 * 38_000_000  # a ResNet-50 RetinaNet's weights
-COPIES = 2  # of a checkpoint: the last and the one before
+CURVE_BYTES = 400  # for each epoch
+DETECTOR_BYTES = 4 * 38_000_000  # weights of a ResNet-50 RetinaNet
+COPIES = 2  # checkpoints that are kept: the last and the one before
 
 
 @dataclass(frozen=True)
@@ -25,27 +25,27 @@ class Budget:
     """The cost of a plan."""
 
     runs: int
-    hours: float  # of one device
-    files: int
-    kept_bytes: int  # when all is done
-    working_bytes: int  # more, for each run that is being trained, at most
-    longest_hours: float  # a run and the teacher that it waits for
+    hours: float  # on one device
+    files: int  # that stay when all runs are done
+    kept_bytes: int  # size of these files
+    working_bytes: int  # in addition, at most, for each run that is being trained
+    longest_hours: float  # of a run together with the teacher that it waits for
 
     def table(self, lasting: dict[int, float], device: str) -> str:
         """Format the budget for a terminal. `lasting` gives the hours by number of devices."""
         name = "GPU" if device == "cuda" else device
         lines = [
             f"{self.runs:,} runs, {self.hours:,.0f} {name}-hours",
-            f"{_size(self.kept_bytes)} in {self.files:,} files stay",
-            f"{_size(self.working_bytes)} of checkpoints at most for each run that is being trained",
+            f"{_size(self.kept_bytes)} in {self.files:,} files when all runs are done",
+            f"at most {_size(self.working_bytes)} of checkpoints for each run that is being trained",
             *(f"{count} {name}{'s' * (count > 1)}: {_days(hours)}" for count, hours in lasting.items()),
-            f"never less than {_days(self.longest_hours)}: the longest run after its teacher",
+            f"at least {_days(self.longest_hours)} on any number: the longest run after its teacher",
         ]
         return "\n".join(f"  {line}" for line in lines)
 
 
 def budget(runs: Sequence[Run], device: str, measured: Measured | None = None) -> Budget:
-    """Return the sums over the runs of a plan."""
+    """Return the cost of a plan, summed over its runs."""
     spent = _spender(runs, device, measured)
     chains = []
     for run in runs:
@@ -62,9 +62,9 @@ def budget(runs: Sequence[Run], device: str, measured: Measured | None = None) -
 
 
 def lasts(runs: Sequence[Run], device: str, devices: int, measured: Measured | None = None) -> float:
-    """Return the hours that the runs take on so many devices: teachers first, students after their teacher.
+    """Return the hours that the runs take on a number of devices. A student starts when its teacher has finished.
 
-    A run takes as many devices as its recipe says, if there are so many.
+    A run uses as many devices as its recipe says, or all of them if there are fewer.
     """
     spent = _spender(runs, device, measured)
     free = [0.0] * devices
@@ -98,7 +98,7 @@ def _spender(runs: Sequence[Run], device: str, measured: Measured | None) -> Cal
 def _weight_bytes(name: str, classes: int = 100) -> int:
     try:
         network = model(name).on_meta(classes)
-    except (ImportError, BenchmarkError):  # a network of a package that is not installed here
+    except (ImportError, BenchmarkError):  # the network belongs to a package that is not installed
         return DETECTOR_BYTES
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 

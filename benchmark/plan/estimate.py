@@ -18,13 +18,15 @@ from benchmark.paper.recipe import Recipe
 from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Experiment, Plan
 
-# Sustained rates of small networks, well below what the devices can do; only to tell minutes from days. A CPU's is for
-# a thread: ResNet-20 and its methods did 30e9 on AVX-512 (docs/performance.md), older machines do less.
+# Sustained rates of small networks, far below the peak of the devices; good enough to distinguish minutes from days.
+# A CPU's rate is for one thread: ResNet-20 and its methods reached 30e9 on AVX-512 (docs/performance.md), and older
+# machines reach less.
 MACS_PER_SECOND = {"cpu": 20e9, "cuda": 2e12}
-LARGE = {"cpu": 1, "cuda": 5}  # times that rate for images of 128 and more: a ResNet-50 at 800 images a second
-SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # launching kernels is what a small network waits for on a GPU
+# Factor on that rate for images of 128 pixels and more; on a GPU it makes 800 images a second of a ResNet-50.
+LARGE = {"cpu": 1, "cuda": 5}
+SECONDS_PER_STEP = {"cpu": 0.0, "cuda": 0.012}  # added to each step: small networks on a GPU wait for kernel launches
 SHORT_SIDE, CROP = 800, 512 * 1024  # pixels of the images that the rough multiply-adds of tasks are for
-SIDE_NETWORKS = 1.5  # a method's own share of the work, as a factor, where it has side networks
+SIDE_NETWORKS = 1.5  # factor on the work of a step with a teacher, for the method's side networks
 
 
 @cache
@@ -50,7 +52,7 @@ class Measured:
     """The images per second that `bench --speed` measured, as `runs/speed.json` stores them."""
 
     hardware: str
-    rates: dict[str, float]  # by `key_of` an experiment
+    rates: dict[str, float]  # by the key of an experiment, see `key_of`
 
     @classmethod
     def read(cls, runs: Path) -> Measured | None:
@@ -73,7 +75,7 @@ class Measured:
         return self.rates.get(key_of(experiment))
 
     def scale(self, experiments: list[Experiment], device: str) -> float:
-        """Return measured over computed seconds: the median over measured experiments, 1 without any."""
+        """Return the median ratio of measured to computed seconds over the measured experiments; 1 if there is none."""
         ratios = []
         for experiment in experiments:
             rate = self.rate(experiment)
@@ -84,7 +86,7 @@ class Measured:
 
 
 def seconds(experiment: Experiment, device: str, measured: Measured | None = None, scale: float = 1.0) -> float:
-    """Estimate the seconds of one run with its evaluations. `scale` corrects what was not measured."""
+    """Estimate the seconds of one run with its evaluations. `scale` multiplies the seconds that were not measured."""
     recipe = experiment.recipe
     if recipe is None:
         return 0.0
@@ -107,7 +109,7 @@ def _extent(experiment: Experiment) -> tuple[int, int, int]:
 
 
 def _training_seconds(experiment: Experiment, device: str) -> float:
-    """Estimate the seconds of training: three forward passes' work for the student, one for the teacher."""
+    """Estimate the seconds of training. Forward and backward of the student count as three forward passes."""
     recipe = experiment.recipe
     assert recipe is not None
     images, _, size = _extent(experiment)

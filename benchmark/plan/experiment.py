@@ -17,18 +17,19 @@ from benchmark.paper.suite import Cell, Profile, ProfileName, Suite, TeacherSpec
 from benchmark.paper.tasks import DEFAULT_TASK, TASKS
 from methods.spec import MethodSpec
 
-# Raised when the canonical form itself changes meaning; every identity changes with it.
+# Increase it when the canonical form itself changes its meaning. Every identity changes then.
 CANONICAL_VERSION = 1
-# Known from networks alone, without a run. `side_` counts a method's side networks, not the student.
+# Metrics that are counted without a run. Those with `side_` are of a method's side networks, not of the student.
 STATIC_METRICS = frozenset({"params_m", "macs_g", "side_params_m", "side_macs_m", "side_macs_g"})
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set and the part of it that is used. `holdout` training images replace the test set.
+    """A data set and the part of it that is used.
 
-    `image_size` is that of images from files, 224 unless given; a profile may shrink them. `files` tells a folder of
-    the user's own from any other.
+    With `holdout`, so many training images are held out and replace the test set. `image_size` is the side of images
+    from files in pixels, 224 if None; a profile may make it smaller. `files` is a hash of the files in a user's own
+    folder: two folders are two data sets.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Data:
 class Experiment:
     """A full description of a training: data, networks, method, recipe.
 
-    Without a recipe, given weights are evaluated.
+    Without a recipe, the experiment only evaluates given weights.
     """
 
     task: str
@@ -58,11 +59,11 @@ class Experiment:
     student: str
     method: MethodSpec
     recipe: Recipe | None
-    recipe_name: str = ""  # a label; the settings themselves are in the identity
+    recipe_name: str = ""  # a label only: the settings are in the identity, the name is not
     teacher: Experiment | TeacherSpec | None = None
     student_weights: str | None = None
     student_weights_sha256: str | None = None
-    inherit: bool = False  # a dense student's neck and heads start as its teacher's, where their shapes agree
+    inherit: bool = False  # a dense student's neck and heads start with the teacher's weights if their shapes are equal
     profile: ProfileName = "paper"
     precision: str = "fp32"
 
@@ -138,10 +139,10 @@ class Experiment:
 def experiment_of(
     cell: Cell, profile_name: ProfileName, profile: Profile, stand_in: bool = False, absent: Collection[str] = ()
 ) -> Experiment | None:
-    """Build a cell's experiment; return None if something it needs is pending or not stated.
+    """Build a cell's experiment; return None if something that it needs is pending or not stated.
 
-    `stand_in` takes the generated data set in place of a CIFAR-100 that is not available. In profile smoke, generated
-    sets of files are taken in place of the data sets that are `absent`.
+    With `stand_in`, generated images replace CIFAR-100. In profile smoke, generated files replace the data sets in
+    `absent`.
     """
     setting = cell.setting
     if setting.pending or setting.student is None or setting.recipe is None or setting.data is None:
@@ -220,7 +221,7 @@ def profiled(settings: Recipe, profile: Profile) -> Recipe:
     if not profile.batch:
         return changed
     whole, part = settings.batch, settings.per_device_batch
-    if part and settings.augmentation == "detection":  # a device's two images of one shape: fewer cannot be shared out
+    if part and settings.augmentation == "detection":  # a device pads its images to one shape: they stay together
         shrunk: int | None = min(part, profile.batch)
     else:
         shrunk = max(1, profile.batch * part // whole) if part else None
@@ -246,7 +247,7 @@ class Run:
 
     @property
     def teacher(self) -> Run | None:
-        """Return the run that trains this run's teacher, None where nothing is trained for it."""
+        """Return the run that trains this run's teacher. None without a teacher, or if its weights are given."""
         teacher = self.experiment.teacher
         return Run(teacher, 0) if isinstance(teacher, Experiment) else None
 
@@ -256,9 +257,9 @@ class Plan:
     """A plan: the runs, teachers first, each once, and the cells that each experiment serves."""
 
     runs: list[Run] = field(default_factory=list)
-    cells: dict[str, list[Cell]] = field(default_factory=dict)  # by identity
-    declared: dict[str, int] = field(default_factory=dict)  # repetitions by identity
-    left_out: list[tuple[Cell, str]] = field(default_factory=list)
+    cells: dict[str, list[Cell]] = field(default_factory=dict)  # by the identity of the experiment
+    declared: dict[str, int] = field(default_factory=dict)  # number of repetitions by identity
+    left_out: list[tuple[Cell, str]] = field(default_factory=list)  # cells without an experiment, and why
 
     @property
     def experiments(self) -> dict[str, Experiment]:
@@ -275,7 +276,7 @@ class Selection:
     profile: ProfileName | None = None
     all_rows: bool = False
     stand_in: bool = False
-    absent: frozenset[str] = frozenset()  # data sets of files that are not available
+    absent: frozenset[str] = frozenset()  # data sets made of files that are not available here
 
     def takes(self, cell: Cell) -> bool:
         """Return True if a cell's row, column, method or pair matches a pattern, or no pattern is given."""
@@ -296,7 +297,11 @@ class Selection:
 
 
 def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
-    """Build the deduplicated plan of several suites."""
+    """Build the plan of several suites, in which each run appears once.
+
+    Raises:
+        UsageError: patterns are given and match nothing.
+    """
     plan = Plan()
     wanted: dict[str, tuple[Experiment, int]] = {}
     for suite in suites:
@@ -316,15 +321,15 @@ def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
             plan.cells.setdefault(experiment.identity, []).append(cell)
     if selection.only and not wanted and not plan.left_out:
         raise UsageError(
-            f"no row, method or pair matches {', '.join(map(repr, selection.only))}",
-            "python -m benchmark list cells names them; patterns may hold * and ?",
+            f"no row, column, method or pair matches --only {', '.join(map(repr, selection.only))}",
+            "python -m benchmark list cells shows the names; a pattern may contain * and ?",
         )
     for experiment, _ in list(wanted.values()):
         teacher = experiment.teacher
         if isinstance(teacher, Experiment) and teacher.identity not in wanted:
             wanted[teacher.identity] = (teacher, 1)
     plan.declared = {identity: repetitions for identity, (_, repetitions) in wanted.items()}
-    # Repetition by repetition, so that an interrupted study has whole tables of fewer repetitions.
+    # All runs of repetition 0 come first, then those of 1, so that an interrupted study has complete tables.
     ordered = sorted(wanted.values(), key=lambda pair: pair[0].teacher is not None)
     most = max((repetitions for _, repetitions in ordered), default=0)
     plan.runs = [Run(experiment, r) for r in range(most) for experiment, count in ordered if r < count]
@@ -337,7 +342,7 @@ def why_left_out(cell: Cell) -> str:
     if setting.pending:
         return f"not available yet: {', '.join(setting.pending)}"
     missing = [name for name in ("student", "recipe", "data", "method") if getattr(setting, name) is None]
-    return f"the manifest names no {' and no '.join(missing)}"
+    return f"the suite states no {' and no '.join(missing)}"
 
 
 def ranks_of(experiment: Experiment) -> int:

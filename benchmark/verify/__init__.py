@@ -1,1 +1,1 @@
-"""Checks without training: costs, shapes, manifests. `run` does them all, `findings` holds the results."""
+"""Checks without training: costs, shapes, manifests. `run` runs all of them, `findings` has the types of results."""

@@ -1,4 +1,4 @@
-"""The sentences about cost that counting can answer, by their ids in suites/claims.yaml."""
+"""Checks of the paper's sentences about cost, by their ids in suites/claims.yaml. Counting alone answers them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TABLE_8 = "table8/FLOPs (G)/"
 
 
 def add_claims(findings: Findings) -> None:
-    """Add the claims' outcomes, from the costs and exports that are already in the findings."""
+    """Add the outcomes of the claims. They are computed from the costs and exports that the findings have already."""
     cells = {cell.cell: cell for cell in findings.cells}
     findings.claims += [
         _extra_cost(cells),

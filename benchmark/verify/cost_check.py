@@ -19,10 +19,10 @@ from benchmark.verify.findings import Findings, NetworkCost
 from methods.base import Pair
 from methods.spec import MethodSpec
 
-FVCORE_BELOW = 5_000_000_000  # multiply-adds; above it the second counter takes minutes
+FVCORE_BELOW = 5_000_000_000  # multiply-adds of a network; above it, the second counter takes minutes
 UNIT = {"m": 1e6, "g": 1e9}
 ROLE = "fpn.0"
-# Section C.2, of the feature whose diffusion model Table 12 is about; its detectors are not needed for that.
+# The shape that section C.2 states for Table 12's feature. With it, the costs are counted without the detectors.
 STATED_SHAPES = {"table12": (256, 80, 124)}
 CRD_GATHERED = "rows that the loss reads"
 
@@ -33,13 +33,16 @@ def unit(metric: str) -> float:
 
 
 def names_of(cell: Cell) -> tuple[str | None, str | None]:
-    """Return a cell's student and teacher as registered names, None if it has none."""
+    """Return the names of a cell's student and teacher; None for one that the cell does not have."""
     teacher = cell.setting.teacher
     return cell.setting.student, teacher.model if isinstance(teacher, TeacherSpec) else teacher
 
 
 def add_networks(findings: Findings, suites: Iterable[Suite], full: bool, say: Say) -> None:
-    """Add the cost of every network that a suite names, each once. The first data set that uses it gives its shape."""
+    """Add the cost of every network that a suite names, once each.
+
+    The input's shape is that of the network's data set; of several data sets the first in `datasets.COUNTED` is used.
+    """
     wanted: dict[str, str] = {}
     order = list(datasets.COUNTED)
     for suite in suites:
@@ -101,7 +104,7 @@ def _network_cell(cell: Cell, known: Mapping[str, NetworkCost]) -> StaticCell:
     macs = network.macs / scale
     tried = {"macs": macs, "cirkd": network.cirkd / scale, "flops": 2 * macs}
     if judge_static(cell.printed or "", tried).verdict is not Verdict.EQUAL:
-        # 507.3466 is printed as 507.4: by way of 507.35, it seems.
+        # The paper prints 507.4 for 507.3466: it seems to have been rounded to 507.35 first.
         tried["cirkd, rounded twice"] = round(tried["cirkd"], cell.digits + 1)
     means = f"multiply-adds; cirkd counts {network.cirkd / network.macs - 1:+.1%}"
     return _judged(cell, name, tried, macs, means)
@@ -110,7 +113,17 @@ def _network_cell(cell: Cell, known: Mapping[str, NetworkCost]) -> StaticCell:
 def _judged(
     cell: Cell, about: str, tried: Mapping[str, float], true: float, means: str, more: str = "", only: str = ""
 ) -> StaticCell:
-    """Judge one static cell. `only` names the one convention that decides, if a whole table must share one."""
+    """Judge one static cell.
+
+    Args:
+        cell: the cell, with a printed number.
+        about: the network or method that was counted.
+        tried: the count by each convention, in the metric's unit.
+        true: the count by this project's own convention, in the metric's unit.
+        means: what the true count contains.
+        more: text appended to the reason if `only` is given.
+        only: the one convention to judge by, because all cells of a method must share one; empty: try every convention.
+    """
     assert cell.printed is not None
     judgement = judge_static(cell.printed, {only: tried[only]} if only else tried)
     convention = judgement.convention or ""
@@ -135,7 +148,7 @@ def _judged(
 
 
 def _same_roundly(printed: str, value: float) -> bool:
-    """Return True if the two agree in the digits before the printed number's final zeros."""
+    """Return True if the value, rounded to the digits before the printed number's final zeros, is that number."""
     kept = len(printed.rstrip("0"))
     return printed.isdigit() and printed.endswith("0") and float(f"{value:.{kept}g}") == float(printed)
 
@@ -158,7 +171,7 @@ class _Side:
 
 
 def _side_cells(cells: list[Cell], findings: Findings) -> Iterator[StaticCell]:
-    """Yield the cells of one table and unit, judged. One convention decides for all cells of a method."""
+    """Yield the judged cells of one table and unit. All cells of a method are judged by the same convention."""
     counted: list[_Side] = []
     for cell in cells:
         student, teacher = names_of(cell)
@@ -192,7 +205,7 @@ def _why_not(cell: Cell) -> str:
 
 
 def pair_of(cell: Cell) -> Pair:
-    """Return the networks of a cell by shapes, or a pair with the one shape that the paper states."""
+    """Return a cell's networks on the meta device, or a pair that has only the one shape that the paper states."""
     if cell.suite in STATED_SHAPES:
         return side_networks.bare_pair(ROLE, STATED_SHAPES[cell.suite])
     student, teacher = names_of(cell)
@@ -203,7 +216,7 @@ def pair_of(cell: Cell) -> Pair:
 def _count_side(cell: Cell) -> _Side:
     spec, scale = method_of(cell.setting), unit(cell.metric)
     student, teacher = names_of(cell)
-    if "diffkd" in spec.as_yaml():  # what is added to it has no side networks, and the numbers are of its own
+    if "diffkd" in spec.as_yaml():  # a sum with DiffKD: the added methods have no side networks
         spec = MethodSpec.parse({"diffkd": _options(spec)})
     about = f"{spec.name}, {teacher} -> {student}"
     if spec.name != "diffkd":

@@ -19,10 +19,10 @@ from benchmark.verify.findings import DetectorCost, Findings
 
 DATA, CLASSES = "coco2017", 80
 SIDES = (800, 1280)  # height and width that mmdet counts at
-TESTED_PROPOSALS = 1000  # that a two-stage detector tests
+TESTED_PROPOSALS = 1000  # proposals of an image that a two-stage detector classifies in testing
 
-# Millions of parameters, and 10^9 multiply-adds of convolutions and linear layers with what norms add (a third of a
-# per cent), of mmdet 3.3's configurations at SIDES: fvcore's count, made apart from this one.
+# Millions of parameters and 10^9 multiply-adds of mmdet 3.3's configurations at SIDES, by fvcore: an independent count.
+# It includes norms (a third of a per cent), which the count in this module leaves out.
 BY_MMDET = {
     "faster_rcnn_r50_fpn": (41.75, 206.8),
     "faster_rcnn_r101_fpn": (60.75, 282.8),
@@ -32,11 +32,11 @@ BY_MMDET = {
     "fcos_r101": (51.29, 276.4),
     "reppoints_r50": (36.85, 190.1),
 }
-NORMS = 0.005  # the most, as a share, that the norms in BY_MMDET explain
+NORMS = 0.005  # the largest share of multiply-adds in BY_MMDET that norms can explain
 
 
 def add_detectors(findings: Findings, suites: Iterable[Suite], say: Say) -> None:
-    """Add the cost of every detector that a suite names. A count other than the known one is a problem."""
+    """Add the cost of every detector that a suite names. A count that differs from BY_MMDET becomes a problem."""
     named = {name for suite in suites for cell in suite.cells if cell.setting.data == DATA for name in names_of(cell)}
     wanted = sorted(name for name in named if name in models())
     if not wanted:
@@ -62,7 +62,10 @@ def detector_cost(name: str) -> DetectorCost:
 
 
 def stage_macs(network: Any) -> tuple[int, int]:
-    """Count a detector's multiply-adds on the meta device: for an image of SIDES, and for the second stage."""
+    """Count a detector's multiply-adds on the meta device: those of an image of SIDES, and those of the second stage.
+
+    The second number is 0 for a one-stage detector.
+    """
     network.eval()
     with torch.device("meta"), torch.no_grad():
         dense = _macs(lambda: _first_stage(network))
@@ -91,7 +94,7 @@ def _macs(run: Callable[[], None]) -> int:
 
 
 def _departure(cost: DetectorCost) -> str:
-    """Return the difference between a count and the known one, or an empty string if there is none."""
+    """Return a sentence about the difference between a count and BY_MMDET, or an empty string if they agree."""
     if cost.model not in BY_MMDET:
         return ""
     params, macs = BY_MMDET[cost.model]

@@ -1,4 +1,4 @@
-"""The check that training exports the plain student, made through the engine for every method."""
+"""The check that training exports the plain student. Every method is trained by the engine for two steps."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check(findings: Findings, say: Say) -> None:
 
 
 def experiment(method: str, student: str, teacher: str, weights: Path, batch: int = BATCH) -> Experiment:
-    """Return an experiment of one epoch for a pair whose teacher's weights are given."""
+    """Return an experiment of one epoch, whose teacher has the given weights."""
     spec = MethodSpec.parse(method)
     return Experiment(
         task="classification",

@@ -70,7 +70,7 @@ Built = Literal["built", "cannot serve", "failed"]
 
 @dataclass(frozen=True)
 class PairBuilt:
-    """One student, teacher and method of the suites, built and run by shapes."""
+    """One student, teacher and method of the suites, built and run on tensors without memory."""
 
     pair: str
     data: str
@@ -101,13 +101,13 @@ class Findings:
     claims: list[CostClaim] = field(default_factory=list)
     pairs: list[PairBuilt] = field(default_factory=list)
     conventions: dict[str, dict[str, str]] = field(default_factory=dict)
-    tables: dict[str, str] = field(default_factory=dict)  # which one convention fits a whole table best
+    tables: dict[str, str] = field(default_factory=dict)  # the convention that fits all cells of a table best
     experiments: int = 0
     problems: list[str] = field(default_factory=list)
     unchecked: list[Unchecked] = field(default_factory=list)
 
     def skip(self, what: str, why: str) -> None:
-        """Note, once, that something could not be checked."""
+        """Note that something could not be checked. Repeated notes are kept once."""
         if Unchecked(what, why) not in self.unchecked:
             self.unchecked.append(Unchecked(what, why))
 
@@ -120,12 +120,12 @@ class Findings:
         """Build the findings from the data that `as_json` returned.
 
         Raises:
-            ValueError: it is not such data.
+            ValueError: the data have another form, such as those of an earlier version.
         """
         return TypeAdapter(cls).validate_python(data)
 
     def static(self) -> dict[str, object]:
-        """Return the committed part: sorted, without anything that depends on the machine or on optional packages."""
+        """Return the part that is committed. Nothing in it depends on the machine or on optional packages."""
         networks = {n.model: {"data": n.data, **_without(n, "model", "data", "fvcore")} for n in self.networks}
         return {
             "version": STATIC_VERSION,

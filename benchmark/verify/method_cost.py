@@ -1,4 +1,4 @@
-"""What a method adds to a training step, counted by shapes."""
+"""The cost that a method adds to a training step, counted on tensors without memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from methods.base import Batch, Method, Moment, Pair
 
 
 def pair_on_meta(student: str, teacher: str, data: str) -> Pair:
-    """Build a student and a teacher, as a method's `build` sees them, on tensors without memory."""
+    """Build a student and a teacher on tensors without memory, as a method's `build` sees them."""
     known = counted_on(data)
     networks = on_meta(student, known.classes), on_meta(teacher, known.classes)
-    example = torch.empty((2, *known.trained), device="meta")  # two: a batch norm in training wants more than one
+    # Two images, because batch norm in training needs more than one value for each channel.
+    example = torch.empty((2, *known.trained), device="meta")
     return Pair(
         student=networks[0],
         teacher=networks[1],
@@ -35,7 +36,7 @@ def build_on_meta(method: Method, pair: Pair) -> Method:
     """Build the method's side networks for a pair of networks on the meta device.
 
     Raises:
-        CannotServe: a network lacks what the method must see, or the method says why not.
+        CannotServe: a network lacks a tap of the method, or the method's `build` refuses the pair.
     """
     for shapes in (pair.student_shapes, pair.teacher_shapes):
         resolve_roles(method.taps, shapes)
@@ -46,10 +47,10 @@ def build_on_meta(method: Method, pair: Pair) -> Method:
 
 @dataclass(frozen=True)
 class MethodCost:
-    """The cost that a method adds to a training step: its side networks' parameters, and multiply-adds per image.
+    """The cost that a method adds to a training step: parameters of its side networks, and multiply-adds per image.
 
-    Forward and backward of everything between the tapped tensors and the loss, with all denoising steps; the passes of
-    student and teacher are not in it.
+    The multiply-adds are those of everything between the tapped tensors and the loss, all denoising steps included.
+    The passes of student and teacher are not counted.
     """
 
     parameters: int
@@ -58,7 +59,10 @@ class MethodCost:
 
 
 def method_cost(method: Method, pair: Pair, batch: int) -> MethodCost:
-    """Count the cost per image of a method that `build_on_meta` has built. Relations grow with the batch."""
+    """Count the cost per image of a method that `build_on_meta` has built.
+
+    It depends on the batch for methods that compare images with each other.
+    """
     with FakeTensorMode(allow_non_fake_inputs=True):
         method.to_empty(device="cpu")
         added = {role: found.shape for role, found in method.added_roles().items()}
@@ -70,7 +74,7 @@ def method_cost(method: Method, pair: Pair, batch: int) -> MethodCost:
             tensor.requires_grad_()
         indices = torch.empty(batch, dtype=torch.int64)
         labels = indices
-        if pair.task == "segmentation":  # a class for each place of an image
+        if pair.task == "segmentation":  # a label for each pixel
             labels = torch.empty((batch, *counted_on("cityscapes").counted[1:]), dtype=torch.int64)
         moment = Moment(torch.zeros(()), torch.zeros(()), torch.Generator(), step=torch.zeros(()))
         with FlopCounterMode(display=False) as counter:

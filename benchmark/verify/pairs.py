@@ -1,4 +1,7 @@
-"""Manifests, experiments, and every student, teacher and method of the suites, built and run by shapes."""
+"""Checks of manifests, of experiments, and of every student, teacher and method of the suites.
+
+Networks and methods are built and run on tensors without memory, "by shapes".
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ from benchmark.verify.findings import Built, Findings, PairBuilt
 from methods.base import Pair
 from methods.spec import MethodSpec
 
-BATCH = 4  # images of a pass by shapes
+BATCH = 4  # images in a pass by shapes
 
 
 def lint(findings: Findings) -> list[Suite]:
-    """Load every manifest. One that cannot be read becomes a problem."""
+    """Load every manifest. A manifest with mistakes becomes a problem and is left out."""
     suites = []
     for path in suite_files():
         try:
@@ -81,7 +84,7 @@ def build(findings: Findings, suites: Iterable[Suite], say: Say) -> None:
 
 
 def _why_not(cell: Cell) -> str:
-    """Return the reason why a cell's pair cannot be built by shapes, or an empty string. Data need not be there."""
+    """Return the reason why a cell's pair cannot be built by shapes, or an empty string. No data set is needed."""
     setting = cell.setting
     if setting.data not in datasets.COUNTED:
         return f"no pass by shapes on {setting.data}: a run with --profile smoke takes real steps"
@@ -136,4 +139,7 @@ def _check_taps(pair: Pair) -> None:
     for network, shapes in ((pair.student, pair.student_shapes), (pair.teacher, pair.teacher_shapes)):
         silent = set(network.adapter.taps) - set(shapes)
         if silent:
-            raise UsageError(f"the taps {sorted(silent)} bind to nothing", "see the family's adapter")
+            raise UsageError(
+                f"no tensor passed the taps {sorted(silent)} in a forward pass",
+                "correct the modules that the adapter of the network's family names",
+            )

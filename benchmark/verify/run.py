@@ -21,7 +21,7 @@ from methods.spec import MethodSpec
 
 STUDENT, TEACHER, DATA = "resnet18", "resnet34", "imagenet"  # the pair of section C.6
 
-_PRESENTATION = frozenset({"report", "commands", "launch"})  # what no finding depends on
+_PRESENTATION = frozenset({"report", "commands", "launch"})  # folders that no finding depends on
 
 
 def verify(full: bool, say: Say) -> Findings:
@@ -48,7 +48,7 @@ def _described() -> dict[str, dict[str, str]]:
 
 
 def _add_side_costs(findings: Findings, suites: list[Suite], say: Say) -> None:
-    """Add the cost of every method on one pair, with section C.6's options if it has the method, else with defaults."""
+    """Add the cost of every method on one pair. Options are those of section C.6, or the defaults."""
     stated = {
         spec.name: spec
         for suite in suites
@@ -69,7 +69,7 @@ def _add_side_costs(findings: Findings, suites: list[Suite], say: Say) -> None:
 
 
 def cached(folder: Path, full: bool, fresh: bool, say: Say) -> Findings:
-    """Return the findings for the current code, suites and packages, from the cache if it has them."""
+    """Return the findings for the current code, suites and packages: from the cache, or else by running the checks."""
     path = folder / "verify" / f"{_key(full)}.json"
     if not fresh:
         try:

@@ -1,4 +1,4 @@
-"""The cost of DiffKD's own modules, part by part, and the ways in which a paper may have added them up."""
+"""The cost of DiffKD's own modules, part by part, and the conventions by which a paper may have added them up."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Times = Mapping[str, float]
 
 PARTS = ("projection", "encoder", "decoder", "predictor", "adapter", "output")
 
-# How often each part is counted. Training at T = 5 runs the noise predictor five times to denoise, and once more to
-# train it (section 3.2).
+# Conventions: which branches, and how many times each part is counted. Training at T = 5 runs the noise predictor five
+# times to denoise, and once more to train it (section 3.2).
 EACH_ONCE = {"projection": 1, "encoder": 1, "decoder": 1}
 SIDE_CONVENTIONS: Mapping[str, tuple[str, Times]] = {
     f"{what}, {count} {'pass' if count == 1 else 'passes'}": ("feature", {**others, "predictor": count})
@@ -35,16 +35,16 @@ PARAMETER_CONVENTIONS = ("noise predictor without its time embedding", "noise pr
 
 @dataclass(frozen=True)
 class BranchCost:
-    """The multiply-adds of each part of a branch for one image, and the parameters of its networks."""
+    """The cost of a branch: the multiply-adds of each part for one image, and parameters."""
 
     macs: Mapping[str, int]
-    predictor: int
-    time_embedding: int
-    params: int
+    predictor: int  # parameters of the noise predictor
+    time_embedding: int  # parameters of its time embedding
+    params: int  # parameters of all networks of the branch
 
 
 def branch_costs(method: Method, pair: Pair) -> dict[str, BranchCost]:
-    """Return the costs by branch of a DiffKD built for a pair on the meta device."""
+    """Build DiffKD for a pair on the meta device, and return the cost of each branch."""
     built = build_on_meta(method, pair).to("meta").eval()
     found: dict[str, BranchCost] = {}
     for name, branch in built.get_submodule("branches").named_children():
@@ -85,13 +85,13 @@ def added_up(costs: Mapping[str, BranchCost]) -> dict[str, float]:
     for name, (which, times) in SIDE_CONVENTIONS.items():
         taken = [cost for branch, cost in costs.items() if which == "all" or branch != "logits"]
         if which == "all" and len(taken) == 1:
-            continue  # says nothing that the feature modules alone do not say
+            continue  # with one branch, this convention is the same as that of the feature modules
         found[name] = sum(times.get(part, 0) * macs for cost in taken for part, macs in cost.macs.items())
     return found | {f"{name}, operations": 2 * value for name, value in found.items()}
 
 
 def parameter_counts(costs: Mapping[str, BranchCost]) -> dict[str, float]:
-    """Return the parameter counts by convention of the first feature branch: all levels have the same networks."""
+    """Return one feature branch's parameter counts by convention. All levels of a pyramid have the same networks."""
     cost = next(cost for branch, cost in costs.items() if branch != "logits")
     values = (cost.predictor - cost.time_embedding, cost.predictor, cost.params)
     return dict(zip(PARAMETER_CONVENTIONS, map(float, values), strict=True))
@@ -104,6 +104,6 @@ def best_for_all(columns: Mapping[str, Mapping[str, float]], printed: Mapping[st
 
 
 def bare_pair(role: str, shape: tuple[int, ...]) -> Pair:
-    """Return a pair of which only one shape is known, the same on both sides."""
+    """Return a pair of empty networks with one tap, which has the same shape in both."""
     nothing = Network(nn.Identity(), Adapter({}), ())
     return Pair(nothing, nothing, {role: shape}, {role: shape}, classes=1, dataset_size=1, task="detection")

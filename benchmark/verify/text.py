@@ -10,7 +10,7 @@ from benchmark.verify.findings import DetectorCost, Findings
 
 
 def text(findings: Findings) -> str:
-    """Return all findings as text: conventions near the end, then the things not checked, then problems."""
+    """Format all findings: costs, exports, claims, conventions, then what was not checked, then problems."""
     return "\n".join(_lines(findings))
 
 
@@ -60,7 +60,7 @@ def _detector(cost: DetectorCost) -> Sequence[str]:
 
 
 def _cells(findings: Findings) -> list[Sequence[str]]:
-    """Return the rows of the costs, one for cells that have the same content, such as the rows of one student."""
+    """Return the rows of the costs. Cells with the same content, such as those of one student, share a row."""
     alike: dict[tuple[str, ...], list[StaticCell]] = {}
     for cell in findings.cells:
         key = (cell.cell.partition("/")[0], cell.about, cell.metric, cell.printed, str(cell.value))

@@ -54,5 +54,5 @@ def test_both_take_turns_and_the_first_turn_is_not_counted(workplace: Path, monk
 
 
 def test_a_suite_without_dense_rows_is_refused() -> None:
-    with pytest.raises(UsageError, match="no row of a dense task with a teacher"):
+    with pytest.raises(UsageError, match=r"no row of suite .* trains detection or segmentation with a teacher"):
         dense.main(["table9", "--device", "cpu"])

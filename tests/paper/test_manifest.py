@@ -130,11 +130,11 @@ def test_an_unknown_name_is_told_with_its_line_and_the_nearest(
         ("teacher: resnet56", "teacher: {model: resnet56}", 7, "the key 'weights' is missing"),
         ("teacher: resnet56", "teacher: {model: resnet56, weights: a, sha: b}", 7, "unknown key 'sha'"),
         ("cells: 70.66±0.24", "cells: 70.66 71", 15, "2 cells for 1 columns in 'KD'"),
-        ("cells: 70.66±0.24", "cells: ca.70", 15, "'ca.70' is no number: write 71.98, 72.24±0.24 or -"),
-        ("suite: mine", "suite: yours", 1, "suite is 'yours', but the file is mine.yaml"),
+        ("cells: 70.66±0.24", "cells: ca.70", 15, "'ca.70' is not a number such as 71.98 or 72.24±0.24, nor -"),
+        ("suite: mine", "suite: yours", 1, "`suite` is 'yours', but the file is named mine.yaml"),
         ("title: Mine", "title: Mine\ntitle: Again", 3, "'title' is given twice"),
         ("method: kd", "method: kd\n    pending: [method kd]", 15, "marked pending, but it exists"),
-        ("method: kd", "method: kd\n    pending: [someday]", 15, "is no marker"),
+        ("method: kd", "method: kd\n    pending: [someday]", 15, "must begin with one of method"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_line(old: str, new: str, line: int, message: str, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_all_problems_of_a_file_come_together_in_the_order_of_their_lines(tmp_pa
         "15: kd.temprature: no such option",
         "15: kd.weigth: no such option",
         "15: unknown method 'dkdd'",
-        "16: 'many' is no number: write 71.98, 72.24±0.24 or -",
+        "16: 'many' is not a number such as 71.98 or 72.24±0.24, nor -",
     ]
 
 
@@ -188,7 +188,7 @@ def test_a_file_that_is_no_manifest_is_an_error_not_a_crash(text: str, message: 
 def test_a_file_in_another_encoding_is_told(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes("title: é".encode("latin1"))
-    with pytest.raises(UsageError, match="no UTF-8 text"):
+    with pytest.raises(UsageError, match="is not a UTF-8 text"):
         load(path)
 
 
@@ -260,10 +260,10 @@ def test_recipes_are_as_strict(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         recipes(path)
     lines = [line.removeprefix(f"{path}:") for line in caught.value.message.splitlines()]
-    assert lines[0].startswith("6: no recipe 'AA' above; did you mean 'A'?")
+    assert lines[0].startswith("6: there is no recipe 'AA' above this one; did you mean 'A'?")
     assert any(line.startswith("10: unknown key 'epoch'; did you mean 'epochs'?") for line in lines)
     assert any(line.startswith("10: lr: input should be a valid number (got '1')") for line in lines)
-    assert lines[-1].startswith("11: D needs `settings`")
+    assert lines[-1].startswith("11: the recipe D needs `settings`")
 
 
 def test_an_expected_ordering_names_two_rows(tmp_path: Path) -> None:
@@ -272,8 +272,8 @@ def test_an_expected_ordering_names_two_rows(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load(write_suite(tmp_path / "wrong.yaml", rows, expected=["KD > Plian", "KD", "KD > KD"]))
     assert "expected 'KD > Plian': no row 'Plian'; did you mean 'Plain'?" in caught.value.message
-    assert "expected 'KD' is no ordering of two rows: write DiffKD > KD" in caught.value.message
-    assert "expected 'KD > KD' is no ordering" in caught.value.message
+    assert "expected 'KD' is not an ordering of two rows, such as DiffKD > KD" in caught.value.message
+    assert "expected 'KD > KD' is not an ordering" in caught.value.message
 
 
 def test_a_setting_can_be_chosen_on_training_images_held_out(tmp_path: Path) -> None:

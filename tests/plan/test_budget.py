@@ -52,4 +52,4 @@ def test_plan_says_what_so_many_gpus_would_take(suite: Path, capsys: pytest.Capt
     assert "7 runs" in shown
     assert "8 GPUs: " in shown
     assert "64 GPUs: " in shown
-    assert "46 files stay" in shown  # four of the seven runs may have side networks
+    assert "in 46 files when all runs are done" in shown  # four of the seven runs may have side networks

@@ -236,7 +236,7 @@ def test_cited_rows_wait_for_all_or_only(tmp_path: Path) -> None:
 
 
 def test_a_pattern_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no row, method or pair matches 'nothing'"):
+    with pytest.raises(UsageError, match="no row, column, method or pair matches --only 'nothing'"):
         plan_of(write_suite(tmp_path / "none.yaml"), only=("nothing",))
 
 
