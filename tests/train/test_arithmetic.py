@@ -65,7 +65,7 @@ def test_a_run_in_tf32_also_measures_in_tf32(workplace: Path, watch: Watch, monk
     runs = runs_of(suite)
     named = {row: record_of(run, workplace).effective["precision"] for row, run in runs.items()}
     assert named == {"Teacher": "fp32", "DiffKD": "tf32"}
-    evaluating = [place for place in watch.found[FP32] if "training.py:evaluated" in place]
+    evaluating = [place for place in watch.found[FP32] if "trainer.py:evaluate" in place]
     assert len(watch.found[FP32]) == len(evaluating) > 0
     asking = " ".join(watch.found[TF32])
     assert "assembly.py:assembled" in asking and "training.py:one_step" in asking and "_evaluated" in asking
