@@ -17,7 +17,7 @@ from methods.options import MethodOptions, option
 _PUBLISHED = {"mask_token": "tokens", "prob.": "weigh."}
 
 
-class TokenLevel(nn.Module):
+class Level(nn.Module):
     """One level's tokens, and the network that weights each token for an image."""
 
     def __init__(self, count: int, channels: int) -> None:
@@ -90,7 +90,7 @@ class MasKDDetection(Method):
         self.roles = self.pyramid_roles(pair, self.options.tap)
         widths = [(pair.student_shapes[role][0], pair.teacher_shapes[role][0]) for role in self.roles]
         self.align = nn.ModuleList(nn.Conv2d(student, teacher, kernel_size=1) for student, teacher in widths)
-        self.levels = nn.ModuleList(TokenLevel(self.options.count, teacher) for _, teacher in widths)
+        self.levels = nn.ModuleList(Level(self.options.count, teacher) for _, teacher in widths)
         if self.options.learned:
             self._fix(Path(self.options.learned).expanduser())
 
@@ -123,7 +123,7 @@ class MasKDDetection(Method):
         o = self.options
         errors, lost, dice = [], [], []
         for role, align, level in zip(self.roles, self.align, self.levels, strict=True):
-            assert isinstance(level, TokenLevel)
+            assert isinstance(level, Level)
             found, target = at_least_float32(align(student[role])), at_least_float32(teacher[role])
             masks, weights = level.masks(target), level.weights(target)
             used = masks.detach()

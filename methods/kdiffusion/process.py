@@ -34,7 +34,7 @@ def amplitudes(schedule: Schedule, steps: int) -> list[float]:
 
 
 @dataclass(frozen=True)
-class ReverseStep:
+class Step:
     """One reverse step: the amplitudes at its start, and the posterior that leads to its end.
 
     Plain numbers, so that a step reads no table on the device.
@@ -47,7 +47,7 @@ class ReverseStep:
     w: float
 
     @classmethod
-    def between(cls, high: float, low: float) -> ReverseStep:
+    def between(cls, high: float, low: float) -> Step:
         """Return the step from the teacher's amplitude `high`, at the noisier end, to `low`, at the cleaner end."""
         noise_high, noise_low, ratio = 1 - high**2, 1 - low**2, high / low
         added = 1 - ratio**2
@@ -68,12 +68,12 @@ class ReverseStep:
         return self.u * noisy + self.v * clean
 
 
-def reverse_steps(schedule: Schedule, steps: int) -> tuple[ReverseStep, ...]:
+def reverse_steps(schedule: Schedule, steps: int) -> tuple[Step, ...]:
     """Return all steps from n to 0."""
-    return tuple(ReverseStep.between(high, low) for high, low in pairwise(amplitudes(schedule, steps)))
+    return tuple(Step.between(high, low) for high, low in pairwise(amplitudes(schedule, steps)))
 
 
-def estimates(features: Sequence[Tensor], steps: Sequence[ReverseStep], how: Estimate) -> list[Tensor]:
+def estimates(features: Sequence[Tensor], steps: Sequence[Step], how: Estimate) -> list[Tensor]:
     """Return the f of equation (12): the estimate of x at each step's start, from the features of the steps before it.
 
     Nothing comes before the first step, where x is the first feature itself, equation (3).
@@ -95,7 +95,7 @@ def estimates(features: Sequence[Tensor], steps: Sequence[ReverseStep], how: Est
 
 
 def reverse_loss(
-    features: Sequence[Tensor], teacher: Tensor, noise: Tensor, steps: Sequence[ReverseStep], how: Estimate
+    features: Sequence[Tensor], teacher: Tensor, noise: Tensor, steps: Sequence[Step], how: Estimate
 ) -> Tensor:
     """Return the loss of equation (12), averaged over elements and summed over the steps.
 
