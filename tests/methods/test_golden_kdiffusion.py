@@ -14,7 +14,7 @@ from torch import Tensor
 
 from methods.base import Method, Pair
 from methods.kdiffusion.kdiffusion import KDiffusion
-from methods.kdiffusion.process import Estimate, ReverseStep, Schedule, reverse_steps
+from methods.kdiffusion.process import Estimate, Schedule, Step, reverse_steps
 
 PLAIN = reference("kdiffusion")
 WIDTHS = (3, 4, 5, 6)
@@ -55,7 +55,7 @@ def test_the_posterior_equals_the_reference_values() -> None:
     golden = Golden("kdiffusion_posterior")
     alphas = golden["alpha_hat"].tolist()
     for high, low, u, v, w in golden["rows"].tolist():
-        step = ReverseStep.between(alphas[int(high)], alphas[int(low)])
+        step = Step.between(alphas[int(high)], alphas[int(low)])
         assert (step.u, step.v, step.w) == pytest.approx((u, v, w), rel=1e-12)
         assert step.beta == pytest.approx(float(golden["beta_hat"][int(high)]), rel=1e-12)
 

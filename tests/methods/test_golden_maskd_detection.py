@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from benchmark.errors import CannotServe, MissingInput
 from methods.base import Moment
 from methods.maskd import masked_errors
-from methods.maskd_detection import MasKDDetection, TokenLevel, weighted
+from methods.maskd_detection import Level, MasKDDetection, weighted
 from methods.spec import MethodSpec
 
 NAMES = {
@@ -69,7 +69,7 @@ def test_what_the_masks_and_weights_do_to_the_loss(name: str) -> None:
     golden.load_into(method, {**NAMES, "align.": "none."})
     terms = []
     for level, role in zip(method.levels, student, strict=True):
-        assert isinstance(level, TokenLevel)
+        assert isinstance(level, Level)
         masks = level.masks(teacher[role])
         masks = masks * level.masks(student[role]).detach() if CASES[name] else masks
         errors = masked_errors(masks, student[role], teacher[role])
@@ -132,7 +132,7 @@ def test_tokens_start_small_and_weights_alike() -> None:
     method = MasKDDetection()
     method.build(pair_of(shapes, shapes))
     (level,) = method.levels
-    assert isinstance(level, TokenLevel)
+    assert isinstance(level, Level)
     assert float(level.tokens.detach().std()) == pytest.approx(0.01, rel=0.1)
     first = level.weigh[0]
     assert isinstance(first, nn.Conv2d) and first.bias is not None

@@ -15,7 +15,7 @@ from methods.base import ImageSize
 from methods.fgd import FGD, GlobalContext
 from methods.fkd import FKD, NonLocal
 from methods.frs import FRS
-from methods.maskd_detection import MasKDDetection, TokenLevel
+from methods.maskd_detection import Level, MasKDDetection
 
 
 @pytest.fixture(params=range(2))
@@ -130,7 +130,7 @@ def test_maskd(draw: torch.Generator, steps: int) -> None:
     now = replace(moment_at(), step=torch.tensor(float(steps)))
     terms = method.losses(student, teacher, batch_of(2), now).terms
     plain, level = reference("maskd"), method.levels[0]
-    assert isinstance(level, TokenLevel)
+    assert isinstance(level, Level)
     kernels = [(conv.weight.detach(), conv.bias.detach()) for conv in (level.weigh[0], level.weigh[2])]
     kernels[1] = (kernels[1][0].flatten(1), kernels[1][1])
     shares = [plain.weights(image, *kernels) for image in teacher["fpn.0"]]
