@@ -130,7 +130,7 @@ def test_a_data_set_in_one_file_is_listed_planned_and_trained_on(workplace: Path
     listed = {row["data"]: row for row in json.loads(said("list", "data", "--json"))}
     assert listed["flowers"]["state"] == "absent"
     assert re.fullmatch(r"Flowers is not in .*no-data or data", listed["flowers"]["found"])
-    assert re.match(r"copy your photographs to .*no-data/flowers/train/KIND/", listed["flowers"]["mend"])
+    assert re.match(r"copy your photographs to .*no-data/flowers/train/KIND/", listed["flowers"]["fix"])
     assert "generated-imagefolder/resnet8/none #0" in said("plan", str(suite))
     folder = generate(workplace / "data" / "flowers", Request(classes=3, train=30, test=15, scale=0.1))
     (folder / MARKER).unlink()
