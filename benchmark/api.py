@@ -92,13 +92,14 @@ def run(
     """
     from benchmark.launch.local import Local
     from benchmark.machine.devices import pick_device
-    from benchmark.train.settings import Settings
+    from benchmark.train.settings import Request, Settings
 
     folder = _path(data_dir)
     settings = Settings(
         store=Store(Path(results).resolve(), Path(runs).resolve()),
         device=pick_device(device),
         threads=threads,
+        request=Request.of(plan, ()),
         asked={"device": device},
         source=images_for({run.experiment.data.name for run in plan.runs}, folder, stand_ins=False),
         data_dir=folder,

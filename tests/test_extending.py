@@ -52,7 +52,7 @@ def test_a_method_in_one_file_runs_through_a_suite_to_a_result_row(
     assert re.search(r"^\| Mine +\| \d+\.\d\d \(1\) \|$", shown, re.MULTILINE)
     record = record_of(runs_of(suite)["Mine"], workplace)
     assert record.status == "done"
-    assert record.experiment["method"] == {"cosine": {"weight": 4.0}}
+    assert record.experiment.method == {"cosine": {"weight": 4.0}}
     assert record.tracked["cosine"] == pytest.approx(4 * (1 - record.tracked["similarity"]), rel=1e-4)
     assert record.tracked["total"] == pytest.approx(record.tracked["task"] + record.tracked["cosine"], rel=1e-4)
 

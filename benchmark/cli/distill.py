@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _distill(arguments: argparse.Namespace, device: str, ranks: Ranks) -> int:
     from benchmark.launch.local import Local
     from benchmark.launch.progress import reporting
-    from benchmark.train.settings import Settings
+    from benchmark.train.settings import Request, Settings
 
     wanted = ranks.leader_first(lambda: asked(arguments))
     plan = plan_of(wanted)
@@ -51,6 +51,7 @@ def _distill(arguments: argparse.Namespace, device: str, ranks: Ranks) -> int:
         device=device,
         threads=arguments.threads,
         asked={"device": arguments.device},
+        request=Request.of(plan, sys.argv[1:]),
         source=DataSource(USER_FOLDER, arguments.data),
         checkpoint_seconds=arguments.checkpoint_seconds,
         workers=arguments.workers,
@@ -195,7 +196,8 @@ def _finish(run: Run, store: Store, out: Path) -> int:
     if record.status != "done":
         print(f"{run.label}: {record.status}: {record.reason}", file=sys.stderr)
         return 1
-    teacher = f", its teacher {record.teacher['top1']:.2f}" if record.teacher and "top1" in record.teacher else ""
+    known = record.teacher.metrics if record.teacher is not None else {}
+    teacher = f", its teacher {known['top1']:.2f}" if "top1" in known else ""
     print(f"top-1 {record.last['top1']:.2f} (best {record.best['top1']:.2f}){teacher}")
     for path in write_student(student_of(record, store.paths(run).student), out):
         print(f"written to {path}")

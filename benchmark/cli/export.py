@@ -15,7 +15,7 @@ def main(arguments: argparse.Namespace) -> int:
     from benchmark.train.export import found_record, student_of, write_student
 
     record, weights = found_record(arguments.run, store_to_read(arguments))
-    name = f"{record.experiment['student']}-{record.identity}".replace(":", "-")
+    name = f"{record.experiment.student}-{record.identity}".replace(":", "-")
     if arguments.kind == "cityscapes":
         written = [_for_server(arguments, record, weights, arguments.out or Path(f"{name}.zip"))]
     else:
@@ -26,7 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _for_server(arguments: argparse.Namespace, record: Record, weights: Path, out: Path) -> Path:
-    task = record.experiment.get("task")
+    task = record.experiment.task
     if task != "segmentation" or record.status != "done":
         what = f"is {record.status}" if record.status != "done" else f"is one of {task}"
         raise UsageError(
@@ -38,11 +38,11 @@ def _for_server(arguments: argparse.Namespace, record: Record, weights: Path, ou
     from benchmark.train.dense.server_archive import write_server_archive
 
     return write_server_archive(
-        str(record.experiment["student"]),
+        record.experiment.student,
         weights,
         out,
         arguments.data_dir,
         pick_device(arguments.device),
         whole=not arguments.partial,
-        precision=str(record.experiment["precision"]),
+        precision=record.experiment.precision,
     )

@@ -48,7 +48,7 @@ def launched(arguments: argparse.Namespace, plan: Plan, source: DataSource | Non
         from benchmark.cli.planning import ask
 
         ask(spent / 3600, arguments)
-        submission = _submit(arguments, arrays, store, source, device)
+        submission = _submit(arguments, plan, arrays, store, source, device)
         if submission is not None:
             print(f"\nsubmitted as {submission.name}: {len(submission.jobs)} jobs, {len(runs)} runs")
             print(f"  code and logs: {submission.code}, {store.runs / 'jobs' / submission.name}")
@@ -110,17 +110,23 @@ def _named(job: Job) -> str:
 
 
 def _submit(
-    arguments: argparse.Namespace, arrays: Sequence[Array], store: Store, source: DataSource | None, device: str
+    arguments: argparse.Namespace,
+    plan: Plan,
+    arrays: Sequence[Array],
+    store: Store,
+    source: DataSource | None,
+    device: str,
 ) -> Submission | None:
     from benchmark.launch.launcher import Resources, Submitting
     from benchmark.machine.devices import devices_of
-    from benchmark.train.settings import Settings
+    from benchmark.train.settings import Request, Settings
 
     store.prepare()
     # Every argument that has the name of a field of Settings, so that a job trains with the settings `run` would use.
     names = {field.name for field in fields(Settings)}
     settings = {name: value for name, value in vars(arguments).items() if name in names}
-    settings |= {"asked": {"device": arguments.device}, "source": source}
+    request = Request.of(plan, sys.argv[1:])
+    settings |= {"asked": {"device": arguments.device}, "source": source, "request": request}
     resources = Resources(
         device=device,
         partition=arguments.partition,

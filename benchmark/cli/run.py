@@ -56,7 +56,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
     from benchmark.launch.local import Local, PlanOutcome
     from benchmark.launch.progress import reporting
     from benchmark.plan.estimate import Measured
-    from benchmark.train.settings import Settings
+    from benchmark.train.settings import Request, Settings
 
     store = store_of(arguments)
     if ranks.world > 1:
@@ -76,6 +76,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
             compile=arguments.compile,
             pack=arguments.pack,
             asked={"device": arguments.device},
+            request=Request.of(plan, sys.argv[1:]),
             source=source,
             data_dir=arguments.data_dir,
             checkpoint_seconds=arguments.checkpoint_seconds,

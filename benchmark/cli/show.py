@@ -103,6 +103,7 @@ def _experiment(arguments: argparse.Namespace) -> Mapping[str, object]:
     from benchmark.paper.datasets import STAND_INS
     from benchmark.paper.manifest import load_all
     from benchmark.plan.experiment import Selection, make_plan
+    from benchmark.records.parts import ExperimentSettings
 
     hint = "python -m benchmark list cells prints the identities"
     if not arguments.name:
@@ -118,7 +119,7 @@ def _experiment(arguments: argparse.Namespace) -> Mapping[str, object]:
             for identity, experiment in plan.experiments.items():
                 if identity.startswith(arguments.name):
                     described = experiment.describe()
-                    note = {"note": why} if (why := why_not_comparable(described)) else {}
+                    note = {"note": why} if (why := why_not_comparable(ExperimentSettings.of(experiment))) else {}
                     cells = serves.setdefault(identity, [])
                     cells += [cell.id for cell in plan.cells.get(identity, ())]
                     matches.setdefault(identity, {"identity": identity, **described, **note, "serves": cells})

@@ -18,8 +18,8 @@ from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Suite, TeacherSpec
 from benchmark.paper.tasks import DEFAULT_TASK, TASKS
 from benchmark.plan.experiment import Experiment, experiment_of, why_left_out
-from benchmark.records.described import part
 from benchmark.records.evidence import Evidence, InputProblem, ProblemKind, Settled, key_of
+from benchmark.records.parts import ExperimentSettings
 from benchmark.records.store import Record
 
 
@@ -169,12 +169,12 @@ def _near(experiment: Experiment, cell: Cell, basis: Basis) -> list[Settled]:
     """Return runs of the same networks by the same method that no cell asks for, or that are smoke runs."""
     names = {cell.setting.data, *STAND_INS.get(str(cell.setting.data), ())}
     found: list[Settled] = []
-    for identity in basis.evidence.by_key.get(key_of(experiment.describe()), ()):
+    for identity in basis.evidence.by_key.get(key_of(ExperimentSettings.of(experiment)), ()):
         runs = basis.evidence.by_identity[identity]
         described = runs[0].record.experiment
         same = identity == experiment.identity
         wanted = identity in basis.declared and runs[0].record.profile == "paper"
-        if not same and not wanted and part(described, "data").get("name") in names:
+        if not same and not wanted and described.data.name in names:
             found += runs
     return found
 
@@ -199,7 +199,7 @@ def _blocked(
 
 
 def _without_own(experiment: Experiment, near: Sequence[Settled]) -> tuple[Sequence[Settled], Blocked]:
-    ours = experiment.describe()
+    ours = ExperimentSettings.of(experiment)
     other: dict[str, list[str]] = {}
     for run in near:
         theirs = run.record.experiment
@@ -225,21 +225,21 @@ def _without_own(experiment: Experiment, near: Sequence[Settled]) -> tuple[Seque
 
 def _images_of(record: Record) -> list[str]:
     """List the same differences as `other_images`, for the data that a run really used."""
-    asked = part(record.experiment, "data")
-    return other_images({"data": {**asked, "name": record.data.get("name", asked.get("name"))}})
+    asked = record.experiment.data
+    return other_images(asked.model_copy(update={"name": record.data.name or asked.name}))
 
 
 def _oddities(experiment: Experiment, run: Settled) -> list[str]:
     """List the settings of a run, by its record, that differ from those of its own experiment."""
     record, found = run.record, []
-    data = record.data.get("name")
+    data = record.data.name
     if data is not None and data != experiment.data.name:
         found.append(f"trained on {data} data instead of {experiment.data.name}")
-    for split, asked in (("train", experiment.data.train), ("test", experiment.data.test)):
-        size = record.data.get(f"subset_{split}")
+    sizes = (record.data.subset_train, record.data.subset_test)
+    for split, asked, size in zip(("train", "test"), (experiment.data.train, experiment.data.test), sizes, strict=True):
         if size is not None and size != asked:
             found.append(f"a subset of {size} {split} images")
-    precision = record.effective.get("precision")
+    precision = record.effective.precision
     if precision is not None and precision != experiment.precision:
         found.append(f"precision {precision} instead of {experiment.precision}")
     return found
@@ -250,8 +250,8 @@ def _exchanged(experiment: Experiment, runs: Sequence[Settled]) -> str:
     seen: dict[str, dict[str, list[int]]] = {}
     for run in runs:
         found = {whose: file["sha256"] for whose, file in run.record.weight_files.items()}
-        tensors = (run.record.teacher or {}).get("weights_sha256")
-        if isinstance(tensors, str) and isinstance(experiment.teacher, TeacherSpec):
+        tensors = run.record.teacher.weights_sha256 if run.record.teacher is not None else None
+        if tensors is not None and isinstance(experiment.teacher, TeacherSpec):
             found["teacher"] = tensors  # records of earlier versions have it too
         for whose, sha in found.items():
             seen.setdefault(whose, {}).setdefault(sha, []).append(run.record.repetition)
@@ -286,8 +286,8 @@ def _teacher_numbers(
     for suite in (cell.suite, ""):
         if published is None:
             published = basis.teachers.get((suite, str(cell.setting.data), experiment.teacher_name))
-    known = [(run.record.teacher or {}).get(metric) for run in runs]
-    measured = [float(value) for value in known if isinstance(value, int | float)]
+    known = [run.record.teacher.metrics for run in runs if run.record.teacher is not None]
+    measured = [found[metric] for found in known if metric in found]
     if published is None or not measured:
         return None
     return experiment.teacher_name, published, measured, basis.rules.teacher_gate.tolerance(metric, pinned=pinned)
@@ -306,13 +306,13 @@ def _notes(
     if extra:
         beyond = f"{len(extra)} repetition{'s' if len(extra) > 1 else ''} beyond the declared {declared}"
         yield f"{beyond}: shown, but no verdict changes"
-    sources = [str(run.record.code.get("source_sha256", "")) for run in own]
+    sources = [run.record.code.source_sha256 for run in own]
     known = {source for source in sources if source}
     if len(known) > 1:
         yield f"code changed: the runs are of {len(known)} different sources, under one revision of the method"
     if changed := sum(source not in ("", basis.source) for source in sources):
         yield f"code changed: {_of(changed, total)} of another source than this program's"
-    if dirty := sum(run.record.code.get("dirty") is True for run in own):
+    if dirty := sum(run.record.code.dirty is True for run in own):
         yield f"{_of(dirty, total)} of a source that was not committed"
     if own and experiment.teacher is not None and not any(run.record.teacher for run in own):
         yield "the teacher's accuracy is not in the records, so it was not checked"

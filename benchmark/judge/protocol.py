@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from benchmark.paper.datasets import STAND_INS
-from benchmark.records.described import part
+from benchmark.records.parts import DataSettings, ExperimentSettings, Part
 
 
-def why_not_comparable(described: Mapping[str, object]) -> str:
+def why_not_comparable(described: ExperimentSettings) -> str:
     """Return the reason why an experiment's runs cannot be compared with the paper, or an empty string."""
-    profile = described.get("profile")
-    found = [] if profile == "paper" else [f"profile {profile}"]
-    found += other_images(described)
+    found = [] if described.profile == "paper" else [f"profile {described.profile}"]
+    found += other_images(described.data)
     return f"not comparable with published numbers: {', '.join(found)}" if found else ""
 
 
-def other_images(described: Mapping[str, object]) -> list[str]:
+def other_images(data: DataSettings) -> list[str]:
     """List the differences between an experiment's images and the whole of a published data set."""
-    data = part(described, "data")
-    generated = any(data.get("name") in names for names in STAND_INS.values())
-    found = [f"generated images ({data['name']})"] if generated else []
-    splits = {"train": "training", "test": "test"}
-    found += [f"{data[key]} {split} images" for key, split in splits.items() if data.get(key)]
-    found += [f"{data['holdout']} training images as test images"] if data.get("holdout") else []
-    return found + ([f"images of {data['image_size']} pixels"] if data.get("image_size") else [])
+    generated = any(data.name in names for names in STAND_INS.values())
+    found = [f"generated images ({data.name})"] if generated else []
+    found += [f"{size} {split} images" for size, split in ((data.train, "training"), (data.test, "test")) if size]
+    found += [f"{data.holdout} training images as test images"] if data.holdout else []
+    return found + ([f"images of {data.image_size} pixels"] if data.image_size else [])
 
 
-def differences(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
+def differences(ours: ExperimentSettings, theirs: ExperimentSettings) -> list[str]:
     """List the differences between a record's protocol and its cell's, for example "recipe B1 instead of A1"."""
     found: list[str] = []
     for name in ("data", "recipe", "teacher"):
-        mine, other = part(ours, name), part(theirs, name)
+        mine, other = _part(ours, name), _part(theirs, name)
         changed = [key for key in (*mine, *other) if key != "name" and mine.get(key) != other.get(key)]
         if name != "recipe" and mine.get("name") != other.get("name"):
             changed.insert(0, "name")
@@ -39,9 +34,15 @@ def differences(ours: Mapping[str, object], theirs: Mapping[str, object]) -> lis
             what = f"{name} {key}" if key != "name" else name
             found.append(_instead(what, other.get(key), mine.get(key)))
     for name in ("precision", "student_weights", "student_weights_sha256"):
-        if ours.get(name) != theirs.get(name):
-            found.append(_instead(name.replace("_", " "), theirs.get(name), ours.get(name)))
+        if getattr(ours, name) != getattr(theirs, name):
+            found.append(_instead(name.replace("_", " "), getattr(theirs, name), getattr(ours, name)))
     return found
+
+
+def _part(described: ExperimentSettings, name: str) -> dict[str, object]:
+    found: Part | None = getattr(described, name)
+    # A teacher that is trained is known by its experiment's identity, and records of format 1 have no more.
+    return {key: value for key, value in found.plain().items() if key != "described"} if found is not None else {}
 
 
 def _instead(what: str, theirs: object, ours: object) -> str:

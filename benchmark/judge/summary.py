@@ -15,14 +15,14 @@ from benchmark.judge.views import Inputs, Provenance, RuleView, TableView
 from benchmark.machine import provenance
 from benchmark.paper.rules import Rules, SourcedNumber
 from benchmark.plan.experiment import Experiment
-from benchmark.records.described import part
 from benchmark.records.evidence import Evidence, InputProblem, ProblemKind, RunView, Settled
 
 
 def unknown_runs(cases: Sequence[CellCase], evidence: Evidence) -> tuple[list[Settled], list[Settled]]:
     """Return the runs that no cell shows: of teachers that cells or runs depend on, and of experiments in no suite."""
     shown = {run.id for case in cases for run in chain(case.runs, case.extra, case.near)}
-    needed = {str(part(run.record.experiment, "teacher").get("experiment")) for run in evidence.runs.values()}
+    teachers_of = (run.record.experiment.teacher for run in evidence.runs.values())
+    needed = {str(teacher.experiment) for teacher in teachers_of if teacher is not None}
     for case in cases:
         teacher = case.experiment.teacher if case.experiment else None
         needed |= {teacher.identity} if isinstance(teacher, Experiment) else set()
@@ -77,18 +77,17 @@ def provenance_of(runs: Sequence[RunView]) -> Provenance:
 
     return Provenance(
         commits=counted(_commit(run) for run in runs),
-        sources=counted(str(run.code.get("source_sha256") or "") for run in runs),
+        sources=counted(run.code.source_sha256 for run in runs),
         packages=counted(f"{name} {version}" for run in runs for name, version in run.packages.items()),
-        hardware=counted(str(run.hardware.get("gpu") or run.hardware.get("cpu") or "") for run in runs),
-        devices=counted(str(run.effective.get("device") or "") for run in runs),
+        hardware=counted(run.hardware.accelerator for run in runs),
+        devices=counted(run.effective.device for run in runs),
         seconds=sum(run.seconds for run in runs),
         program=provenance.revision(),
     )
 
 
 def _commit(run: RunView) -> str:
-    commit = run.code.get("commit")
-    return f"{commit}{'+' if run.code.get('dirty') else ''}" if commit else ""
+    return f"{run.code.commit}{'+' if run.code.dirty else ''}" if run.code.commit else ""
 
 
 def rule_views(rules: Rules) -> Iterator[RuleView]:

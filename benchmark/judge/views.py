@@ -18,6 +18,7 @@ from benchmark.judge.contrasts import Gain, OrderReport
 from benchmark.judge.stats import FalseFlags
 from benchmark.judge.verdicts import Judgement, Verdict
 from benchmark.records.evidence import InputProblem, RunView
+from benchmark.records.parts import Part
 
 COMPARISON_FORMAT = 1  # of comparison.json; raised when a field changes meaning
 
@@ -312,6 +313,8 @@ def plain(value: object) -> object:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, Part):
+        return plain(value.plain())
     if dataclasses.is_dataclass(value):
         return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, Mapping):

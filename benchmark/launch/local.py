@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import time
@@ -21,11 +20,16 @@ from benchmark.launch.packed import Advance, Turns
 from benchmark.machine.files import storage, sweep_partials, write_text
 from benchmark.plan.experiment import Experiment, Plan, Run
 from benchmark.records.store import Record, Unreadable, read_record
+from benchmark.train import attempts
 from benchmark.train.dispatch import Dispatcher, from_files, summary
 from benchmark.train.settings import Settings, Stopped
 
 WAIT_SECONDS = 1.0
 END, WAITING = -1, -2  # sent to the other ranks instead of the number of a run
+
+
+class RecordOfNewerFormat(BenchmarkError):
+    """A record that a newer program wrote. It is left as it is, and its run is not trained again."""
 
 
 @dataclass
@@ -150,7 +154,12 @@ class Local:
 
     def _leased(self, run: Run, outcome: PlanOutcome) -> Advance:
         with lease(self.settings.store.paths(run).lease):
-            if self._recorded(run):  # another process finished it before this one had the lease, or it was restored
+            try:
+                recorded = self._recorded(run)
+            except RecordOfNewerFormat as error:
+                outcome.fail(run, str(error))
+                return True
+            if recorded:  # another process finished it before this one had the lease, or it was restored
                 outcome.already.append(run)
                 return True
             return (yield from self._guarded(run, outcome))
@@ -175,6 +184,8 @@ class Local:
             self.settings.say(f"{run.label}: has a record but no weights here, so this teacher is trained again")
             paths.attempts.unlink(missing_ok=True)  # the list of attempts belongs to the finished training
             return False
+        if isinstance(found, Unreadable) and found.newer:  # a program of that format can use it: it stays
+            raise RecordOfNewerFormat(f"{paths.record}: {found.reason}", "or name other folders for its records")
         why = found.reason if isinstance(found, Unreadable) else f"it belongs to {found.identity}"
         spoilt = paths.record.with_suffix(f".unreadable-{int(time.time())}")
         copy = read_record(paths.work / "record.json")
@@ -212,8 +223,7 @@ class Local:
 
     def _guarded(self, run: Run, outcome: PlanOutcome) -> Advance:
         paths = self.settings.store.paths(run)
-        with storage(paths.attempts), paths.attempts.open("a") as file:
-            file.write(f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n")
+        attempts.begin(paths.attempts, self.settings.threads)
         self.settings.ranks.told(self._plan.runs.index(run))
         try:
             record = yield from self._dispatcher.steps(run)

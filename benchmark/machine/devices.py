@@ -56,6 +56,6 @@ def local_device(device: str) -> str:
 
 
 def hardware(device: str) -> dict[str, str | int]:
-    """Return the processor's name and cores, and the name of the GPU if the device is one."""
+    """Return the processor's name, cores and instruction set, and the name of the GPU if the device is one."""
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
-    return {**provenance.hardware(), **gpu}
+    return {**provenance.hardware(), "instructions": torch.backends.cpu.get_cpu_capability(), **gpu}

@@ -8,9 +8,11 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 import copy
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -342,6 +344,15 @@ def suite_path(name: str) -> Path:
 def suite_files(folder: Path = SUITES) -> list[Path]:
     """Return every manifest of a folder."""
     return [path for path in yaml_files(folder) if path.stem not in NOT_SUITES]
+
+
+@cache
+def suites_sha256(folder: Path = SUITES) -> str:
+    """Return a hash of all suites, recipes, profiles, rules and claims of a folder, as they are now."""
+    digest = hashlib.sha256()
+    for path in yaml_files(folder):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def companions(folder: Path = SUITES) -> set[Path]:

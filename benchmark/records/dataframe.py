@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pandas import DataFrame
 
-from benchmark.records.described import part
 from benchmark.records.evidence import RunView, collect
 from benchmark.records.store import Store
 
@@ -75,19 +74,19 @@ def _metrics(view: RunView) -> dict[str, float]:
 
 def _settings(view: RunView) -> dict[str, object]:
     """Return the columns that are parts of a run's fields."""
-    described, method = view.experiment, part(view.experiment, "method")
+    described = view.experiment
     return {
-        "task": described.get("task"),
-        "data": part(described, "data").get("name"),
-        "teacher": part(described, "teacher").get("model"),
-        "student": described.get("student"),
-        "method": "+".join(method),
-        "options": json.dumps(method, sort_keys=True),
-        "recipe": part(described, "recipe").get("name"),
-        "device": view.effective.get("device"),
-        "precision": view.effective.get("precision"),
-        "hardware": view.hardware.get("gpu") or view.hardware.get("cpu"),
-        "commit": view.code.get("commit"),
-        "dirty": bool(view.code.get("dirty")),
-        "source": view.code.get("source_sha256"),
+        "task": described.task,
+        "data": described.data.name,
+        "teacher": described.teacher.model if described.teacher is not None else None,
+        "student": described.student,
+        "method": "+".join(described.method),
+        "options": json.dumps(described.method, sort_keys=True),
+        "recipe": described.recipe.name if described.recipe is not None else None,
+        "device": view.effective.device,
+        "precision": view.effective.precision,
+        "hardware": view.hardware.accelerator or None,
+        "commit": view.code.commit,
+        "dirty": bool(view.code.dirty),
+        "source": view.code.source_sha256 or None,
     }

@@ -16,8 +16,8 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
-from benchmark.records.described import part
-from benchmark.records.store import SCHEMA_VERSION, Record, Unreadable, read_record
+from benchmark.records.parts import Code, Effective, ExperimentSettings, Hardware, ImagesUsed, TeacherFound
+from benchmark.records.store import FORMAT, Record, Unreadable, read_record
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class RunView:
     best: Mapping[str, float]  # metrics of the best epoch
     best_epoch: int | None
     tracked: Mapping[str, float]
-    teacher: Mapping[str, object] | None  # its weights' sha256 and measured accuracy
-    experiment: Mapping[str, object]  # every setting with its effective value
-    data: Mapping[str, object]
-    effective: Mapping[str, object]  # device, threads, precision, batch
-    code: Mapping[str, object]  # commit, dirty, source_sha256
+    teacher: TeacherFound | None  # its weights' sha256 and measured accuracy
+    experiment: ExperimentSettings  # every setting with its effective value
+    data: ImagesUsed
+    effective: Effective  # device, threads, precision, batch
+    code: Code  # commit, dirty, source_sha256
     packages: Mapping[str, str]
-    hardware: Mapping[str, object]
+    hardware: Hardware
     weights_sha256: str | None
     seconds: float
     images_per_second: float | None
@@ -92,7 +92,7 @@ class FoundRecord:
     @property
     def preference(self) -> tuple[bool, str, str]:
         """Return a sort key, smallest first: a committed source, then the earliest, then the first path."""
-        return (self.record.code.get("dirty") is not False, self.record.finished or "~", str(self.path))
+        return (self.record.code.dirty is not False, self.record.finished or "~", str(self.path))
 
 
 @dataclass(frozen=True)
@@ -159,10 +159,10 @@ class Evidence:
         return sum(bool(run.others) for run in self.runs.values())
 
 
-def key_of(described: Mapping[str, object]) -> Key:
+def key_of(described: ExperimentSettings) -> Key:
     """Return the key that stays the same if only the protocol changes."""
-    teacher, method = part(described, "teacher").get("model", ""), json.dumps(part(described, "method"), sort_keys=True)
-    return str(described.get("task")), str(described.get("student")), str(teacher), method
+    teacher = described.teacher.model if described.teacher is not None else ""
+    return described.task, described.student, teacher, json.dumps(described.method, sort_keys=True)
 
 
 def collect(folders: Iterable[Path]) -> Evidence:
@@ -180,7 +180,7 @@ def collect(folders: Iterable[Path]) -> Evidence:
             record = read_record(path)
             if isinstance(record, Record):
                 read += 1
-                older += record.schema_version < SCHEMA_VERSION
+                older += record.schema_version < FORMAT
                 found[record.identity, record.repetition].append(FoundRecord(record, path))
             elif isinstance(record, Unreadable):
                 problems.append(InputProblem(ProblemKind.UNREADABLE, str(path), record.reason))
@@ -206,14 +206,9 @@ def collect(folders: Iterable[Path]) -> Evidence:
 
 def _settle(found: Sequence[FoundRecord]) -> Settled:
     kept, *rest = sorted(found, key=lambda each: each.preference)
-    outcome = _outcome(kept.record)
-    others = tuple(each for each in rest if _outcome(each.record) != outcome)
+    outcome = kept.record.outcome()
+    others = tuple(each for each in rest if each.record.outcome() != outcome)
     return Settled(kept, len(rest) - len(others), others)
-
-
-def _outcome(record: Record) -> dict[str, object]:
-    # The identity already says that the settings are the same; a newer version may describe more of them.
-    return {name: value for name, value in record.outcome().items() if name != "experiment"}
 
 
 def _conflict(run: Settled) -> InputProblem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,9 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.machine.files import storage, write_text
 from benchmark.plan.experiment import Run
-from benchmark.records.described import part
+from benchmark.records.parts import (
+    Asked,
+    Attempt,
+    Code,
+    Effective,
+    ExperimentSettings,
+    Hardware,
+    ImagesUsed,
+    Requested,
+    StudentCost,
+    TeacherFound,
+)
 
-SCHEMA_VERSION = 1
+FORMAT = 2  # of records; raised when a field changes meaning
 Status = Literal["done", "diverged", "skipped"]
 
 
@@ -28,51 +40,79 @@ class Record(BaseModel):
     # Infinities are written as such: pydantic's default is null, which could not be read back as a number.
     model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="constants")
 
-    schema_version: int = Field(SCHEMA_VERSION, description="raised when a field changes meaning")
+    schema_version: int = Field(1, description="the format; files of format 1 do not say it")
     identity: str = Field(description="of the experiment")
     repetition: int
     status: Status
     reason: str = Field("", description="why a run is skipped, or where and in which term it diverged")
-    experiment: dict[str, object] = Field(description="every setting with its effective value")
+    experiment: ExperimentSettings = Field(description="every setting with its effective value")
+    requested: Requested = Field(Requested(), description="why the run was made; format 1 does not say it")
     last: dict[str, float] = Field({}, description="metrics after the last epoch")
     best: dict[str, float] = Field({}, description="metrics of the epoch with the best main metric")
     best_epoch: int | None = Field(None, description="counted from 1")
     tracked: dict[str, float] = Field({}, description="loss terms and tracked quantities, mean of the last epoch")
     weights_sha256: str | None = Field(None, description="of the exported student's tensors")
-    data: dict[str, object] = Field({}, description="the images that were used: md5s or the generator's version")
-    teacher: dict[str, object] | None = Field(None, description="its weights' sha256 and its measured accuracy")
+    data: ImagesUsed = Field(ImagesUsed(), description="the images that were used: md5s or the generator's version")
+    teacher: TeacherFound | None = Field(None, description="its weights' sha256 and its measured accuracy")
     weight_files: dict[str, dict[str, str]] = Field(
         {}, description="given weights, by whose they are: the file's name and the sha256 of its bytes"
     )
-    asked: dict[str, object] = Field({}, description="device, threads and precision as requested")
-    effective: dict[str, object] = Field({}, description="the same as they were used")
+    asked: Asked = Field(Asked(), description="device, threads and precision as requested")
+    effective: Effective = Field(Effective(), description="the same as they were used")
     seconds: float = Field(0.0, description="wall time over all attempts, up to the last checkpoint of each")
     images_per_second: float | None = Field(None, description="training images, over the training time")
     peak_memory_mb: float | None = Field(None, description="on a CPU: of the process so far, earlier runs included")
     interruptions: int = Field(0, description="how often the run was restarted")
-    code: dict[str, object] = Field({}, description="commit, dirty flag and source hash")
+    attempts: list[Attempt] = Field([], description="the starts of the run, the first and the last if there are many")
+    student: StudentCost | None = Field(None, description="cost of the trained student; format 1 has none")
+    seed: int | None = Field(None, description="global seed, of which all streams are derived; format 1 has none")
+    code: Code = Field(Code(), description="commit, dirty flag and source hash")
     packages: dict[str, str] = {}
-    hardware: dict[str, object] = {}
+    hardware: Hardware = Hardware()
     finished: str = Field("", description="UTC, ISO 8601")
 
     def outcome(self) -> dict[str, object]:
-        """Return the values that must be equal, bit for bit, when the run is repeated on the same kind of machine."""
-        kept = ("identity", "repetition", "status", "reason", "experiment", "last", "best", "best_epoch", "tracked")
-        return {name: getattr(self, name) for name in (*kept, "weights_sha256", "data", "teacher")}
+        """Return the values that must be equal, bit for bit, when the run is repeated on the same kind of machine.
+
+        The settings are not among them: the identity says that they agree, and a newer program lists more of them.
+        """
+        kept = ("identity", "repetition", "status", "reason", "last", "best", "best_epoch", "tracked", "weights_sha256")
+        teacher = self.teacher.plain() if self.teacher is not None else None
+        return {name: getattr(self, name) for name in kept} | {"data": self.data.plain(), "teacher": teacher}
 
     @property
     def label(self) -> str:
         """Format the run's name for a terminal."""
         described = self.experiment
-        teacher = part(described, "teacher").get("model")
-        pair = f"{teacher}-{described.get('student')}" if teacher else str(described.get("student"))
-        data = part(described, "data").get("name", "?")
-        return f"{data}/{pair}/{'+'.join(part(described, 'method'))} #{self.repetition}"
+        pair = f"{described.teacher.model}-{described.student}" if described.teacher else described.student
+        return f"{described.data.name or '?'}/{pair}/{'+'.join(described.method)} #{self.repetition}"
 
     @property
     def profile(self) -> str:
         """Return the experiment's profile."""
-        return str(self.experiment.get("profile", "paper"))
+        return self.experiment.profile
+
+    @property
+    def lacks(self) -> list[str]:
+        """Return what a record of an earlier format does not say."""
+        return list(_NOT_IN_FORMAT_1) if self.schema_version == 1 else []
+
+    def text(self) -> str:
+        """Return the record as its file has it. Values at their defaults are left out, except inside the parts."""
+        whole = self.model_dump(mode="json", exclude_unset=True)
+        defaults = type(self).model_fields
+        kept = {name: value for name, value in whole.items() if value != defaults[name].default}
+        return json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
+
+
+_NOT_IN_FORMAT_1 = (
+    "the settings of its teacher's training",
+    "revisions of methods",
+    "the command and the cells that asked for it",
+    "its attempts",
+    "the student's cost",
+    "the processor's instruction set",
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +121,7 @@ class Unreadable:
 
     path: Path
     reason: str
+    newer: bool = False  # a newer program wrote it: it must be left as it is
 
 
 @dataclass(frozen=True)
@@ -165,7 +206,7 @@ class Store:
         paths = self.paths(run)
         if curves:
             write_text(paths.curves, curves)
-        write_text(paths.record, record.model_dump_json(indent=1, exclude_defaults=True) + "\n")
+        write_text(paths.record, record.text())
 
     def weights(self, run: Run) -> Path | None:
         """Return the path of the exported student, beside the record or in the working state; None if it is missing."""
@@ -203,17 +244,28 @@ def read_record(path: Path) -> Record | Unreadable | None:
         return None
     except OSError as error:
         return Unreadable(path, f"cannot be read: {error.strerror}")
+    if (newer := _newer(text)) is not None:
+        fix = "update this program to use it"
+        return Unreadable(path, f"its format {newer} is newer than this program's {FORMAT}: {fix}", newer=True)
     try:
         record = Record.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         return Unreadable(path, f"{where}: {first['msg']} (cut off or edited?)")
-    if record.schema_version > SCHEMA_VERSION:
-        return Unreadable(path, f"schema {record.schema_version} is newer than this program's {SCHEMA_VERSION}")
     if record.status == "done" and not all(math.isfinite(v) for v in (*record.last.values(), *record.best.values())):
         return Unreadable(path, "a metric is not a finite number")
     return record
+
+
+def _newer(text: bytes) -> int | None:
+    """Return the format of a record that a newer program wrote; None for any other text."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    version = found.get("schema_version", 1) if isinstance(found, dict) else 1
+    return version if isinstance(version, int) and version > FORMAT else None
 
 
 def curves_csv(rows: Iterable[Mapping[str, float]]) -> str:

@@ -58,7 +58,7 @@ def inputs_line(comparison: Comparison) -> str:
         "runs with conflicting records": found.conflicts,
         "of experiments that no suite has": found.unknown,
         "of teachers": found.teachers,
-        "of an older schema": found.older_schema,
+        "of an older format": found.older_schema,
     }
     odd = "".join(f", {count} {what}" for what, count in counts.items() if count)
     return f"{found.records} records from {', '.join(found.folders) or 'nowhere'}{odd}."

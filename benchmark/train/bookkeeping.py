@@ -20,7 +20,7 @@ from benchmark.machine.files import sweep_partials, write_atomically
 from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, RunPaths, Status, curves_csv
-from benchmark.train import checkpoint, honouring
+from benchmark.train import attempts, checkpoint, honouring
 from benchmark.train.clock import Clock
 from benchmark.train.first_use import WeightFiles
 from benchmark.train.meter import Meter
@@ -145,6 +145,8 @@ class Bookkeeping:
             if fresh is not None:  # a damaged checkpoint may have been read in part
                 self.training.restore(fresh)
             return 0
+        if self.settings.ranks.leads:
+            attempts.resumed(self.paths.attempts, step, round(self.clock.seconds, 2))
         if not found.sealed:
             self.settings.say(checkpoint.renewed(found))
             self.save(step)
@@ -265,7 +267,7 @@ class Bookkeeping:
             status=status,
             reason=reason,
             weights=ended.weights,
-            attempts=self.paths.attempts,
+            attempts_file=self.paths.attempts,
             data=ended.data,
             teacher=ended.teacher,
             weight_files=ended.weight_files,

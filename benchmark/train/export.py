@@ -12,7 +12,6 @@ from benchmark.errors import BenchmarkError, MissingInput, UsageError
 from benchmark.machine.files import write_atomically
 from benchmark.models.registry import model
 from benchmark.paper.tasks import TASKS
-from benchmark.records.described import part
 from benchmark.records.store import Record, Store, read_record
 from benchmark.train.checkpoint import tensors_sha256
 from benchmark.train.precision import EVALUATED, arithmetic
@@ -35,7 +34,7 @@ def student_of(record: Record, weights: Path) -> Student:
         MissingInput: the weights are gone, or are not the record's.
         UsageError: the run has no student of its own.
     """
-    task, name = str(record.experiment["task"]), str(record.experiment["student"])
+    task, name = record.experiment.task, record.experiment.student
     if not TASKS[task].exports_student or record.status != "done":
         what = f"is {record.status}" if record.status != "done" else f"is one of {task}"
         raise UsageError(f"{record.label} {what}: no student to export", "python -m benchmark status names others")
@@ -48,12 +47,11 @@ def student_of(record: Record, weights: Path) -> Student:
         raise MissingInput(
             f"{weights} does not hold the weights of {record.label}", "restore the file, or run it again"
         )
-    data = part(record.experiment, "data")
-    in_folder = not str(data["name"]).startswith(("cifar", "generated-v"))
-    size, classes = data.get("image_size"), record.data.get("classes")
-    side = size if isinstance(size, int) else (224 if in_folder else 32)
+    data = record.experiment.data
+    in_folder = not data.name.startswith(("cifar", "generated-v"))
+    side = data.image_size or (224 if in_folder else 32)
     with torch.random.fork_rng(devices=[]):
-        network = model(name).build(classes if isinstance(classes, int) else 100, image_size=side)
+        network = model(name).build(record.data.classes or 100, image_size=side)
     network.load_state_dict(state)
     return Student(network.eval(), (3, side, side))
 

@@ -87,7 +87,7 @@ def _earlier(run: Run, store: Store) -> Iterator[tuple[Path, dict[str, str]]]:
         record = read_record(path)
         if isinstance(record, Record) and record.identity == run.experiment.identity and record.status != "skipped":
             known = {whose: file["sha256"] for whose, file in record.weight_files.items()}
-            tensors = (record.teacher or {}).get("weights_sha256")
-            if given and isinstance(tensors, str) and "stand_in" not in (record.teacher or {}):
-                known[_TENSORS] = tensors
+            used = record.teacher
+            if given and used is not None and used.weights_sha256 is not None and used.stand_in is None:
+                known[_TENSORS] = used.weights_sha256
             yield path, known

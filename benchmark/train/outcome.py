@@ -16,11 +16,23 @@ from torch import Tensor
 from benchmark.errors import CannotServe
 from benchmark.machine import provenance
 from benchmark.machine.devices import hardware
+from benchmark.machine.streams import GLOBAL_SEED
 from benchmark.models import openmmlab
 from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run
-from benchmark.records.store import Record, Status
-from benchmark.train import checkpoint
+from benchmark.records.parts import (
+    Asked,
+    Code,
+    Effective,
+    ExperimentSettings,
+    Hardware,
+    ImagesUsed,
+    Requested,
+    TeacherFound,
+)
+from benchmark.records.store import FORMAT, Record, Status
+from benchmark.train import attempts, checkpoint
+from benchmark.train.student_cost import student_cost
 
 if TYPE_CHECKING:
     from benchmark.train.first_use import WeightFiles
@@ -50,19 +62,22 @@ class Curves:
 class Circumstances(TypedDict):
     """Fields of every record: the experiment, the code and the machine."""
 
+    schema_version: int
     identity: str
     repetition: int
-    experiment: dict[str, object]
-    code: dict[str, str | bool | None]
+    experiment: ExperimentSettings
+    requested: Requested
+    seed: int
+    code: Code
     packages: dict[str, str]
-    hardware: dict[str, str | int]
+    hardware: Hardware
     finished: str
 
 
 class AskedAndFound(Circumstances):
     """Fields of every record with numbers."""
 
-    asked: dict[str, object]
+    asked: Asked
 
 
 def record_of(
@@ -73,7 +88,7 @@ def record_of(
     status: Status,
     reason: str,
     weights: Mapping[str, Tensor],
-    attempts: Path,
+    attempts_file: Path,
     data: Mapping[str, object],
     teacher: dict[str, object] | None,
     weight_files: WeightFiles,
@@ -91,11 +106,13 @@ def record_of(
         tracked=rounded({name: value for name, value in curves.last("train.").items() if ".bin" not in name}),
         weights_sha256=checkpoint.tensors_sha256(weights) if status == "done" else None,
         peak_memory_mb=_peak_memory(torch.device(settings.device)),
-        interruptions=max(0, len(attempts.read_text().splitlines()) - 1) if attempts.exists() else 0,
-        data=dict(data),
-        teacher=teacher,
+        interruptions=max(0, attempts.count(attempts_file) - 1),
+        attempts=attempts.recorded(attempts_file, seconds),
+        student=student_cost(run.experiment, classes if isinstance(classes := data.get("classes"), int) else None),
+        data=ImagesUsed.model_validate(dict(data)),
+        teacher=TeacherFound.model_validate(teacher) if teacher is not None else None,
         weight_files={whose: dict(file) for whose, file in weight_files.items()},
-        effective=effective,
+        effective=Effective.model_validate(effective),
         seconds=seconds,
         images_per_second=images_per_second,
         **asked_and_found(run, settings),
@@ -104,7 +121,7 @@ def record_of(
 
 def skipped(run: Run, reason: CannotServe, settings: Settings) -> Record:
     """Write and return the record of a method that cannot serve a pair."""
-    record = Record(status="skipped", reason=reason.message, **circumstances(run, settings.device))
+    record = Record(status="skipped", reason=reason.message, **circumstances(run, settings))
     if settings.ranks.leads:
         settings.store.write(run, record)
     return record
@@ -114,19 +131,26 @@ def asked_and_found(run: Run, settings: Settings) -> AskedAndFound:
     """Return fields of every record with numbers: the experiment, the code, the machine, and the user's settings."""
     asked: dict[str, object] = {"device": settings.device, "threads": settings.threads, "compile": settings.compile}
     asked |= {"pack": settings.pack or "auto"} | settings.asked | {"precision": run.experiment.precision}
-    return {**circumstances(run, settings.device), "asked": asked}
+    return {**circumstances(run, settings), "asked": Asked.model_validate(asked)}
 
 
-def circumstances(run: Run, device: str) -> Circumstances:
+def circumstances(run: Run, settings: Settings) -> Circumstances:
     """Return fields of every record: the experiment, the code and the machine."""
     optional = openmmlab.versions() if TASKS[run.experiment.task].openmmlab else {}
+    build = {"torch build": str(torch.version.git_version)[:12]}
+    if torch.cuda.is_available():
+        cudnn: int = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        build |= {"cuda": str(torch.version.cuda), "cudnn": str(cudnn)}
     return {
+        "schema_version": FORMAT,
         "identity": run.experiment.identity,
         "repetition": run.repetition,
-        "experiment": run.experiment.describe(),
-        "code": provenance.revision(),
-        "packages": {**provenance.packages(), **optional},
-        "hardware": hardware(device),
+        "experiment": ExperimentSettings.of(run.experiment),
+        "requested": settings.request.of_run(run),
+        "seed": GLOBAL_SEED,
+        "code": Code.model_validate(provenance.revision()),
+        "packages": {**provenance.packages(), **build, **optional},
+        "hardware": Hardware.model_validate(hardware(settings.device)),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -10,7 +10,9 @@ from typing import Literal
 
 from benchmark.data.locate import DataSource
 from benchmark.machine.ranks import ALONE, Ranks
-from benchmark.plan.experiment import Run
+from benchmark.paper.manifest import suites_sha256
+from benchmark.plan.experiment import Plan, Run
+from benchmark.records.parts import MOST_CELLS, Requested
 from benchmark.records.store import Store
 
 Compile = Literal["auto", "always", "never"]
@@ -39,6 +41,34 @@ class Progress:
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Request:
+    """Why runs are made, for their records."""
+
+    command: tuple[str, ...] = ()  # as it was typed, without the program
+    cells: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # ids that an experiment serves, by identity
+    declared: Mapping[str, int] = field(default_factory=dict)  # repetitions, by identity
+    suites_sha256: str = ""
+
+    @classmethod
+    def of(cls, plan: Plan, command: Sequence[str]) -> Request:
+        """Return the request of a plan."""
+        cells = {identity: tuple(cell.id for cell in found) for identity, found in plan.cells.items()}
+        return cls(tuple(command), cells, plan.declared, suites_sha256())
+
+    def of_run(self, run: Run) -> Requested:
+        """Return what the record of a run says of it."""
+        identity = run.experiment.identity
+        cells = self.cells.get(identity, ())
+        return Requested(
+            command=list(self.command),
+            cells=list(cells[:MOST_CELLS]),
+            cells_in_all=len(cells),
+            declared=self.declared.get(identity),
+            suites_sha256=self.suites_sha256,
+        )
+
+
 @dataclass
 class Settings:
     """The settings of where and how runs execute. Nothing here is part of an experiment."""
@@ -48,6 +78,7 @@ class Settings:
     threads: int | None = None
     compile: Compile = "auto"
     pack: int | None = 1  # runs that take turns in this process; None: as many as are fastest together
+    request: Request = field(default_factory=Request)
     asked: dict[str, object] = field(default_factory=dict)  # the same as the user said them, `auto` for instance
     source: DataSource | None = None
     workers: int | None = None  # processes that decode image files; None: a share of the cores

@@ -37,6 +37,7 @@ from benchmark.judge.views import plain
 from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Run
 from benchmark.records.evidence import ProblemKind
+from benchmark.records.parts import ExperimentSettings
 
 
 @pytest.fixture
@@ -200,8 +201,8 @@ def test_an_imagenet_record_of_other_images_is_a_protocol_mismatch(
 
 def test_why_an_experiment_is_not_compared_is_one_sentence(bench: Bench) -> None:
     suite = bench.table(setting=SETTING | IMAGENET, profiles={"smoke": SMOKE})
-    assert why_not_comparable(experiment(suite, "KD").describe()) == ""
-    assert why_not_comparable(experiment(suite, "KD", "smoke", stand_in=True).describe()) == (
+    assert why_not_comparable(ExperimentSettings.of(experiment(suite, "KD"))) == ""
+    assert why_not_comparable(ExperimentSettings.of(experiment(suite, "KD", "smoke", stand_in=True))) == (
         "not comparable with published numbers: profile smoke, generated images (generated-imagefolder-v1), "
         "32 training images, 20 test images, images of 64 pixels"
     )

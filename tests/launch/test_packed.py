@@ -75,7 +75,7 @@ TWO = ("--only", "kd", "--only", "diffkd", "--pack", "2")
 def test_a_packed_run_equals_the_same_run_alone(pack: str, alone: Alone, workplace: Path) -> None:
     assert run_suite(alone.suite, "--pack", pack) == 0
     assert alone.are_those_in(workplace)
-    asked = {record_of(run, workplace).asked["pack"] for run in alone.runs.values()}
+    asked = {record_of(run, workplace).asked.pack for run in alone.runs.values()}
     assert asked == {3 if pack == "3" else "auto"}
 
 

@@ -16,7 +16,7 @@ def test_a_sum_runs_through_a_suite_and_records_the_terms_of_each_part(workplace
     suite = write_suite(workplace / "sum.yaml", {"Sum": {"method": "kd + mse"}})
     assert run_suite(suite) == 0
     record = record_of(runs_of(suite)["Sum"], workplace)
-    assert set(record.experiment["method"]) == {"kd", "mse"}
+    assert set(record.experiment.method) == {"kd", "mse"}
     parts = {name: record.tracked[name] for name in ("task", "kd.kd", "mse.mse")}
     assert all(math.isfinite(value) for value in parts.values())
     # KD leaves a tenth of the cross-entropy, in a sum as alone.

@@ -29,6 +29,7 @@ from benchmark.judge.views import (
 )
 from benchmark.paper.rules import load_rules
 from benchmark.records.evidence import InputProblem, ProblemKind, RunView
+from benchmark.records.parts import Code, Effective, ExperimentSettings, Hardware, ImagesUsed, TeacherFound
 
 EPOCHS = 240
 # By turns over the cells: shift of the mean, spread, repetitions, diverged, a verdict reached before any statistic.
@@ -64,13 +65,13 @@ def run(identity: str = "0123456789abcdef", repetition: int = 0, **changes: Any)
         best={"top1": 70.7},
         best_epoch=231,
         tracked={"task": 0.4},
-        teacher={"weights_sha256": "ab" * 32, "top1": 72.4},
-        experiment={"student": "resnet20"},
-        data={"name": "cifar100"},
-        effective={"device": "cuda:0", "precision": "fp32"},
-        code={"commit": "4f2c9d1e7b" * 4, "dirty": repetition == 1, "source_sha256": "0011223344556677"},
+        teacher=TeacherFound(weights_sha256="ab" * 32, top1=72.4),
+        experiment=ExperimentSettings(student="resnet20"),
+        data=ImagesUsed(name="cifar100"),
+        effective=Effective(device="cuda:0", precision="fp32"),
+        code=Code(commit="4f2c9d1e7b" * 4, dirty=repetition == 1, source_sha256="0011223344556677"),
         packages={"torch": "2.11.0"},
-        hardware={"cpu": "AMD EPYC 9454", "gpu": "NVIDIA H200"},
+        hardware=Hardware(cpu="AMD EPYC 9454", gpu="NVIDIA H200"),
         weights_sha256="cd" * 32,
         seconds=4000.0 + 37 * repetition,
         images_per_second=31000.0,

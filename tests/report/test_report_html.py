@@ -17,6 +17,7 @@ from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import ClaimAnswer, Comparison, Reference, RuleView
 from benchmark.paper.rules import load_rules
 from benchmark.records.evidence import InputProblem, ProblemKind
+from benchmark.records.parts import Code, Hardware
 from benchmark.report.rendering import TEMPLATES, render, write_html
 from benchmark.report.wording import OUTCOMES, SYMBOLS, tone
 
@@ -222,7 +223,9 @@ def test_hostile_strings_are_text_and_nothing_else() -> None:
         problem=HOSTILE,
         references=(replace(view.references[0], judgement=said, source=HOSTILE),) * 2,
     )
-    bad = run(status="diverged", reason=HOSTILE, hardware={"gpu": HOSTILE}, code={"commit": HOSTILE}, finished=HOSTILE)
+    bad = run(
+        status="diverged", reason=HOSTILE, hardware=Hardware(gpu=HOSTILE), code=Code(commit=HOSTILE), finished=HOSTILE
+    )
     whole = comparison(
         table((view,), title=HOSTILE, source=HOSTILE, note=HOSTILE, table=HOSTILE),
         runs={bad.id: bad},

@@ -63,7 +63,7 @@ def test_a_run_in_tf32_also_measures_in_tf32(workplace: Path, watch: Watch, monk
     suite = given_teacher(workplace, "tf32")
     assert run_suite(suite) == 0
     runs = runs_of(suite)
-    named = {row: record_of(run, workplace).effective["precision"] for row, run in runs.items()}
+    named = {row: record_of(run, workplace).effective.precision for row, run in runs.items()}
     assert named == {"Teacher": "fp32", "DiffKD": "tf32"}
     evaluating = [place for place in watch.found[FP32] if "trainer.py:evaluate" in place]
     assert len(watch.found[FP32]) == len(evaluating) > 0

@@ -59,7 +59,7 @@ def test_a_new_task_runs_from_its_line_and_its_folder(
     shown = capsys.readouterr().out
     assert "resnet8/none #0: share 42.00 (best 43.00)" in shown
     assert "the images are put away" in shown
-    assert record_of(runs_of(suite)["Plain"], workplace).experiment["task"] == sorting
+    assert record_of(runs_of(suite)["Plain"], workplace).experiment.task == sorting
 
 
 def test_a_pair_that_its_trainer_cannot_serve_is_skipped(sorting: str, workplace: Path) -> None:

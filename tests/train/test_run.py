@@ -23,6 +23,7 @@ import torch
 from forked import Forked
 from small import (
     PROFILE,
+    ROOT,
     call,
     command,
     environment,
@@ -36,7 +37,7 @@ from small import (
 from benchmark.cli.parser import main
 from benchmark.models.registry import model
 from benchmark.plan.experiment import Run
-from benchmark.records.store import RunPaths
+from benchmark.records.store import Record, RunPaths, read_record
 from benchmark.train import checkpoint
 from benchmark.train.engine import testing
 
@@ -79,7 +80,7 @@ def test_a_teacher_is_trained_first_once_and_reused(workplace: Path, capsys: pyt
     for row in rows:
         facts = record_of(runs[row], workplace).teacher
         assert facts is not None
-        assert facts["weights_sha256"] == teacher.weights_sha256
+        assert facts.weights_sha256 == teacher.weights_sha256
     again = write_suite(workplace / "again.yaml", {"FitNet": {"method": "fitnet"}})
     assert run_suite(again) == 0
     assert "2 runs of 2 experiments, 1 done, 1 pending" in capsys.readouterr().out
@@ -105,14 +106,14 @@ def test_a_teacher_from_a_pinned_checkpoint_is_loaded_and_its_gate_measured(work
     runs = runs_of(suite)
     gate = record_of(runs["KD"], workplace).teacher
     assert gate is not None
-    assert gate["weights_sha256"] == checkpoint.tensors_sha256(torch.load("teacher.pt", weights_only=True))
-    assert set(gate) == {"weights_sha256", "top1", "top5", "loss"}
+    assert gate.weights_sha256 == checkpoint.tensors_sha256(torch.load("teacher.pt", weights_only=True))
+    assert set(gate.metrics) == {"top1", "top5", "loss"}
     measured = record_of(runs["Teacher"], workplace)
-    assert measured.last["top1"] == gate["top1"]
-    assert measured.weights_sha256 == gate["weights_sha256"]
+    assert measured.last["top1"] == gate.metrics["top1"]
+    assert measured.weights_sha256 == gate.weights_sha256
     assert not paths_of(runs["Teacher"], workplace).student.exists()  # nothing was trained
     (cached,) = (workplace / "runs" / "teachers").glob("*.json")
-    assert json.loads(cached.read_text())["top1"] == gate["top1"]
+    assert json.loads(cached.read_text())["top1"] == gate.metrics["top1"]
 
 
 def test_the_gate_is_measured_once_for_the_same_weights_and_images(
@@ -376,7 +377,7 @@ def test_adding_a_method_changes_no_other_number(workplace: Path, monkeypatch: p
         record_of(runs_of(suite)["DiffKD"], workplace / place) for suite, place in ((alone, "a"), (beside, "b"))
     )
     assert first.outcome() == second.outcome()
-    assert record_of(runs_of(beside)["New"], workplace / "b").code["extra_sha256"]
+    assert record_of(runs_of(beside)["New"], workplace / "b").code.extra_sha256
 
 
 # Interruption
@@ -851,3 +852,37 @@ def test_status_sees_another_process_at_work(workplace: Path) -> None:
         started.kill()
     (row,) = json.loads(call("status", str(suite), "--json").stdout)[1:]
     assert row["state"] == "stopped"
+
+
+def test_a_record_of_a_newer_program_is_left_alone_and_its_run_is_not_trained(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = write_suite(workplace / "newer.yaml", {"Student": {"method": "none"}, "KD": {"method": "kd"}})
+    assert run_suite(suite, "--only", "Student") == 0
+    path = paths_of(runs_of(suite)["Student"], workplace).record
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 3'))
+    content = path.read_bytes()
+    capsys.readouterr()
+    assert run_suite(suite) == 1
+    said = capsys.readouterr().err
+    assert "its format 3 is newer than this program's 2: update this program to use it" in said
+    assert path.read_bytes() == content and [path.name for path in path.parent.glob("r*")] == ["r0.csv", "r0.json"]
+    assert record_of(runs_of(suite)["KD"], workplace).status == "done"
+
+
+def test_a_record_says_who_asked_and_how_the_run_was_made(workplace: Path) -> None:
+    suite = write_suite(workplace / "said.yaml", {"DiffKD": {"method": "diffkd"}})
+    assert run_suite(suite, "--seeds", "2") == 0
+    record = record_of(runs_of(suite)["DiffKD"], workplace)
+    assert record.schema_version == 2 and record.lacks == [] and record.seed == 0
+    assert record.requested.cells == ["said/DiffKD/Top-1"] and record.requested.declared == 2
+    assert record.experiment.revisions == {"diffkd": 1}
+    teacher = record.experiment.teacher
+    assert teacher is not None and teacher.described is not None and teacher.described.recipe is not None
+    assert teacher.described.student == "resnet14" and teacher.described.method == {"none": {}}
+    (attempt,) = record.attempts
+    assert attempt.step == 0 and attempt.source_sha256 == record.code.source_sha256 and attempt.threads == 1
+    assert attempt.seconds == record.seconds
+    assert record.student is not None and (record.student.params, record.student.macs) == (83_892, 12_507_392)
+    old = read_record(next((ROOT / "results" / "mini").rglob("r0.json")))
+    assert isinstance(old, Record) and "its attempts" in old.lacks

@@ -92,7 +92,7 @@ def test_edits_after_the_submission_do_not_reach_the_jobs_and_the_record_names_t
     laboratory.wait_for(plan_of(suite).runs)
     assert not lost(plan_of(suite).runs, laboratory.folder, reference.done())
     record = record_of(runs_of(suite)["KD"], laboratory.folder)
-    assert record.code["source_sha256"] == found.revision["source_sha256"] == provenance.source_hash()
+    assert record.code.source_sha256 == found.revision["source_sha256"] == provenance.source_hash()
     scripts = [path.read_text() for path in laboratory.folder.glob("runs/jobs/*/*submission.sh")]
     waiting_and_memory = ("GOMP_SPINCOUNT=", "MALLOC_TRIM_THRESHOLD_=")
     assert scripts and all(setting in script for script in scripts for setting in waiting_and_memory)

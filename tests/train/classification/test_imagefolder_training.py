@@ -51,9 +51,9 @@ def done(folder: Path, asked: Any, place: str = "once") -> Record:
 def test_a_run_on_jpeg_files_ends_with_a_record(folder: Path) -> None:
     record = done(folder, experiment())
     assert record.status == "done"
-    assert record.data["name"] == "generated-imagefolder"
+    assert record.data.name == "generated-imagefolder"
     assert set(record.last) == {"top1", "top5", "loss"}
-    assert record.effective["per_device_batch"] == 8
+    assert record.effective.per_device_batch == 8
 
 
 def test_everything_that_the_strong_recipes_ask_for_resumes_bit_for_bit(folder: Path) -> None:
@@ -188,7 +188,7 @@ def test_dkd_and_crd_say_that_mixed_targets_are_not_for_them(folder: Path) -> No
 def test_a_smoke_run_without_weights_has_a_random_teacher_and_says_so(folder: Path) -> None:
     record = done(folder, experiment("kd", teacher="resnet18"))
     assert record.teacher is not None
-    assert record.teacher["stand_in"] == "randomly initialised"
+    assert record.teacher.stand_in == "randomly initialised"
 
 
 def test_elsewhere_absent_weights_are_an_error_that_names_the_file(

@@ -98,7 +98,7 @@ def test_a_cell_of_each_table_ends_with_its_record_and_in_its_report(workplace: 
     found = list(records(workplace))
     assert {record.status for record in found} == {"done"}
     assert len(found) == len(CELLS) + 1  # Table on ImageNet-100 trains its teacher
-    assert all(record.teacher["stand_in"] for record in found if record.teacher and "stand_in" in record.teacher)
+    assert all(record.teacher.stand_in for record in found if record.teacher and "stand_in" in record.teacher)
     for name in names:
         assert STANDS_IN in (workplace / "runs" / "records" / "smoke" / f"{name}.md").read_text()
 
@@ -258,8 +258,8 @@ def test_a_row_of_table_7_in_the_default_tests(workplace: Path, capsys: pytest.C
     assert run_suite(suite_path("table7"), "--profile", "smoke", "--only", "KL div.") == 0
     (record,) = records(workplace)
     assert record.status == "done"
-    assert record.teacher is not None and record.teacher["stand_in"] == "randomly initialised"
-    assert record.effective["shards_a_step"] == 8  # 16 images as 256 are shared by eight devices
+    assert record.teacher is not None and record.teacher.stand_in == "randomly initialised"
+    assert record.effective.shards_a_step == 8  # 16 images as 256 are shared by eight devices
     assert "NOTE: ImageNet not found: generated images stand in" in capsys.readouterr().out
     assert STANDS_IN in (workplace / "runs" / "records" / "smoke" / "table7.md").read_text()
 
@@ -296,7 +296,7 @@ def test_a_row_of_table_2_killed_in_mid_run_ends_as_one_never_killed(workplace: 
     whole, parts = record_of(run, workplace / "whole"), record_of(run, workplace)
     assert parts.outcome() == whole.outcome()
     assert (parts.interruptions, whole.interruptions) == (1, 0)
-    assert parts.teacher is not None and parts.teacher["stand_in"] == "randomly initialised"
+    assert parts.teacher is not None and parts.teacher.stand_in == "randomly initialised"
     assert STANDS_IN in (workplace / "runs" / "records" / "smoke" / "table2.md").read_text()
     reference = store_in(workplace / "whole").paths(run)
     assert paths.curves.read_text() == reference.curves.read_text()

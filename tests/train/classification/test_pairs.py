@@ -97,7 +97,7 @@ def test_one_step_by_the_path_of_a_real_run(
     if teacher is not None:
         assert set(record.tracked) > {"task", "total"}
         assert record.teacher is not None
-        assert record.teacher["weights_sha256"]
+        assert record.teacher.weights_sha256
     after = training.parts.distiller.state_dict()
     trained = {key for key, value in training.parts.distiller.named_parameters() if value.grad is not None}
     assert trained

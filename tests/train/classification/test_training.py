@@ -160,7 +160,7 @@ def test_bf16_is_carried_out_and_recorded(place: tuple[Path, dict[str, Run]], wo
     run = changed(runs["diffkd"], precision="bf16")
     record = carried_out(run, settings_at(folder, "bf16"))
     assert record.status == "done"
-    assert record.effective["precision"] == "bf16"
+    assert record.effective.precision == "bf16"
     assert record.outcome() != carried_out(runs["diffkd"], settings_at(folder, "fp32")).outcome()
 
 

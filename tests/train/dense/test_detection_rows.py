@@ -170,9 +170,9 @@ def test_a_row_goes_the_whole_way_to_its_record(settings: Settings) -> None:
     assert [line for line in lines if "NOT COCO" in line]
     assert record.tracked["task"] > 0
     assert all(value == value for value in record.tracked.values())
-    assert record.teacher is not None and "RANDOM" in record.teacher["stand_in"]
+    assert record.teacher is not None and "RANDOM" in record.teacher.stand_in
     assert own_terms(record.tracked)
-    assert record.effective["mmcv_ops"]
+    assert record.effective.mmcv_ops
 
 
 @pytest.mark.slow

@@ -135,8 +135,8 @@ def test_a_run_interrupted_at_any_step_ends_as_if_it_never_was(workplace: Path) 
     run = runs_by_row(suite(workplace))["DiffKD"]
     whole = carry_out(run, workplace / "whole")
     assert whole.status == "done" and set(whole.last) <= AP and "ap" in whole.last
-    assert whole.teacher is not None and "RANDOM" in whole.teacher["stand_in"]
-    assert any("backbone" in note or "teacher" in note for note in whole.effective["stand_ins"])
+    assert whole.teacher is not None and "RANDOM" in whole.teacher.stand_in
+    assert any("backbone" in note or "teacher" in note for note in whole.effective.stand_ins)
     lines: list[str] = []
     saved = Store(workplace / "parts" / "results", workplace / "parts" / "runs").paths(run).checkpoint
     for spoil in (as_before_the_seal, lambda path: None, with_a_flipped_bit):

@@ -71,8 +71,8 @@ def test_segmentation_trains_and_is_judged_on_a_real_frame(workplace: Path, caps
         columns=[{"column": "mIoU", "metric": "miou"}],
     )
     record = carried_out_on(workplace / "cityscapes", suite, capsys)
-    assert (record.status, record.data["name"]) == ("done", "cityscapes")
-    assert (record.data["train_images"], record.data["val_images"]) == (2, 1)
+    assert (record.status, record.data.name) == ("done", "cityscapes")
+    assert (record.data.more["train_images"], record.data.more["val_images"]) == (2, 1)
     assert 0 <= record.last["miou"] <= 100 and record.tracked["task.loss_ce"] > 0
 
 
@@ -86,8 +86,8 @@ def test_detection_trains_and_is_judged_on_photographs(workplace: Path, capsys: 
         columns=[{"column": "AP", "metric": "ap"}],
     )
     record = carried_out_on(photographs(workplace / "coco"), suite, capsys)
-    assert (record.status, record.data["name"]) == ("done", "coco2017")
-    assert (record.data["train2017_images"], record.data["val2017_images"]) == (2, 2)
+    assert (record.status, record.data.name) == ("done", "coco2017")
+    assert (record.data.more["train2017_images"], record.data.more["val2017_images"]) == (2, 2)
     assert 0 <= record.last["ap"] <= 100 and {"ap50", "ap_large"} <= set(record.last)
     assert record.tracked["task.loss_cls"] > 0 and record.tracked["diffkd.feature_0.distillation"] > 0
     assert record.tracked["task.loss_bbox"] > 0, "no box of a photograph reached the loss"

@@ -62,14 +62,14 @@ def test_every_row_of_table_6_runs_from_its_manifest(run: Run, rows: Path) -> No
     found = carry_out(run, rows)
     assert found.status == "done", found.reason
     assert all(0 <= found.last[name] <= 100 for name in ("miou", "pixel_accuracy"))
-    assert found.data["train_images"] == 2
+    assert found.data.more["train_images"] == 2
     if run.experiment.recipe is None:
         return
     assert ("task.loss_aux" in found.tracked) == ("resnet" in run.experiment.student)
     terms = set(found.tracked) - {"total", "task", "task.loss_ce", "task.loss_aux"}
     assert bool(terms) == (run.experiment.teacher is not None)
     assert all(np.isfinite(value) for value in found.tracked.values())
-    assert found.effective["batch"] == 2
+    assert found.effective.batch == 2
 
 
 def test_no_row_of_table_6_is_left_out() -> None:

@@ -52,8 +52,8 @@ def test_without_a_compiler_a_run_is_eager_and_says_why(workplace: Path, monkeyp
     records = [t.settings.store.read(t.run_id) for t in (eager, fallen)]
     assert records[0] and records[1]
     assert records[0].outcome() == records[1].outcome()  # the attempt left no trace in state or generator
-    assert records[1].effective["step"] == "eager"
-    assert records[1].asked["compile"] == "always"
+    assert records[1].effective.step == "eager"
+    assert records[1].asked.compile == "always"
 
 
 def test_a_compiled_step_that_is_wrong_is_not_used(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_what_is_drawn_beforehand_is_what_would_be_drawn(workplace: Path, monkey
     drawn, _ = trained(workplace, "drawn", compile="always")
     records = [t.settings.store.read(t.run_id) for t in (eager, drawn)]
     assert records[0] and records[1]
-    assert records[1].effective["step"] == "compiled"
+    assert records[1].effective.step == "compiled"
     assert records[0].outcome() == records[1].outcome()
 
 

@@ -171,7 +171,7 @@ def test_torchrun_leaves_one_record_and_a_killed_job_goes_on(workplace: Path) ->
     checkpoints = workplace / "killed" / "runs" / "work"
     _wait_for(lambda: any(checkpoints.glob("*/previous-checkpoint.pt")), killed)
     (attempts,) = checkpoints.glob("*/attempts.txt")
-    os.kill(int(attempts.read_text().split()[0]), signal.SIGKILL)
+    os.kill(int(json.loads(attempts.read_text())["pid"]), signal.SIGKILL)
     killed.communicate(timeout=120)
     assert killed.returncode != 0, "torchrun ends the other when one is killed"
     again = torchrun("killed")

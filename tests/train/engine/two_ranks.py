@@ -76,7 +76,7 @@ def jobs() -> dict[str, Experiment]:
 def outcome(run: Training) -> dict[str, Any]:
     """What must agree, weights included."""
     record = run.run()
-    return record.outcome() | {"processes": record.effective["processes"]}
+    return record.outcome() | {"processes": record.effective.processes}
 
 
 def stopped_and_resumed(asked: Experiment, folder: Path, ranks: Ranks) -> dict[str, Any]:
