@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md followed to the letter: a method, a network and a table, each in one file of one's own."""
+"""The examples of CONTRIBUTING.md as printed: a method, a network and a table, each in one file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METHOD, NETWORK, TABLE = "methods/cosine.py", "benchmark/models/tiny.py", "suite
 
 @pytest.fixture
 def own(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the guide's method and network, as a newcomer would have it."""
+    """Return a folder with the guide's method and network."""
     folder = workplace / "mine"
     folder.mkdir()
     for path in (METHOD, NETWORK):

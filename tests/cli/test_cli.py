@@ -55,7 +55,7 @@ TORCH_FREE = (
 
 @pytest.fixture
 def without_torch(workplace: Path) -> str:
-    """A PYTHONPATH on which importing torch is an error."""
+    """Return a PYTHONPATH with which importing torch is an error."""
     folder = workplace / "forbid"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(FORBID_TORCH)
@@ -101,7 +101,7 @@ def seconds(arguments: Sequence[str]) -> float:
 
 
 def times_beside_the_bare_interpreter(arguments: Sequence[str], repeats: int) -> tuple[float, float]:
-    """Median seconds of a command, and how much slower than usual this machine starts python just now."""
+    """Return the median seconds of a command, and the factor by which starting Python is slower now than usual."""
     pairs = [(seconds([sys.executable, "-c", "pass"]), seconds(command(*arguments))) for _ in range(repeats)]
     bare, measured = (statistics.median(column) for column in zip(*pairs, strict=True))
     return measured, max(1.0, bare / 0.03)
