@@ -367,6 +367,16 @@ def test_show_run_and_unknown_names(workplace: Path, capsys: pytest.CaptureFixtu
     assert main(["show", "run", "ffffffff"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("what", "fix"),
+    [("method", "list methods"), ("suite", "list suites"), ("experiment", "list cells"), ("run", "status SUITE")],
+)
+def test_show_without_a_name_says_where_the_names_are(what: str, fix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", what]) == 2
+    shown = capsys.readouterr().err
+    assert f"error: show {what} needs a name\n  fix: python -m benchmark {fix} prints the" in shown
+
+
 def test_status_counts_what_is_done_and_missing(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = write_suite(workplace / "counted.yaml")
     run_suite(suite, "--only", "student")
