@@ -1,6 +1,6 @@
 """Build a package that carries its suites, committed records and reference reports inside `benchmark`.
 
-Everything else about the package is said in pyproject.toml.
+All other settings of the package are in pyproject.toml.
 """
 
 import shutil
@@ -9,14 +9,14 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("suites", "results", "reports/mini-cifar100")  # reports/ holds a user's own as well
+SHIPPED = ("suites", "results", "reports/mini-cifar100")  # not all of reports/, where a user's reports are written too
 
 
 class WithShipped(build_py):
-    """Copies what benchmark/machine/shipped.py looks for. An editable installation finds it in the checkout."""
+    """A build step that copies the folders of benchmark/machine/shipped.py. Editable installations need no copies."""
 
     def run(self) -> None:
-        """Copy the packages, then the folders that go with them."""
+        """Copy the packages, then the folders in SHIPPED."""
         super().run()
         if not self.editable_mode:
             for name in SHIPPED:

@@ -39,14 +39,14 @@ DKD_PAPER = 76.32
 
 @dataclass(frozen=True)
 class Case:
-    """A simulated situation: n runs of ours, truly worse by `worse`, and a published number of known origin."""
+    """A simulated situation: n of our runs, which are truly worse by `worse`, and a published number."""
 
     n: int
     spread: float
     worse: float
-    published_runs: int | None = 1  # behind the printed number; None: printed without error
-    stated_runs: int | None = None  # what the rules are told of that
-    best_of: int = 1  # the source ran this often and printed the best
+    published_runs: int | None = 1  # runs whose mean is printed; None: the true value is printed
+    stated_runs: int | None = None  # number of these runs that the source states, which the rules use as m
+    best_of: int = 1  # number of runs of which the source printed the best
     data: str = "cifar100"
     metric: str = "top1"
     digits: int = 2
@@ -121,7 +121,7 @@ def main_table(draws: int = 4000) -> str:
 
 
 def exact_table(draws: int = 2000) -> str:
-    """Return a table of the share of `reproduced` if the printed number had no error of its own."""
+    """Return a table of the share of `reproduced` if the printed number has no error."""
     rows = []
     for index, (n, spread) in enumerate(itertools.product(SIZES, SPREADS)):
         found = [shares(Case(n, spread, gap, None), draws, SEED + 100 + index) for gap in GAPS]

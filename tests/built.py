@@ -1,4 +1,4 @@
-"""Networks built once and copied: building the large ones takes longer than what most tests do with them."""
+"""Networks that are built once and copied: building the large ones takes longer than most tests that use them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from benchmark.models.registry import ModelEntry
 
 @contextmanager
 def built_once(most: int = 3) -> Iterator[None]:
-    """Have `ModelEntry.build` give copies of the last `most` networks that it built.
+    """Let `ModelEntry.build` return copies of the last `most` networks that it built.
 
-    Nothing can tell: a build is asked for again only from the same state of torch's generator, which it leaves as
-    the first one did, so a copy has the same bits.
+    Tests cannot notice it. A copy is returned only for the same state of torch's generator, and leaves the generator
+    in the state in which the first build left it, so a copy has the same bits.
     """
     kept: OrderedDict[Hashable, tuple[nn.Module, torch.Tensor]] = OrderedDict()
     build = ModelEntry.build

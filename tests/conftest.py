@@ -1,4 +1,4 @@
-"""What all tests share: one thread a test process, and the official CIFAR-100 where it can be had without a network."""
+"""Fixtures of all tests: one thread for each test process, and the official CIFAR-100 if it is available offline."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SHARED_DATA = "BENCHMARK_SHARED_DATA"
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: python need not look through all of torch whenever it looks for garbage."""
+    """Exclude imported modules from garbage collection: searching all of torch each time is slow."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def networks_are_built_once() -> Iterator[None]:
-    """A detector's weights take seconds to be drawn, more than many a test needs beside."""
+    """Build each detector once: drawing its weights takes seconds, longer than many a test."""
     from built import built_once
 
     with built_once():
@@ -43,7 +43,7 @@ def networks_are_built_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def generated_once() -> Callable[[], object]:
-    """The generated images, made once a test process: making them takes longer than a small run."""
+    """Make the generated images once for each test process: making them takes longer than a small run."""
     from benchmark.data import generated
 
     return cache(generated.generate)
@@ -51,7 +51,7 @@ def generated_once() -> Callable[[], object]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generated_once: Callable[[], object]) -> Path:
-    """An empty working directory without CIFAR-100 and without a network: smoke runs take the generated images."""
+    """Enter an empty working directory without CIFAR-100 and network access: smoke runs use generated images."""
     monkeypatch.setattr("benchmark.data.generated.generate", generated_once)
     folder = tmp_path / "workplace"
     (folder / "no-data").mkdir(parents=True)
@@ -64,7 +64,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generated_once: C
 
 @pytest.fixture(scope="session")
 def cifar100_dir() -> Path:
-    """A folder that holds the official `cifar-100-python/`, rebuilt once a machine, outside the repository."""
+    """Return a folder with the official `cifar-100-python/`, outside the repository, made once for each machine."""
     shared = Path(os.environ.get(SHARED_DATA, ROOT.parent / "shared" / "data"))
     script = shared / "unpack_cifar100.py"
     if not script.is_file():

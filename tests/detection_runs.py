@@ -35,7 +35,7 @@ ROWS = {"Student": {"method": "none"}, "DiffKD": {"method": DIFFKD}}
 
 
 def suite(folder: Path, rows: dict[str, dict[str, Any]] | None = None, **more: Any) -> Path:
-    """A suite of one column, AP."""
+    """Write a suite with one column, AP."""
     return write_suite(
         folder / "small_detection.yaml",
         ROWS if rows is None else rows,
@@ -47,7 +47,10 @@ def suite(folder: Path, rows: dict[str, dict[str, Any]] | None = None, **more: A
 
 
 def runs_by_row(path: Path, lr: float = 1e-4) -> dict[str, Run]:
-    """Repetition 0 of each row's experiment, on generated images; random backbones do not stand the recipe's rate."""
+    """Return repetition 0 of each row's experiment, on generated images.
+
+    The rate is lowered: random backbones would diverge at the recipe's.
+    """
     plan = make_plan([load(path)], Selection(absent=frozenset({"coco2017"}), all_rows=True))
     found = {}
     for run in plan.runs:
@@ -64,13 +67,13 @@ def carry_out(run: Run, folder: Path, **settings: Any) -> Record:
 
 
 class After(Event):
-    """An event that is set once it was asked about so many times: a stop in the middle of a run."""
+    """An event that becomes set after a number of `is_set` calls, to stop a run in the middle."""
 
     def __init__(self, times: int) -> None:
         super().__init__()
         self.times = times
 
     def is_set(self) -> bool:
-        """Counts down."""
+        """Count down, and return True at zero."""
         self.times -= 1
         return self.times < 0

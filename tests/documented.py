@@ -53,7 +53,7 @@ def _plain(line: str) -> str:
 
 @dataclass(frozen=True)
 class Try:
-    """One command line run for a documented one: `{}` stands for that itself."""
+    """One command line that is run to test a documented one, which replaces `{}`."""
 
     line: str = "{}"
     code: int = 0
@@ -192,7 +192,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a command line."""
+    """The outcome of a command line."""
 
     line: str
     code: int
@@ -200,7 +200,7 @@ class Done:
 
 
 def done(line: str) -> Done:
-    """Run a command line to its end: python's in this process, to import torch once."""
+    """Run a command line to its end: Python commands in this process, so that torch is imported once."""
     words = [name for word in shlex.split(line) for name in _matching(word)]
     settings = {}
     while "=" in words[0]:
@@ -213,7 +213,7 @@ def done(line: str) -> Done:
 
 
 def _matching(word: str) -> list[str]:
-    """Return the files that a pattern means, as a shell would; the word itself where there are none."""
+    """Return the files that match a pattern, as a shell would, or the word itself if there are none."""
     return (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
 
 

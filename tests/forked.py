@@ -1,4 +1,4 @@
-"""The command line in processes that start at once: forks of one that has loaded all they need.
+"""The command line in processes that start at once, as forks of a process that has loaded everything.
 
 For tests that start it again and again to kill it. Each is a process like any other, with an id, signals and an exit
 code; only importing torch and drawing the generated images, some five seconds, are not done for each.
@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 
 class Forked:
-    """One process, in this folder or another; what it prints is in a file, or in one for its errors too."""
+    """A process in a folder. Its output is in a file; its errors are in the same file or in a second one."""
 
     def __init__(
         self,
@@ -43,21 +43,21 @@ class Forked:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Its exit code, or minus the signal that ended it; None while it runs."""
+        """Return the exit code, or minus the number of the signal that ended the process; None while it runs."""
         if self.returncode is None:
             status = _ask({"poll": self.pid})
             self.returncode = None if status is None else os.waitstatus_to_exitcode(status)
         return self.returncode
 
     def wait(self, seconds: float) -> int | None:
-        """The same, after it has ended or after some time."""
+        """Wait for the process to end, at most so many seconds. Return the exit code; None if it still runs."""
         until = time.monotonic() + seconds
         while self.poll() is None and time.monotonic() < until:
             time.sleep(0.002)
         return self.returncode
 
     def kill(self) -> int:
-        """SIGKILL, wherever it is, unless it has ended; its exit code."""
+        """Send SIGKILL unless the process has ended, and return the exit code."""
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
         found = self.wait(60)
@@ -81,7 +81,7 @@ _TURN = threading.Lock()
 
 @cache
 def _origin() -> subprocess.Popen[str]:
-    """The process that others are forks of: it ends with its standard input, that is with this one."""
+    """Start the process that is forked. It ends when its standard input closes, which is when this process ends."""
     from small import environment
 
     return subprocess.Popen(
@@ -98,7 +98,7 @@ def _ask(question: dict[str, Any]) -> Any:
 
 
 def _answer_all() -> None:
-    """In that process: load, then fork for each start that is asked for, and say what became of a fork."""
+    """In the forked process: load everything, fork for each request, and report how forks end."""
     from benchmark.machine.process import settle
 
     settle()  # as the command line does, before torch is loaded
@@ -128,7 +128,7 @@ def _answer_all() -> None:
 
 
 def _be(question: dict[str, Any]) -> NoReturn:
-    """In the fork: the command line, to its end."""
+    """In a fork: run the command line to its end."""
     from benchmark.cli.parser import main
 
     code = 1

@@ -1,4 +1,4 @@
-"""A small folder of JPEG files and suites that train on it, for tests of what ImageNet needs."""
+"""A small folder of JPEG files, and suites that train on it, for tests of the code for ImageNet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RECIPE = Recipe(epochs=1, batch=8, lr=0.05, augmentation="inception")
 
 
 def experiment(method: Any = "none", teacher: str = "", data: Data = FOLDER, **changes: Any) -> Experiment:
-    """ResNet-8 on the generated folder, which must first be there for `settings`."""
+    """Write a suite of ResNet-8 on the generated folder, which must exist before `settings` is called."""
     student = changes.pop("student", "resnet8")
     recipe = RECIPE.model_copy(update=changes)
     taught = None
@@ -44,14 +44,14 @@ def experiment(method: Any = "none", teacher: str = "", data: Data = FOLDER, **c
 
 
 def settings_in(folder: Path, **more: Any) -> Settings:
-    """Settings with a store of the folder's own."""
+    """Return settings with a store in the folder."""
     lines: list[str] = more.pop("lines", [])
     store = Store(folder / "results", folder / "runs")
     return Settings(store=store, source=DataSource("folder"), say=lines.append, **more)
 
 
 def data_of(asked: Experiment, settings: Settings) -> ClassificationData:
-    """The experiment's images."""
+    """Return the experiment's images."""
     source = settings.source
     if asked.data.name == "generated":
         source = resolve("generated", None, allow_download=False, allow_generated=True)
@@ -67,5 +67,5 @@ def data_of(asked: Experiment, settings: Settings) -> ClassificationData:
 
 
 def training(asked: Experiment, settings: Settings) -> Training:
-    """The first repetition, ready to be run."""
+    """Return the training of repetition 0."""
     return Training(Run(asked, 0), data_of(asked, settings), settings)

@@ -1,4 +1,4 @@
-"""Watches how the products behind a number are computed.
+"""A watch on the precision in which matrix products and convolutions are computed.
 
 PyTorch lets cuDNN round float32 to TF32 by default. The settings can be read on a CPU too, where they change nothing:
 they are noted at every matrix product and convolution, backward passes included.
@@ -27,7 +27,7 @@ def settings() -> Settings:
 
 
 class Watch(TorchDispatchMode):
-    """Notes the settings of all products, each with the functions of this project that asked for it."""
+    """A record of the settings of all products, each with the functions of this project that caused it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def _callers() -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def watched_products() -> Iterator[Watch]:
-    """Watch a process that rounds to TF32 unless told otherwise, and check that it is left as it was."""
+    """Watch a process whose default is TF32, and check that this default is unchanged afterwards."""
     before = settings()
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True

@@ -29,7 +29,7 @@ ROWS: dict[str, dict[str, Any]] = {"Student": {"method": "none"}, "DiffKD": {"me
 
 
 def suite(folder: Path, rows: dict[str, dict[str, Any]] | None = None, **more: Any) -> Path:
-    """A suite of one column, mIoU."""
+    """Write a suite with one column, mIoU."""
     return write_suite(
         folder / "small_segmentation.yaml",
         ROWS if rows is None else rows,
@@ -41,7 +41,7 @@ def suite(folder: Path, rows: dict[str, dict[str, Any]] | None = None, **more: A
 
 
 def runs_by_row(path: Path, **recipe: Any) -> dict[str, Run]:
-    """Repetition 0 of each row's experiment, on generated images, with these settings of the recipe changed."""
+    """Return repetition 0 of each row's experiment, on generated images, with changes to the recipe."""
     plan = make_plan([load(path)], Selection(absent=frozenset({"cityscapes"}), all_rows=True))
     found = {}
     for run in plan.runs:
@@ -52,7 +52,7 @@ def runs_by_row(path: Path, **recipe: Any) -> dict[str, Run]:
 
 
 def _changed(experiment: Experiment, recipe: dict[str, Any]) -> Experiment:
-    """The same change to the teacher, where one is trained: it is found by its experiment."""
+    """Change a trained teacher in the same way: it is found by its experiment."""
     teacher = experiment.teacher
     if isinstance(teacher, Experiment):
         teacher = _changed(teacher, recipe)

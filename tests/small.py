@@ -35,7 +35,7 @@ def write_suite(
     profile: dict[str, Any] | None = None,
     **more: Any,
 ) -> Path:
-    """A suite of one column, written where asked."""
+    """Write a suite with one column."""
     content = {
         "suite": path.stem,
         "title": "Small",
@@ -51,32 +51,32 @@ def write_suite(
 
 
 def run_suite(path: Path, *more: str) -> int:
-    """`python -m benchmark run`, in this process."""
+    """Run `python -m benchmark run` in this process."""
     return main(["run", str(path), "--threads", "1", "--device", "cpu", *more])
 
 
 def command(*arguments: str) -> list[str]:
-    """The command line of a process of its own."""
+    """Return the command line for another process."""
     return [sys.executable, "-m", "benchmark", *arguments]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """For such a process: it finds the project wherever it starts, and turns warnings into errors."""
+    """Return the environment of such a process: it finds the project in any folder, and warnings are errors."""
     return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | more
 
 
 def call(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in a process of its own."""
+    """Run a command to its end in another process."""
     return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(**more), timeout=300)
 
 
 def plan_of(path: Path, **selection: Any) -> Plan:
-    """The plan of a suite on the generated images."""
+    """Return the plan of a suite on generated images."""
     return make_plan([load(path)], Selection(stand_in=True, **selection))
 
 
 def runs_of(path: Path) -> dict[str, Run]:
-    """Repetition 0 of each experiment, by the row it serves first; teachers of no row as `teacher`."""
+    """Return repetition 0 of each experiment by its first row; a teacher without a row has the name `teacher`."""
     plan = plan_of(path)
     named = {run.experiment.identity: run for run in plan.runs if run.repetition == 0}
     rows = {identity: plan.cells[identity][0].row if identity in plan.cells else "teacher" for identity in named}
@@ -84,25 +84,25 @@ def runs_of(path: Path) -> dict[str, Run]:
 
 
 def store_in(folder: Path) -> Store:
-    """The store that the command line uses when it is called in a folder."""
+    """Return the store that the command line uses in a folder."""
     return Store(folder / "results", folder / "runs")
 
 
 def record_of(run: Run, folder: Path) -> Record:
-    """The run's record, which must be there."""
+    """Return the run's record, which must exist."""
     found = store_in(folder).read(run)
     assert found is not None, f"no record of {run.label}"
     return found
 
 
 def raw_record(run: Run, folder: Path) -> dict[str, Any]:
-    """The record file as it lies on the disk."""
+    """Return the content of the record file."""
     content: dict[str, Any] = json.loads(store_in(folder).paths(run).record.read_text())
     return content
 
 
 def settings_in(folder: Path, **more: Any) -> Settings:
-    """Settings for runs that a test starts without the command line."""
+    """Return settings for runs that a test starts without the command line."""
     lines: list[str] = more.pop("lines", [])
     return Settings(
         store=store_in(folder),
@@ -124,5 +124,5 @@ def record_from(steps: Generator[None, None, Record]) -> Record:
 
 
 def data_of(experiment: Experiment, settings: Settings) -> ClassificationData:
-    """The experiment's images."""
+    """Return the experiment's images."""
     return load_data(experiment.data, settings.source, torch.device("cpu"), recipe=experiment.recipe)

@@ -1,4 +1,4 @@
-"""Every command line that README, CONTRIBUTING and docs print, in an installation with `[dense]` and in one without."""
+"""Every command line that README, CONTRIBUTING and docs print, with and without the packages of `[dense]`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_documented_command_has_its_entry_and_every_entry_its_command() ->
 
 @pytest.fixture
 def checkout(workplace: Path) -> Path:
-    """A working directory like this project's, without data and runs, and with what stands for FILE and FOLDER."""
+    """Make a working directory like this project's, without data and runs, but with the files that commands name."""
     for name in ("suites", "docs", "tests", "Makefile", "pyproject.toml", "constraints.txt"):
         (workplace / name).symlink_to(ROOT / name)
     for name in ("results", "results-one", "results-two"):
@@ -53,7 +53,7 @@ Wanted = Callable[[Try], bool]
 
 
 def tried(checkout: Path, bare: bool, wanted: Wanted) -> list[str]:
-    """Run what is wanted of the table in one process of that installation; what came out otherwise than it says."""
+    """Run entries of the table in one process of an installation, and return those with an unexpected result."""
     tries = [(one.line.replace("{}", command), one) for command, ways in TRIES.items() for one in ways if wanted(one)]
     paths = [str(ROOT / "tests" / "without_dense")] * bare + [str(ROOT)]
     process = subprocess.run(

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md followed to the letter: a method, a network, a data set and a table, each in a file of one's own."""
+"""The examples of CONTRIBUTING.md as printed: a method, a network, a data set and a table, each in one file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DATA_SET = "benchmark/paper/datasets/flowers.py"
 
 @pytest.fixture
 def own(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the guide's method and network, as a newcomer would have it."""
+    """Return a folder with the guide's method and network."""
     folder = workplace / "mine"
     folder.mkdir()
     for path in (METHOD, NETWORK):

@@ -1,4 +1,4 @@
-"""What `import benchmark` offers: docs/notebook.md followed to the letter."""
+"""The names of `import benchmark`: the example of docs/notebook.md as printed."""
 
 from __future__ import annotations
 

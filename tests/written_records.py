@@ -65,7 +65,7 @@ WIDE = (-0.72, -0.36, 0.0, 0.36, 0.72)
 
 @dataclass(frozen=True)
 class Bench:
-    """A folder with suites, claims and records, and what the comparison says of them."""
+    """A folder with suites, claims and records, and the comparison of these records."""
 
     root: Path
 
@@ -82,7 +82,7 @@ class Bench:
         return self.root / "claims.yaml"
 
     def table(self, name: str = "small", **changes: Any) -> Suite:
-        """Write the table, with changes; and the claims, where there are none yet."""
+        """Write the table with changes, and the claims if there are none yet."""
         self.suites.mkdir(parents=True, exist_ok=True)
         path = self.suites / f"{name}.yaml"
         path.write_text(
@@ -112,7 +112,7 @@ def cell_of(comparison: Comparison, row: str, column: str = "Top-1") -> CellView
 
 
 def experiment(suite: Suite, row: str, profile: Any = None, stand_in: bool = False) -> Experiment:
-    """The experiment behind a row's first cell; `stand_in`: on generated images."""
+    """Return the experiment of a row's first cell; with `stand_in`, on generated images."""
     name = profile or suite.file.profile
     found = experiment_of(find(suite, row), name, suite.profile(name), stand_in, STAND_INS if stand_in else ())
     assert found is not None
@@ -124,7 +124,7 @@ def find(suite: Suite, row: str) -> Cell:
 
 
 def record_of(made: Experiment, repetition: int, top1: float, **changes: Any) -> Record:
-    """A finished run; its best epoch is 0.01 higher."""
+    """Write the record of a finished run, whose best epoch is 0.01 higher."""
     teacher = {"weights_sha256": "7" * 64, "top1": 72.34, "top5": 91.0} if made.teacher is not None else None
     facts: dict[str, Any] = {
         "identity": made.identity,
@@ -147,7 +147,7 @@ def record_of(made: Experiment, repetition: int, top1: float, **changes: Any) ->
 
 
 def write(store: Store, made: Experiment, values: Sequence[float], **changes: Any) -> list[RunPaths]:
-    """One record a value, as repetitions 0, 1, ..."""
+    """Write one record for each value, as repetitions 0, 1, ..."""
     for repetition, value in enumerate(values):
         store.write(Run(made, repetition), record_of(made, repetition, value, **changes))
     return [store.paths(Run(made, repetition)) for repetition in range(len(values))]
@@ -158,7 +158,7 @@ def around(value: float, offsets: Sequence[float]) -> list[float]:
 
 
 def other_machine(store: Store, name: str) -> Store:
-    """Another machine's results."""
+    """Return the store of another machine."""
     return replace(store, results=store.results.with_name(name))
 
 
@@ -167,5 +167,5 @@ def problems(comparison: Comparison, kind: ProblemKind) -> list[str]:
 
 
 def edit(path: Path, **changes: Any) -> None:
-    """Change fields of a record file behind the program's back."""
+    """Change fields of a record file without the program's knowledge."""
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

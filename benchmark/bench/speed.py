@@ -233,7 +233,7 @@ def suite_hours(suites: Sequence[Suite], found: Speeds) -> dict[str, dict[str, f
     for suite in suites:
         plan = make_plan([suite], Selection())
         if not plan.runs:
-            continue  # all cells of this suite are pending
+            continue  # no cell of this suite can be run now
         alone = plan_seconds(plan, found.device.split(":")[0], measured) / 3600
         known = sum(measured.rate(run.experiment) is not None for run in plan.runs)
         share = known / len(plan.runs)

@@ -19,8 +19,8 @@ def main(arguments: argparse.Namespace) -> int:
     names = {submission.name for _, submission in found}
     for name in arguments.submissions:
         if name not in names:
-            known = nearest(name, names) if names else "nothing was submitted with this --runs-dir"
-            raise UsageError(f"there is no submission {name!r}", known)
+            elsewhere = "--runs-dir DIR, the folder that the jobs were submitted with; this one has no submissions"
+            raise UsageError(f"there is no submission {name!r}", nearest(name, names) if names else elsewhere)
     chosen = [pair for pair in found if not arguments.submissions or pair[1].name in arguments.submissions]
     queue = Queue.ask(chosen)
     if queue.silent:

@@ -48,8 +48,8 @@ def tagged(name: str) -> str:
     library, _, bare = name.partition(":")
     if library == "timm" and "." in bare:
         return name
-    named = f"--weights {name}" if library in NETWORK_LIBRARIES else "--weights torchvision:NAME or timm:NAME"
-    raise UsageError(f"no weights are given for {name}", f"--weights FILE, a URL, or {named}")
+    named = name if library in NETWORK_LIBRARIES else "torchvision:NAME or timm:NAME"
+    raise UsageError(f"no weights are given for {name}", f"--weights W, where W is a file, a URL, or {named}")
 
 
 def _text(found: dict[str, object], seconds: float) -> str:

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print an entry as YAML or JSON. Return the exit code."""
+    """Print an entry as YAML or JSON. Return the exit code.
+
+    Raises:
+        UsageError: the name is missing, or nothing has it.
+    """
+    if not arguments.name and arguments.what != "schema":
+        raise UsageError(f"show {arguments.what} needs a name", _where_names_are(arguments.what))
     found = _KINDS[arguments.what](arguments)
     if arguments.json or arguments.what == "schema":
         print(json.dumps(found, indent=1, ensure_ascii=False, default=str))
@@ -105,9 +111,6 @@ def _experiment(arguments: argparse.Namespace) -> Mapping[str, object]:
     from benchmark.plan.experiment import Selection, make_plan
     from benchmark.records.parts import ExperimentSettings
 
-    hint = "python -m benchmark list cells prints the identities"
-    if not arguments.name:
-        return _only({}, "", hint)
     as_they_are = Selection(all_rows=True)
     smoke = Selection(all_rows=True, profile="smoke")
     on_generated = Selection(all_rows=True, profile="smoke", stand_in=True, absent=frozenset(STAND_INS))
@@ -125,7 +128,7 @@ def _experiment(arguments: argparse.Namespace) -> Mapping[str, object]:
                     matches.setdefault(identity, {"identity": identity, **described, **note, "serves": cells})
         if matches:
             break
-    return _only(matches, arguments.name, hint)
+    return _only(matches, arguments)
 
 
 def _run(arguments: argparse.Namespace) -> Mapping[str, object]:
@@ -134,22 +137,28 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, object]:
     matches = {
         f"{record.identity} #{record.repetition}": record.model_dump(mode="json")
         for record in store_to_read(arguments).all()
-        if isinstance(record, Record) and arguments.name and record.identity.startswith(arguments.name)
+        if isinstance(record, Record) and record.identity.startswith(arguments.name)
     }
-    return (
-        matches if len(matches) > 1 else _only(matches, arguments.name, "python -m benchmark status SUITE prints them")
-    )
+    return matches if len(matches) > 1 else _only(matches, arguments)
 
 
-def _only(matches: Mapping[str, Mapping[str, object]], name: str, hint: str) -> Mapping[str, object]:
-    if not name:
-        raise UsageError("the identity is missing", hint)
+def _only(matches: Mapping[str, Mapping[str, object]], arguments: argparse.Namespace) -> Mapping[str, object]:
     if not matches:
-        raise UsageError(f"no identity begins with {name!r}", hint)
+        message = f"no {arguments.what} has an identity that begins with {arguments.name!r}"
+        raise UsageError(message, _where_names_are(arguments.what))
     if len(matches) > 1:
         some = ", ".join(list(matches)[:5])
-        raise UsageError(f"{len(matches)} identities begin with {name!r}: {some}", "give more of its digits")
+        raise UsageError(f"{len(matches)} identities begin with {arguments.name!r}: {some}", "give more of its digits")
     return next(iter(matches.values()))
+
+
+def _where_names_are(kind: str) -> str:
+    """Return the command that prints the names of a kind of entry."""
+    if kind == "experiment":
+        return "python -m benchmark list cells prints the identities"
+    if kind == "run":
+        return "python -m benchmark status SUITE prints the identities"
+    return f"python -m benchmark list {kind}s prints the names"
 
 
 def _schema(arguments: argparse.Namespace) -> dict[str, object]:

@@ -25,7 +25,7 @@ def _everything(arguments: argparse.Namespace) -> int:
     findings = cached(arguments.runs_dir, arguments.full, arguments.fresh, _progress())
     print(json.dumps(findings.as_json(), indent=1, ensure_ascii=False) if arguments.json else text(findings))
     if findings.problems:
-        print(f"{len(findings.problems)} problems", file=sys.stderr)
+        print(f"{len(findings.problems)} problems, listed at the end of the output", file=sys.stderr)
         return CHECK_FAILED
     return _refresh(arguments.results_dir, static_text(findings), arguments.check)
 

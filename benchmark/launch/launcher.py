@@ -208,7 +208,7 @@ def _slurm_executor(folder: Path, python: str, resources: Resources) -> submitit
 def _dependency(array: Array, known: Sequence[Sequence[str]]) -> str | None:
     """Return an `afterany` dependency, or None.
 
-    With `afterok`, students of a failed teacher would wait for ever. With `afterany` they start and report the failure.
+    With `afterok`, students of a failed teacher would wait forever. With `afterany` they start and report the failure.
     """
     jobs = [known[a][0].split("_")[0] if j is None else known[a][j] for a, j in array.after] + list(array.after_jobs)
     return f"afterany:{':'.join(jobs)}" if jobs else None

@@ -1,4 +1,4 @@
-"""Leases: one process works on a run at a time, and a dead process does not hold it for ever."""
+"""Leases: one process works on a run at a time, and a dead process does not hold it forever."""
 
 from __future__ import annotations
 

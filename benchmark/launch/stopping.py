@@ -13,7 +13,7 @@ from types import FrameType
 class Flag(threading.Event):
     """An event that signal handlers may set.
 
-    It has no lock. With threading.Event's own, a signal that interrupts another's handler would wait for ever.
+    It has no lock. With threading.Event's own, a signal that interrupts another's handler would wait forever.
     """
 
     def __init__(self) -> None:

@@ -89,7 +89,7 @@ class Ranks:
                 dist.broadcast(tensor, 0)
 
     def together(self, action: Callable[[], T]) -> T:
-        """Run an action on every rank. If it fails on one rank, raise on all, so that no rank waits for ever.
+        """Run an action on every rank. If it fails on one rank, raise on all, so that no rank waits forever.
 
         Raises:
             BenchmarkError: the error of this rank, or else that of the first rank with an error.

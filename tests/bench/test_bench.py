@@ -1,4 +1,4 @@
-"""Measured cost: turns, ratios, memory, and what is drawn of them."""
+"""Measured cost: turns, ratios, memory, and their drawing."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`python -m benchmark.bench.dense`: what a method's step costs over the plain student's."""
+"""`python -m benchmark.bench.dense`: the ratio of a method's step time to the plain student's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_both_take_turns_and_the_first_turn_is_not_counted(workplace: Path, monk
     turns: list[str] = []
 
     class Clock:
-        """Knows who steps; the first step of each is slow."""
+        """A replacement for Stepping that notes the order of steps. The first step of the method is slow."""
 
         def __init__(self, run: object, settings: object) -> None:
             self.name, self.taken = run.experiment.method.name, 0  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The noise predictors of Table 12, measured against each other."""
+"""The measurement of Table 12's noise predictors."""
 
 import json
 from pathlib import Path

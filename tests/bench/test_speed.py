@@ -1,4 +1,4 @@
-"""Measured speed: what `bench --speed` writes, and what estimates make of it."""
+"""Measured speed: what `bench --speed` writes, and how estimates use it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_other_hardware_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_a_rate_is_found_by_the_experiment_of_a_suite(tmp_path: Path) -> None:
-    """The student alone has no teacher in its experiment, whatever pair it was measured for."""
+    """Check that rates of plain students are found, whose experiments have no teacher."""
     plan = make_plan([load(suite_path("table9"))], Selection(only=("resnet56-resnet20",)))
     keys = {estimate.key_of(run.experiment) for run in plan.runs}
     assert {"resnet56-resnet20/diffkd/64", "resnet20/none/64", "resnet56/none/64"} <= keys

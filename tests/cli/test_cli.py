@@ -55,7 +55,7 @@ TORCH_FREE = (
 
 @pytest.fixture
 def without_torch(workplace: Path) -> str:
-    """A PYTHONPATH on which importing torch is an error."""
+    """Return a PYTHONPATH with which importing torch is an error."""
     folder = workplace / "forbid"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(FORBID_TORCH)
@@ -101,7 +101,7 @@ def seconds(arguments: Sequence[str]) -> float:
 
 
 def times_beside_the_bare_interpreter(arguments: Sequence[str], repeats: int) -> tuple[float, float]:
-    """Median seconds of a command, and how much slower than usual this machine starts python just now."""
+    """Return the median seconds of a command, and the factor by which starting Python is slower now than usual."""
     pairs = [(seconds([sys.executable, "-c", "pass"]), seconds(command(*arguments))) for _ in range(repeats)]
     bare, measured = (statistics.median(column) for column in zip(*pairs, strict=True))
     return measured, max(1.0, bare / 0.03)
@@ -365,6 +365,16 @@ def test_show_run_and_unknown_names(workplace: Path, capsys: pytest.CaptureFixtu
     assert main(["show", "method", "difkd"]) == 2
     assert "did you mean 'diffkd'?" in capsys.readouterr().err
     assert main(["show", "run", "ffffffff"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("what", "fix"),
+    [("method", "list methods"), ("suite", "list suites"), ("experiment", "list cells"), ("run", "status SUITE")],
+)
+def test_show_without_a_name_says_where_the_names_are(what: str, fix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", what]) == 2
+    shown = capsys.readouterr().err
+    assert f"error: show {what} needs a name\n  fix: python -m benchmark {fix} prints the" in shown
 
 
 def test_status_counts_what_is_done_and_missing(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`distill` and `export`: from a folder of images to a student that needs nothing of this project."""
+"""`distill` and `export`: from a folder of images to a student that works without this project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`eval`: weights against the accuracy that their source states."""
+"""`eval`: the accuracy of weights compared with the one that their source states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`report`: what it writes, what it prints, what it exits with."""
+"""`report`: its files, its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    """KD is reproduced, DiffKD far below, the student and MSE are not run."""
+    """Write records in which KD is reproduced, DiffKD is far below, and student and MSE are not run."""
     bench = Bench(tmp_path)
     suite = bench.table()
     write(bench.store, experiment(suite, "KD"), around(70.66, TIGHT))
@@ -46,7 +46,7 @@ def report(bench: Bench, *more: str) -> int:
 
 @pytest.fixture
 def small(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """As if the small table were the only suite there is."""
+    """Make the small table the only suite."""
     from benchmark.cli import report as command
 
     narrowed = command.Sources
@@ -223,7 +223,7 @@ def test_smoke_records_count_as_coverage(small: Bench) -> None:
 
 
 def grown(bench: Bench) -> Comparison:
-    """Groups, columns of two kinds, a static one, odd characters."""
+    """Return the comparison of a suite with groups, columns of two kinds, a static column and odd characters."""
     rows = [
         {"row": "T: R&B_56", "group": "100% {one}", "subject": "teacher", "cells": "72.34 0.85"},
         {"row": "KD†", "group": "100% {one}", "method": "kd", "cells": "70.66±0.24 -"},
@@ -336,7 +336,7 @@ def test_torch_is_not_imported(tmp_path: Path) -> None:
 
 
 def many(bench: Bench, count: int) -> float:
-    """Seconds for a report over so many records of the small table, curves included."""
+    """Return the seconds of a report on this number of records of the small table, curves included."""
     suite = bench.table(repetitions=count // 4)
     curves = "epoch,test.top1,train.loss\n" + "".join(f"{epoch},70.5,{1 / epoch:.5f}\n" for epoch in range(1, 241))
     for row in ("Student", "KD", "MSE", "DiffKD"):

@@ -1,4 +1,4 @@
-"""A plan as jobs: who waits for whom, what shares a job, and how long planning takes."""
+"""A plan as jobs: which job waits for which, which runs share a job, and how long planning takes."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_the_command_plans_ten_thousand_runs_in_less_than_five_seconds_beyond_it
     asked = ("--launcher", "slurm", "--dry-run", "--device", "cpu")
 
     def seconds(name: str) -> float:
-        """Of work, however busy the machine is."""
+        """Return the processor seconds of planning, which do not depend on other load."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = call("run", name, *asked)
         assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""`run --launcher` without a cluster: in this process, in others of this machine, and what is said without Slurm."""
+"""`run --launcher` without a cluster: in this process, in other processes, and the error without Slurm."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def suite(workplace: Path) -> Path:
 
 
 def submitted(workplace: Path, suite: Path, **more: object) -> tuple[SubmissionFolder, Submission]:
-    """A submission to Slurm as it lies on the disk: one job, every run of the suite."""
+    """Write the file of a submission to Slurm with one job, which has every run of the suite."""
     runs = tuple(run.key for run in runs_of(suite).values())
     place = SubmissionFolder(jobs_folder(store_in(workplace)) / "20300101-000000-abcd")
     given: dict[str, object] = {"launcher": "slurm", "submitted": time.time() - 60, "command": (), "code": "code"}
@@ -37,7 +37,7 @@ def submitted(workplace: Path, suite: Path, **more: object) -> tuple[SubmissionF
 
 @pytest.fixture
 def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file with what `squeue` answers from now on."""
+    """Return a file whose content is the output of `squeue` from now on."""
     (tmp_path / "bin").mkdir()
     answer, program = tmp_path / "answer", tmp_path / "bin" / "squeue"
     answer.write_text("")

@@ -1,4 +1,4 @@
-"""One process works on a run at a time, and a dead one does not hold it."""
+"""Leases: one process works on a run at a time, and a dead process does not hold it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ with lease(Path(sys.argv[1])):
 
 @contextmanager
 def holding(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lease."""
+    """Start another process that holds the lease."""
     command = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Runs that take turns: each ends as it would alone, whatever becomes of the others."""
+"""Runs that take turns: each has the result that it would have alone, whatever happens to the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ METHODS = ("none", "kd", "diffkd", "crd")
 
 
 def suite_in(folder: Path, methods: tuple[str, ...] = METHODS, **more: Any) -> Path:
-    """Rows by method, with a given teacher: one of the folder's, or one that is named."""
+    """Write a suite with a row for each method and a teacher with given weights."""
     weights = more.pop("teacher", folder / "teacher.pt")
     if not weights.exists():
         torch.manual_seed(3)
@@ -43,14 +43,14 @@ def outcomes(folder: Path, runs: dict[str, Run]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Alone:
-    """A suite, and what its runs come to one after the other."""
+    """A suite, and the results of its runs one after the other."""
 
     suite: Path
     runs: dict[str, Run]
     outcomes: dict[str, Any]
 
     def are_those_in(self, folder: Path, *rows: str) -> bool:
-        """Whether rows, all where none are named, came to the same there."""
+        """Return True if these rows, or all rows, have the same results in a folder."""
         asked = {row: run for row, run in self.runs.items() if not rows or row in rows}
         return outcomes(folder, asked) == {row: self.outcomes[row] for row in asked}
 
@@ -200,7 +200,7 @@ def test_packed_runs_killed_again_and_again_end_as_ones_never_killed(
 
 
 def saved(folder: Path) -> set[tuple[str, int]]:
-    """Every checkpoint in a folder, and when it was written."""
+    """Return every checkpoint in a folder with the time when it was written."""
     found = set()
     for path in folder.rglob("checkpoint.pt"):
         with contextlib.suppress(FileNotFoundError):  # for a moment, while the next one is put in its place
@@ -218,7 +218,7 @@ def test_a_pack_is_a_number_or_auto(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 class Clock:
-    """Time that passes only by working: a step takes one second, of which a part overlaps with those of others."""
+    """A clock on which a step takes one second, of which a part overlaps with the steps of others."""
 
     def __init__(self, overlap: int) -> None:
         self.now, self.overlap, self.turns = 0.0, overlap, 0

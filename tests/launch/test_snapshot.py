@@ -1,4 +1,4 @@
-"""The code of a submission is a copy: it runs without the original, and says which revision it is."""
+"""The code of a submission is a copy: it runs without the original, and knows its revision."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(json.dumps([str(plugins.ROOT), provenance.revision(), sorted(methods())]))
 
 
 def said(folder: Path, environment: dict[str, str]) -> tuple[str, dict[str, object], list[str]]:
-    """What a process that runs the snapshot finds, started in a folder that holds other code."""
+    """Return what a process finds that runs the snapshot in a folder with other code."""
     (folder / "benchmark").mkdir()
     (folder / "benchmark" / "__init__.py").write_text("raise RuntimeError('the code of the working directory')\n")
     done = subprocess.run(

@@ -22,7 +22,7 @@ def test_signals_only_set_the_flag() -> None:
 
 
 def test_thousands_of_signals_at_once_do_not_hang() -> None:
-    """With an ordinary event, a second signal waits for the lock that the first one's handler holds."""
+    """Show that with threading.Event a second signal would wait for the lock that the first handler holds."""
     flag = Flag()
     with noting(flag, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
         signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)

@@ -1,4 +1,4 @@
-"""Writing that a full disk, an unwritable place or a killed process cannot leave half done."""
+"""Atomic writing: a full disk, a folder without write access or a kill leaves no half-written file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUN = Run(Experiment("classification", Data("generated"), "resnet8", plain(), No
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of one megabyte."""
+    """Mount a file system of one megabyte."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]

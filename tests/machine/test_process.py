@@ -1,4 +1,4 @@
-"""What a process sets before it loads torch: checked in processes of their own."""
+"""The settings that a process makes before it loads torch, checked in separate processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a record says of the source: an edit of anything that a training passes through changes its hash."""
+"""The source hash of a record: an edit of any file that a training uses changes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def after(path: Path) -> str:
-    """The hash with a line added to a file, which is then put back."""
+    """Return the hash with a line added to a file, and restore the file."""
     whole = path.read_bytes()
     path.write_bytes(whole + b"# edited\n")
     found = provenance.source_hash.__wrapped__()

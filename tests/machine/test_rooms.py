@@ -1,4 +1,4 @@
-"""The walls of the house: every import runs downhill, and a run never judges itself."""
+"""The order of imports between rooms: every import goes to a lower floor, and a run never judges itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOORS = {"benchmark/__init__.py", "benchmark/__main__.py"}  # of the whole house
 
 @dataclass(frozen=True)
 class Import:
-    """One name that a file imports, wherever in the file."""
+    """One name that a file imports, anywhere in the file."""
 
     path: str
     line: int
@@ -31,7 +31,7 @@ class Import:
 
 
 def imports(path: Path) -> Iterator[Import]:
-    """Every import of the project's own: at the top, lazy, for type checkers, by `import_module` of a string."""
+    """Yield every import of a file: at the top, in functions, for type checkers, and by `import_module` of a string."""
     told = path.relative_to(ROOT).as_posix()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
@@ -65,7 +65,7 @@ def files() -> Iterator[tuple[str, Path]]:
 
 
 def all_imports() -> Iterator[tuple[str, str, Import]]:
-    """Room, room imported from, and the import between them."""
+    """Yield every import with its room and the room that it imports from."""
     for room, path in files():
         for found in imports(path):
             other = room_of(found.name)
@@ -108,7 +108,7 @@ def test_inside_train_tasks_do_not_import_each_other() -> None:
 
 @pytest.mark.parametrize("room", NEVER_REACH)
 def test_a_run_never_judges_itself(room: str) -> None:
-    """Not through a third room either."""
+    """Follow imports through other rooms too."""
     reached: dict[str, set[str]] = defaultdict(set)
     for one, other, _ in all_imports():
         reached[one].add(other)
@@ -121,7 +121,7 @@ def test_a_run_never_judges_itself(room: str) -> None:
 
 
 def test_the_wall_is_seen_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reader of imports misses no kind: each of these lines would let a room look upstairs."""
+    """Check that `imports` finds every kind of import: each of these lines would import from a higher floor."""
     lines = [
         "import benchmark.cli.run",
         "from benchmark.cli import run",

@@ -1,4 +1,4 @@
-"""What comes with the program is found wherever one stands, and once it is installed."""
+"""Files that come with the program are found from any working directory, and in an installation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Randomness: what is common to all experiments, what is a method's own, and what is left alone."""
+"""Random streams: those common to all experiments, those of a method, and the global generator, which is left alone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_initialising_lends_the_global_generator_and_gives_it_back() -> None:
 
 @pytest.fixture
 def trainings(workplace: Path) -> Any:
-    """Trainings of a student by method, with its teacher already trained, built but not begun."""
+    """Return a training for each method, built but not begun, whose teacher is already trained."""
     methods = ("none", "kd", "diffkd", "crd")
     suite = write_suite(workplace / "streams.yaml", {name: {"method": name} for name in methods})
     assert run_suite(suite, "--only", "kd") == 0

@@ -1,4 +1,4 @@
-"""The audit of the texts' claims: what it finds in the paper, how its language answers, how it complains."""
+"""The check of the texts' claims: its results on the paper, its language, its errors."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_no_stated_number_and_no_list_is_left_unused(audit: Claims) -> None:
 
 
 def without_breaks(text: str) -> str:
-    """Line breaks and the hyphens they leave are the typesetter's, not the author's."""
+    """Remove line breaks and the hyphens at line ends, which the typesetter added."""
     return re.sub(r"(?<=\w)-(?=\w)", "", re.sub(r"\s+", "", text))
 
 

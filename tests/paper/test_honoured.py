@@ -1,4 +1,4 @@
-"""What is said to be honoured of a recipe is what consumers read: each setting has an effect there, or is refused."""
+"""The settings of a recipe that are declared as honoured: each has an effect, and all others are refused."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ Consumer = Callable[[Recipe], object]
 
 
 def has_effect(name: str, consumer: Consumer, **chosen: str) -> bool:
-    """Whether a consumer makes something else of a recipe when one setting changes."""
+    """Return True if a change of one setting changes what a consumer makes of the recipe."""
     settings = BASE | BESIDE.get(name, {}) | chosen
     return consumer(Recipe(**settings)) != consumer(Recipe(**settings | {name: OTHER[name]}))
 

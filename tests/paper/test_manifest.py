@@ -1,4 +1,4 @@
-"""Manifests are typed and strict: every mistake is told, all of a file at once, with its line and the nearest name."""
+"""Manifests are typed and strict: all mistakes of a file are reported at once, with lines and nearest names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def problems(folder: Path, *changes: tuple[str, str]) -> list[str]:
-    """What is said of the good file after some changes, as `line: message`."""
+    """Return the problems of the good file after some changes, each as `line: message`."""
     text = GOOD
     for old, new in changes:
         assert text.count(old) == 1, old

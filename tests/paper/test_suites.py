@@ -1,4 +1,4 @@
-"""The paper's numbers: how many there are, that a second reading found the same, and what they stand for."""
+"""The paper's numbers: their count, a second independent reading of them, and the experiments that they stand for."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_suites_without_published_numbers_are_the_known_ones() -> None:
 
 
 def number(text: str) -> str:
-    """The digits as printed, without signs of plus, percent, millions or GPUs."""
+    """Return the digits as printed, without plus signs, percent signs, and units of millions or GPUs."""
     match = re.search(r"[+-]?\d+(?:\.\d+)?", text.replace("−", "-"))
     return match[0].lstrip("+") if match else ""
 
@@ -140,7 +140,7 @@ def test_a_second_reading_found_no_further_tables() -> None:
 
 
 def experiment(name: str) -> dict[str, Any]:
-    """What decides a cell's training, apart from what is still pending."""
+    """Return the settings that decide a cell's training, without those that are pending."""
     setting = cells()[name].setting
     teacher = setting.teacher
     return {

@@ -1,4 +1,4 @@
-"""What a plan costs: held to what a finished run really leaves, and to schedules that can be checked by hand."""
+"""The cost of a plan, compared with the files of a finished run, and with schedules that can be checked by hand."""
 
 from __future__ import annotations
 

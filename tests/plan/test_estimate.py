@@ -1,4 +1,4 @@
-"""Estimates of dense runs: they know how large the images are and how many of them are seen."""
+"""Estimates of dense runs: they depend on the size of the images and on their number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identities: what decides an outcome is in, what does not is out, and what exists keeps its identity."""
+"""Identities: they contain what decides an outcome and nothing else, and existing experiments keep theirs."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Growing(Method):
 
 @pytest.fixture
 def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Registers successive states of one method, each from a folder of its own as a later checkout would have it."""
+    """Register successive versions of one method, each from another folder, as later checkouts would have it."""
 
     def state(more: str = "", revision: int = 1) -> None:
         folder = tmp_path / f"state{len(list(tmp_path.iterdir()))}"
@@ -174,7 +174,7 @@ def test_a_new_recipe_setting_at_its_default_changes_no_identity() -> None:
 
 
 def available(cell: Cell) -> Cell:
-    """The cell as it will be once all that it needs is there."""
+    """Return the cell as it will be when nothing that it needs is pending."""
     return replace(cell, setting=cell.setting.model_copy(update={"pending": None}))
 
 

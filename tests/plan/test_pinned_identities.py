@@ -1,4 +1,4 @@
-"""Committed records, and those of Table 9 wherever they lie, go on being found: their identities are data here."""
+"""The identities of committed records and of Table 9 do not change, so that their records are still found."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WHY = (
 
 
 def experiments(suite: Suite, profile: ProfileName) -> dict[tuple[str, str], Experiment]:
-    """By column and row."""
+    """Return the experiments by column and row."""
     found = {(cell.column, cell.row): experiment_of(cell, profile, suite.profile(profile)) for cell in suite.cells}
     return {place: experiment for place, experiment in found.items() if experiment is not None}
 
@@ -60,7 +60,7 @@ def test_no_column_of_table_9_is_left_out() -> None:
 
 
 def committed() -> dict[str, set[int]]:
-    """Repetitions under results/, by identity."""
+    """Return the repetitions under results/ by identity."""
     found = defaultdict(set)
     for path in (ROOT / "results").rglob("r*.json"):
         record = json.loads(path.read_text())
@@ -79,7 +79,7 @@ def test_every_committed_record_is_pinned_and_still_there() -> None:
 
 
 def test_no_committed_record_is_orphaned() -> None:
-    """By any suite: one may move a row to another."""
+    """Check all suites together, because a row may move to another suite."""
     planned: set[str] = set()
     for suite in load_all():
         planned |= make_plan([suite], Selection(all_rows=True)).declared.keys()

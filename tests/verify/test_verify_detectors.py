@@ -1,4 +1,4 @@
-"""COCO's networks in `verify`: with the dense packages counted, without them said to be unchecked."""
+"""COCO's networks in `verify`: counted with the dense packages, reported as not checked without them."""
 
 from __future__ import annotations
 

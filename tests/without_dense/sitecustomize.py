@@ -1,4 +1,4 @@
-"""Hides the packages of `[dense]` from processes that have this folder on their PYTHONPATH, as if not installed."""
+"""Hide the packages of `[dense]` from processes that have this folder in their PYTHONPATH."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults, put into jobs of a real Slurm while they train, and what must be there after all of them."""
+"""Faults that are put into jobs of a real Slurm while they train, and checks of what must exist afterwards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECONDS = 480.0  # what anything here may take
 
 
 def until(holds: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
-    """Look every now and then; fail after a while."""
+    """Wait until a condition holds; fail after a time limit."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s until {what}"
@@ -32,7 +32,7 @@ def until(holds: Callable[[], object], what: str, seconds: float = SECONDS) -> N
 
 @dataclass
 class Laboratory:
-    """A folder that is submitted from, the cluster, and the faults so far."""
+    """A folder to submit from, the cluster, and the faults so far."""
 
     folder: Path
     cluster: Cluster
@@ -42,7 +42,7 @@ class Laboratory:
     _watcher: threading.Thread | None = None
 
     def call(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """The project's command line, in the folder; started from nothing where it is that of another project."""
+        """Run the project's command line in the folder: in a fork, or in a new process if the code is another copy."""
         more["SLURM_CONF"] = str(self.cluster.configuration)
         if "PYTHONPATH" not in more:
             return call(*arguments, seconds=SECONDS, folder=self.folder, **more)
@@ -56,20 +56,20 @@ class Laboratory:
         )
 
     def submit(self, suite: Path, *more: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        """`run --launcher slurm` with what suits tiny runs."""
+        """Submit a suite by `run --launcher slurm`, with limits for tiny runs."""
         given = ("--device", "cpu", "--threads", "1", "--checkpoint-seconds", "0.3")
         return self.call("run", str(suite), "--launcher", "slurm", *given, *more, **environ)
 
     def submissions(self) -> list[Submission]:
-        """What was submitted from the folder."""
+        """Return the submissions from the folder."""
         return [submission for _, submission in submissions(store_in(self.folder))]
 
     def done(self, runs: list[Run]) -> bool:
-        """Whether every run has a record."""
+        """Return True if every run has a record."""
         return all(store_in(self.folder).read(run) is not None for run in runs)
 
     def wait_for(self, runs: list[Run]) -> None:
-        """Until every run has a record; the logs, where that takes too long."""
+        """Wait until every run has a record; if that takes too long, fail with the logs."""
         try:
             until(lambda: self.done(runs), f"{len(runs)} runs are done")
         except AssertionError as error:
@@ -78,14 +78,14 @@ class Laboratory:
             raise AssertionError("\n".join([str(error), queue, *logs])) from error
 
     def frozen(self, run: Run) -> int:
-        """The process that trains a run, stopped by SIGSTOP in the middle of an epoch as soon as it was watched."""
+        """Find the process that trains a run, and stop it by SIGSTOP in the middle of an epoch."""
         self.watch([run])
         until(lambda: run.key in self._asleep, f"{run.label} has a checkpoint")
         assert store_in(self.folder).read(run) is None, f"{run.label} was too fast: give it more epochs"
         return self._asleep.pop(run.key)
 
     def watch(self, runs: list[Run]) -> None:
-        """Have runs stopped once each, in the middle of an epoch, whenever they come to it."""
+        """Stop each of these runs once, in the middle of an epoch."""
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._put_to_sleep, daemon=True)
             self._watcher.start()
@@ -104,7 +104,7 @@ class Laboratory:
             time.sleep(0.02)
 
     def job_of(self, pid: int) -> str:
-        """The Slurm job of a process, as Slurm's commands take it."""
+        """Return the Slurm job of a process, as Slurm's commands name it."""
         environ = dict(
             pair.split("=", 1) for pair in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in pair
         )
@@ -113,12 +113,12 @@ class Laboratory:
         return environ["SLURM_JOB_ID"]
 
     def log_of(self, job: str) -> str:
-        """What a job printed, over all its starts."""
+        """Return the output of a job, over all its starts."""
         (path,) = self.folder.glob(f"runs/jobs/*/{job}_0_log.out")
         return path.read_text()
 
     def signalled(self, run: Run, name: str) -> str:
-        """Fault: a signal by way of Slurm, as a site's own preemption sends it."""
+        """Fault: a signal sent through Slurm, as a site's preemption does."""
         pid = self.frozen(run)
         job = self.job_of(pid)
         assert self.cluster.control("scancel", f"--signal={name}", job).returncode == 0
@@ -128,7 +128,7 @@ class Laboratory:
         return job
 
     def timed_out(self, run: Run, pid: int) -> str:
-        """Fault: Slurm's own warning that the time is nearly up, for a frozen process."""
+        """Fault: Slurm's warning that the time is nearly up, sent to a frozen process."""
         job = self.job_of(pid)
         until(lambda: not _lives(pid), f"the time of {run.label} is up")  # Slurm sends SIGCONT before its warning
         self.faults.append(f"time-out of {run.label}")
@@ -175,7 +175,7 @@ class Laboratory:
 
 
 def _pending(pid: int, number: int) -> bool:
-    """Whether a signal waits for a stopped process."""
+    """Return True if a signal is pending for a stopped process."""
     status = Path(f"/proc/{pid}/status").read_text()
     masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))]
     return any(mask >> (number - 1) & 1 for mask in masks)
@@ -189,7 +189,7 @@ def _lives(pid: int) -> bool:
 
 
 def lost(runs: list[Run], folder: Path, undisturbed: Path) -> list[str]:
-    """Runs without a record, with several, or with another outcome than the undisturbed one's."""
+    """List the runs without a record, with several records, or with another outcome than the undisturbed run's."""
     bad = []
     for run in runs:
         found, wanted = store_in(folder).read(run), store_in(undisturbed).read(run)
@@ -200,6 +200,6 @@ def lost(runs: list[Run], folder: Path, undisturbed: Path) -> list[str]:
 
 
 def half_written(folder: Path) -> list[Path]:
-    """What an atomic writer, a lease or submitit leaves behind when it is cut off."""
+    """List the files that an atomic writer, a lease or submitit leaves if it is killed."""
     names = ("*.partial", "*.save_tmp", "lease.json", "*.unreadable-*", "*checkpoint.pt")
     return [path for name in names for root in ("runs", "results") for path in (folder / root).rglob(name)]

@@ -1,4 +1,4 @@
-"""A real Slurm on this machine, for tests: munge, slurmctld and slurmd on 127.0.0.1, in one folder, gone afterwards.
+"""A real Slurm on this machine for tests: munge, slurmctld and slurmd on 127.0.0.1, in one folder, removed afterwards.
 
     python tests/launch/slurm/cluster.py up FOLDER [CPUS]     then: export SLURM_CONF=FOLDER/slurm.conf
     python tests/launch/slurm/cluster.py down FOLDER
@@ -67,24 +67,24 @@ PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=9 Preem
 
 
 class Impossible(Exception):
-    """No Slurm can run here; the message says why."""
+    """The error raised if Slurm cannot run here; its message is the reason."""
 
 
 @dataclass
 class Cluster:
-    """The folder that holds everything of a test cluster."""
+    """The folder with all files of a test cluster."""
 
     folder: Path
     cpus: int = 4
 
     @property
     def configuration(self) -> Path:
-        """What SLURM_CONF must name."""
+        """Return the path that SLURM_CONF must have."""
         return self.folder / "slurm.conf"
 
     @property
     def environment(self) -> dict[str, str]:
-        """For whoever talks to the cluster."""
+        """Return the environment of a process that uses the cluster."""
         return os.environ | {"SLURM_CONF": str(self.configuration)}
 
     def up(self) -> None:
@@ -124,20 +124,20 @@ class Cluster:
         self._until(lambda: not self.queue(), "the queue is empty", False)
 
     def queue(self) -> list[str]:
-        """Jobs that wait or run."""
+        """Return the jobs that are queued or running."""
         return self.control("squeue", "--noheader", "--array", "--format=%i").stdout.split()
 
     def start_node(self) -> None:
-        """slurmd, and wait until it is idle or at work."""
+        """Start slurmd, and wait until its node is idle or busy."""
         self._start("slurmd")
         self._until(lambda: self._node() in ("idle", "mixed", "allocated", "completing"), "the node is up")
 
     def stop_node(self) -> None:
-        """slurmd ends; what runs on the node goes on, as in a restart of the daemon."""
+        """End slurmd. Jobs on the node keep running, as in a restart of the daemon."""
         self._end("slurmd", signal.SIGTERM)
 
     def crash_node(self) -> None:
-        """slurmd and whatever it started die at once, and slurmctld is told, which would find out in half a minute."""
+        """Kill slurmd and everything that it started, and tell slurmctld, which would need half a minute to notice."""
         managers = (int((self.folder / "slurmd.pid").read_text()), *self._steps())
         workers = [child for pid in managers for child in _children(pid)]
         # The managers stand still first: one that saw its worker die would report a failed job, which is not requeued.
@@ -149,7 +149,7 @@ class Cluster:
         self._until(lambda: self._node() == "down", "the node is down")
 
     def _steps(self) -> list[int]:
-        """The step managers: they outlive slurmd. Those of another Slurm on this machine have another spool."""
+        """Return the step managers, which outlive slurmd. Those of another Slurm on this machine have another spool."""
         found = []
         for path in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
@@ -159,7 +159,7 @@ class Cluster:
         return found
 
     def control(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """One of Slurm's own commands."""
+        """Run a command of Slurm."""
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
 
     def _node(self) -> str:
@@ -209,7 +209,7 @@ class Cluster:
 
 
 def check() -> None:
-    """Whether a cluster can be started here.
+    """Check that a cluster can be started here.
 
     Raises:
         Impossible: why not.
@@ -222,7 +222,7 @@ def check() -> None:
 
 
 def _children(pid: int) -> list[int]:
-    """All descendants of a process, the youngest first."""
+    """Return all descendants of a process, the youngest first."""
     try:
         direct = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
@@ -242,7 +242,7 @@ def _free_ports() -> tuple[int, int]:
 
 
 def main() -> int:
-    """`up FOLDER [CPUS]` or `down FOLDER`."""
+    """Run `up FOLDER [CPUS]` or `down FOLDER`."""
     match sys.argv[1:]:
         case ["up", folder, *cpus]:
             cluster = Cluster(Path(folder).resolve(), int(cpus[0]) if cpus else 4)

@@ -13,7 +13,7 @@ from cluster import Cluster, Impossible
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A real Slurm; skips where there can be none."""
+    """Start a real Slurm; skip the tests if that is impossible."""
     with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder:
         made = Cluster(Path(folder), cpus=6)
         try:
@@ -27,6 +27,6 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def laboratory(workplace: Path, cluster: Cluster) -> Laboratory:
-    """An empty folder to submit from; the queue holds no job of another test."""
+    """Return an empty folder to submit from, with no job of another test in the queue."""
     cluster.empty()
     return Laboratory(workplace, cluster)

@@ -1,4 +1,4 @@
-"""Jobs on a real Slurm: every fault that a cluster knows, and after all of them every record, once and bit for bit."""
+"""Jobs on a real Slurm: after every kind of fault each run has exactly one record, identical bit for bit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROWS = {"KD": {"method": "kd"}, "DKD": {"method": "dkd"}}
 
 
 class Undisturbed:
-    """The same suites in one process, in another folder, while Slurm keeps the tests waiting."""
+    """Run the same suites in one process, in another folder, while the tests wait for Slurm."""
 
     def __init__(self, folder: Path, *suites: Path) -> None:
         folder.mkdir()
@@ -30,7 +30,7 @@ class Undisturbed:
         self._process = Forked(["run", *map(str, suites), *given], self.log, folder=folder)
 
     def done(self) -> Path:
-        """Its folder, when it has ended well."""
+        """Return the folder after the process has ended without an error."""
         assert self._process.wait(SECONDS) == 0, self.log.read_text()
         return self.folder
 
@@ -77,7 +77,7 @@ def test_every_fault_is_survived_bit_for_bit(
 def test_edits_after_the_submission_do_not_reach_the_jobs_and_the_record_names_the_revision(
     laboratory: Laboratory, tmp_path: Path
 ) -> None:
-    """From a copy of the project, which is broken as soon as the jobs are submitted."""
+    """Submit from a copy of the project that is broken as soon as the jobs are submitted."""
     copy = tmp_path / "project"
     for name in ("benchmark", "methods", "suites"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -163,7 +163,7 @@ def test_two_hundred_runs_in_arrays_submitted_twice_at_once_with_one_that_fails(
 
 
 def test_two_processes_train_one_run_through_preemption(laboratory: Laboratory, tmp_path: Path) -> None:
-    """Both ranks stop at the same step and go on from one checkpoint: the run ends as an undisturbed one does."""
+    """Check that both ranks stop at the same step and resume from one checkpoint to the undisturbed result."""
     suite = write_suite(
         laboratory.folder / "ranks.yaml", {"Student": {"method": "none"}}, profile=TRAINED | {"repetitions": 1}
     )
