@@ -221,8 +221,18 @@ class Bookkeeping:
             )
         )
 
-    def add(self, step: int, row: Mapping[str, float], meter: Meter, metrics: Mapping[str, float], bins: bool) -> None:
+    def add(
+        self,
+        step: int,
+        row: Mapping[str, float],
+        meter: Meter,
+        metrics: Mapping[str, float],
+        telemetry: Mapping[str, float],
+        bins: bool,
+    ) -> None:
         """Add an evaluation to the curves. `bins`: with the histograms of what the meter tracked.
+
+        Telemetry is written to the curves alone: no record has it.
 
         Raises:
             Diverged: a metric is not a finite number.
@@ -233,7 +243,8 @@ class Bookkeeping:
             raise Diverged(f"test {broken[0]} is not a finite number after step {step - 1} (epoch {epoch})")
         found = meter.means() | (meter.histograms() if bins else {})
         trained = {f"train.{name}": value for name, value in found.items()}
-        self.curves.add({**row, **trained}, metrics, TASKS[self.run.experiment.task].metric)
+        sampled = {f"telemetry.{name}": value for name, value in {**telemetry, **meter.clipped()}.items()}
+        self.curves.add({**row, **trained, **sampled}, metrics, TASKS[self.run.experiment.task].metric)
 
     def _seen(self, step: int) -> int:
         """Return the number of images that were trained on in so many steps. An epoch's last batch may be smaller."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -21,10 +21,14 @@ class MeterState(TypedDict):
     first_bad: Tensor
     count: int
     histograms: dict[str, Tensor]
+    clips: NotRequired[Tensor]  # checkpoints from before they were counted have none
 
 
 class Meter:
-    """The means of every loss term and tracked quantity, histograms of the vectors, and the first non-finite step."""
+    """The means of every loss term and tracked quantity, histograms of the vectors, and the first non-finite step.
+
+    Where gradients are clipped, also the share of steps in which they were.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -34,10 +38,11 @@ class Meter:
         self._first_bad = torch.zeros(0, device=device, dtype=torch.int64)
         self._count = torch.zeros((), device=device, dtype=torch.int64)
         self._histograms: dict[str, Tensor] = {}
+        self._clips = torch.zeros(2, device=device, dtype=torch.int64)  # steps that were clipped, and all that could be
 
     def reset(self) -> None:
         """Set all sums to zero in place, because a captured step keeps adding to the same tensors."""
-        for tensor in (self._sums, self._count, *self._histograms.values()):
+        for tensor in (self._sums, self._count, self._clips, *self._histograms.values()):
             tensor.zero_()
         self._first_bad.fill_(-1)
 
@@ -59,6 +64,11 @@ class Meter:
                 # Not one_hot, which reads the smallest and the largest on some devices.
                 counts = (bins[:, None] == torch.arange(HISTOGRAM_BINS, device=bins.device)).sum(0)
                 self._histograms.setdefault(name, torch.zeros_like(counts)).add_(counts)
+
+    def add_clip(self, clipped: Tensor) -> None:
+        """Count a step of a recipe that clips gradients: one boolean, True where their norm was over the limit."""
+        self._clips[0].add_(clipped)
+        self._clips[1].add_(1)
 
     def first_broken(self) -> tuple[int, str] | None:
         """Return the first step with a value that is not finite and that value's name, or None.
@@ -84,6 +94,11 @@ class Meter:
             found |= {f"{name}.bin{index:02d}": share for index, share in enumerate(shares)}
         return found
 
+    def clipped(self) -> dict[str, float]:
+        """Return the share of clipped steps as `clipped`, nothing where the recipe does not clip."""
+        clipped, steps = self._clips.tolist()
+        return {"clipped": clipped / steps} if steps else {}
+
     def over(self, ranks: Ranks) -> Meter:
         """Return a meter with the sums of all ranks' meters, on every rank."""
         if ranks.world == 1:
@@ -101,6 +116,7 @@ class Meter:
             return
         self._sums = self._sums + other._sums
         self._count += other._count
+        self._clips += other._clips
         for name, counts in other._histograms.items():
             self._histograms[name] = self._histograms[name] + counts
 
@@ -112,6 +128,7 @@ class Meter:
             "first_bad": self._first_bad,
             "count": int(self._count),
             "histograms": self._histograms,
+            "clips": self._clips,
         }
 
     def load(self, state: MeterState) -> None:
@@ -123,6 +140,7 @@ class Meter:
         self._sums = self._held(self._sums, state["sums"])
         self._first_bad = self._held(self._first_bad, state["first_bad"])
         self._count.fill_(state["count"])
+        self._clips.copy_(state.get("clips", torch.zeros_like(self._clips)))
         for name in self._histograms.keys() - state["histograms"].keys():
             self._histograms[name].zero_()
         for name, counts in state["histograms"].items():

@@ -69,3 +69,21 @@ def test_a_meter_keeps_its_tensors_when_it_is_reset_or_loaded() -> None:
     add(meter, {"a": torch.tensor(1.0)}, {"g": torch.tensor([1.0, 1.0])}, 0)
     assert meter.means() == {"a": 1.0, "g": 1.0}
     assert [meter.state()[key].data_ptr() for key in ("sums", "first_bad")] == tensors
+
+
+def test_the_share_of_clipped_steps_goes_on_from_a_state_and_from_one_that_has_none() -> None:
+    whole, older = Meter(CPU), Meter(CPU)
+    add(whole, {"a": torch.tensor(1.0)}, {}, 0)
+    assert whole.clipped() == {}
+    for clipped in (True, False, False, False):
+        whole.add_clip(torch.tensor(clipped))
+    assert whole.clipped() == {"clipped": 0.25}
+    state = whole.state()
+    del state["clips"]  # a checkpoint from before they were counted
+    older.load(state)
+    assert older.clipped() == {}
+    older.load(whole.state())
+    older.add_clip(torch.tensor(True))
+    assert older.clipped() == {"clipped": 0.4}
+    older.reset()
+    assert older.clipped() == {}

@@ -19,7 +19,7 @@ from benchmark.records.store import Record, Status
 from benchmark.train import precision
 from benchmark.train.bookkeeping import Bookkeeping, BooksState, Ended, with_histograms
 from benchmark.train.classification.assembly import assembled
-from benchmark.train.engine import testing
+from benchmark.train.engine import telemetry, testing
 from benchmark.train.engine.compiled import NotCompiled, worth_it
 from benchmark.train.engine.graphs import Graphs, why_not
 from benchmark.train.engine.step import Stepper
@@ -178,14 +178,25 @@ class Training:
                 self.stepper.step(self.data.batch(plan, start, self.recipe.batch), done, self.meter, number)
 
     def _close_epoch(self) -> None:
+        sampled = self._sampled()
         metrics = self._evaluated()
         self.epoch += 1
         self.step = 0
         bins = with_histograms(self.epoch, self.recipe.epochs)
-        self.books.add(self.done, {"epoch": float(self.epoch)}, self.meter.over(self.ranks), metrics, bins)
+        row = {"epoch": float(self.epoch)}
+        self.books.add(self.done, row, self.meter.over(self.ranks), metrics, sampled, bins)
         self.meter.reset()
         if self.epoch == self.recipe.epochs:
             self.books.save(self.done)
+
+    def _sampled(self) -> dict[str, float]:
+        """Return the telemetry of the epoch's last full batch, at the moment of its last step."""
+        last, size = self.steps - 1, self.recipe.batch
+        # Set already, unless the run was resumed here.
+        self.stepper.set_moment(self.epoch + last / self.steps, self.meter, self.done - 1)
+        plan = self.data.epoch_plan(self.run_id.repetition, self.epoch)
+        batch = self.data.batch(plan, max(0, len(self.data) // size - 1) * size, size)
+        return telemetry.sampled(self.parts, batch, self.run_id.experiment.precision, self.done - 1)
 
     def _evaluated(self) -> dict[str, float]:
         """Return the student's metrics.

@@ -14,6 +14,7 @@ from benchmark.models.taps import Network
 from benchmark.train.dense.feeding import pieces
 from benchmark.train.dense.generators import seeded_globals
 from benchmark.train.dense.task import DenseTask
+from benchmark.train.engine import telemetry
 from benchmark.train.meter import Meter
 from methods.base import Method, Moment
 
@@ -44,6 +45,8 @@ class Distilling(BaseModel):  # type: ignore[misc]
         self.task, self.moment, self.meter = task, moment, meter
         self.repetition, self.per_device = repetition, per_device
         self.step = 0  # optimiser steps done
+        self.sampling = False  # whether the next step is the one before an evaluation
+        self.telemetry: dict[str, float] = {}  # of the latest such step
 
     @property
     def teacher(self) -> Network | None:
@@ -66,8 +69,14 @@ class Distilling(BaseModel):  # type: ignore[misc]
             for part in parts:
                 with optim_wrapper.optim_context(self):
                     found = self._run_forward(self.data_preprocessor(part, True), mode="loss")
+                if self.sampling:
+                    self.telemetry = self._sampled(found, optim_wrapper)
+                    self.sampling = False  # the first part alone
                 optim_wrapper.backward(found["loss"] / len(parts))
         optim_wrapper.step()
+        if limits := optim_wrapper.clip_grad_kwargs:
+            norm = optim_wrapper.message_hub.get_scalar(f"train/{optim_wrapper.grad_name}").current()
+            self.meter.add_clip(torch.tensor(norm > limits["max_norm"]))
         optim_wrapper.zero_grad()
         self.step += 1
         return {}
@@ -79,14 +88,22 @@ class Distilling(BaseModel):  # type: ignore[misc]
             return network.predict(inputs, data_samples)
         if mode != "loss":
             raise NotImplementedError(f"mode {mode!r}: the student itself answers it")
-        return {"loss": self._losses(inputs, data_samples)}
+        return self._losses(inputs, data_samples)
 
-    def _losses(self, inputs: Tensor, samples: Sequence[Any]) -> Tensor:
+    def _sampled(self, found: Mapping[str, Any], optim_wrapper: Any) -> dict[str, float]:
+        """Return the telemetry of a part whose graph is still there."""
+        scaler = getattr(optim_wrapper, "loss_scaler", None)  # of half precision only
+        own = telemetry.gradients(found["terms"], self.student, scaler)
+        return own | telemetry.norms(self.student, self.method) | telemetry.spreads(found["taught"])
+
+    def _losses(self, inputs: Tensor, samples: Sequence[Any]) -> dict[str, Any]:
+        """Return the total as `loss`, the task's and the method's terms, and the teacher's tensors."""
         network: Any = self.student.network
         raw, seen = self.student.observed(lambda: network.loss(inputs, samples))
         own = _scalars(raw)
         task = sum((value for name, value in own.items() if "loss" in name), torch.zeros((), device=inputs.device))
         terms: Mapping[str, Tensor] = {}
+        taught: Mapping[str, Tensor] = {}
         tracked = {f"task.{name}": value.detach() for name, value in own.items()}
         total = task
         if self.teacher is not None:
@@ -96,8 +113,9 @@ class Distilling(BaseModel):  # type: ignore[misc]
             terms, tracked = found.terms, tracked | dict(found.tracked)
             total = sum(terms.values(), task * found.task_weight)
         self.meter.number.fill_(self.step)
-        self.meter.add({"task": task, **terms, "total": total}, tracked)
-        return total
+        terms = {"task": task, **terms}
+        self.meter.add({**terms, "total": total}, tracked)
+        return {"loss": total, "terms": terms, "taught": taught}
 
 
 def _scalars(losses: Mapping[str, Any]) -> dict[str, Tensor]:

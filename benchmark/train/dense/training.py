@@ -177,6 +177,7 @@ class DenseTraining:
         self.moment.step.fill_(step)
         self.moment.epoch.fill_(step // len(self.order))
         self.moment.progress.fill_(step / self.steps)
+        self.model.sampling = (step + 1) % self.every == 0 or step + 1 == self.steps
 
     def after_step(self, step: int) -> None:
         """Check for losses that are not finite, report the progress, save a due checkpoint, and stop if asked to."""
@@ -197,7 +198,7 @@ class DenseTraining:
         """Add one row to the curves."""
         row = {"epoch": round(step / len(self.order), 4), "step": float(step)}
         bins = with_histograms(len(self.books.curves.rows) + 1, self.steps // self.every)
-        self.books.add(step, row, self.meter, self.task.metrics(found), bins)
+        self.books.add(step, row, self.meter, self.task.metrics(found), self.model.telemetry, bins)
         self.meter = self.model.meter = Meter(self.device)
         self.books.clock.training()
 

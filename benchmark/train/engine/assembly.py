@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmark.models.taps import Network
 from benchmark.train.engine.average import MovingAverage
@@ -32,3 +34,24 @@ class Assembly:
     average: MovingAverage | None  # of the student's weights, where the recipe asks for one
     not_in_student: tuple[str, ...]  # settings of the recipe that the student has no layer for
     files: WeightFiles  # of weights that were given
+
+    def taught(self, inputs: Tensor) -> Mapping[str, Tensor]:
+        """Return the teacher's outputs by role, none without a teacher."""
+        if self.frozen is None:
+            return {}
+        with torch.no_grad():
+            seen: Mapping[str, Tensor] = self.frozen(inputs)
+            return seen
+
+    @contextlib.contextmanager
+    def undone(self) -> Iterator[None]:
+        """Restore what a pass changes: buffers and the state of the run's generator."""
+        drawn = self.moment.generator.get_state()
+        kept = {name: buffer.clone() for name, buffer in self.distiller.named_buffers()}
+        try:
+            yield
+        finally:
+            self.moment.generator.set_state(drawn)
+            with torch.no_grad():
+                for name, buffer in self.distiller.named_buffers():
+                    buffer.copy_(kept[name])

@@ -116,13 +116,13 @@ class Compiled:
         """
         began = time.monotonic()
         moment = self.parts.moment
-        with self._undone(), precision():
-            seen = self._taught_eagerly(batch.inputs)
+        with self.parts.undone(), precision():
+            seen = self.parts.taught(batch.inputs)
             recording = Recording(moment.epoch, moment.progress, moment.generator, moment.gather, step=moment.step)
             expected = float(self.parts.distiller(batch, seen, recording).total.detach())
         self._draws = recording.draws
         try:
-            with self._undone():
+            with self.parts.undone():
                 with precision():
                     self._full = len(batch.inputs)
                     self._teacher, self._losses = self._compiled_teacher(), self._compiled_losses()
@@ -132,6 +132,8 @@ class Compiled:
         except Exception as error:  # compilers raise anything
             lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
             raise NotCompiled(f"{type(error).__name__}: {lines[0]}") from error
+        finally:
+            self.parts.optimizer.zero_grad(set_to_none=True)
         if not abs(total - expected) <= tolerance * abs(expected):
             raise NotCompiled(f"the compiled loss is {total:.7g}, the eager one {expected:.7g}")
         return time.monotonic() - began
@@ -139,7 +141,7 @@ class Compiled:
     def teach(self, inputs: Tensor) -> Mapping[str, Tensor]:
         """Return the teacher's outputs by role."""
         if self._teacher is None or len(inputs) != self._full:
-            return self._taught_eagerly(inputs)
+            return self.parts.taught(inputs)
         with torch.no_grad(), _frozen():
             return self._teacher(inputs)
 
@@ -169,12 +171,6 @@ class Compiled:
         found = self.parts.distiller(Batch(inputs, targets, indices), seen, moment)
         return found.total, dict(found.terms), dict(found.tracked)
 
-    def _taught_eagerly(self, inputs: Tensor) -> Mapping[str, Tensor]:
-        if self.parts.frozen is None:
-            return {}
-        with torch.no_grad():
-            return self._taught(inputs)
-
     def _taught(self, inputs: Tensor) -> Mapping[str, Tensor]:
         assert self.parts.frozen is not None
         seen: Mapping[str, Tensor] = self.parts.frozen(inputs)
@@ -189,21 +185,6 @@ class Compiled:
         if on_cpu:
             options["joint_custom_post_pass"] = _without_masks()
         return torch.compile(_own(self._passed), dynamic=False, fullgraph=True, options=options)
-
-    @contextlib.contextmanager
-    def _undone(self) -> Iterator[None]:
-        """Restore everything that a pass changes: buffers, gradients and the state of the run's generator."""
-        parts = self.parts
-        drawn = parts.moment.generator.get_state()
-        kept = {name: buffer.clone() for name, buffer in parts.distiller.named_buffers()}
-        try:
-            yield
-        finally:
-            parts.moment.generator.set_state(drawn)
-            with torch.no_grad():
-                for name, buffer in parts.distiller.named_buffers():
-                    buffer.copy_(kept[name])
-            parts.optimizer.zero_grad(set_to_none=True)
 
 
 P = ParamSpec("P")

@@ -55,7 +55,8 @@ class Stepper:
                 self._accumulate(shard, meter)
         if self.recipe.clip_grad is not None:
             parts.scaler.unscale_(parts.optimizer)
-            torch.nn.utils.clip_grad_norm_(parts.distiller.parameters(), self.recipe.clip_grad)
+            norm = torch.nn.utils.clip_grad_norm_(parts.distiller.parameters(), self.recipe.clip_grad)
+            meter.add_clip(norm > self.recipe.clip_grad)
         parts.scaler.step(parts.optimizer)
         parts.scaler.update()
         if parts.average is not None:
@@ -93,9 +94,5 @@ class Stepper:
         with precision.autocast(self.precision, self.device):
             if self.compiled is not None:
                 return self.compiled.losses(batch, self.compiled.teach(batch.inputs), parts.moment)
-            seen = {}
-            if parts.frozen is not None:
-                with torch.no_grad():
-                    seen = parts.frozen(batch.inputs)
-            found: StepLosses = parts.trained(batch, seen, parts.moment)
+            found: StepLosses = parts.trained(batch, parts.taught(batch.inputs), parts.moment)
             return found

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import data_of, settings_in, store_in
+from small import data_of, run_suite, settings_in, store_in
 from torch import nn
 
 from benchmark.machine.streams import initialising
@@ -110,3 +110,10 @@ def test_one_step_by_the_path_of_a_real_run(
     exported = torch.load(store_in(workplace).paths(run).student, weights_only=True)
     fresh = model(asked.student).build(100)
     fresh.load_state_dict(exported)
+
+
+@pytest.mark.slow
+def test_kdiffusion_of_a_deep_teacher_does_not_diverge_in_profile_smoke(workplace: Path) -> None:
+    """At the full rate, a ResNet-50 of a few steps has a loss of thousands, and its maps are as large."""
+    suite = suite_path("kdiffusion_cifar100")
+    assert run_suite(suite, "--profile", "smoke", "--only", "*/ResNet50 -> MobileNetV2") == 0

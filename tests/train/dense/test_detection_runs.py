@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from detection_runs import DIFFKD, After, carry_out, runs_by_row, suite
 from small import settings_in
 
 from benchmark.models import openmmlab
+from benchmark.plan.experiment import Run
 from benchmark.records.store import Store
 from benchmark.train.dense.feeding import training_loader
 from benchmark.train.dense.generators import own_generators, seeded_globals
@@ -98,7 +101,7 @@ def test_a_batch_is_taken_in_parts_of_what_one_device_saw(workplace: Path) -> No
     training.model.student.network.register_forward_pre_hook(lambda *call: None)
     original = training.model._losses
 
-    def counted(inputs: torch.Tensor, samples: Any) -> torch.Tensor:
+    def counted(inputs: torch.Tensor, samples: Any) -> Any:
         seen.append(len(inputs))
         return original(inputs, samples)
 
@@ -155,6 +158,35 @@ def test_a_run_interrupted_at_any_step_ends_as_if_it_never_was(workplace: Path) 
     ]
     assert curves[0].read_text() == curves[1].read_text()
     assert len(curves[0].read_text().splitlines()) == 3
+
+
+def test_telemetry_is_in_the_curves_and_changes_nothing_else(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs_by_row(suite(workplace))["DiffKD"]
+    with_it = carry_out(run, workplace / "with")
+    store = Store(workplace / "with" / "results", workplace / "with" / "runs")
+    with store.paths(run).curves.open() as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    for row in rows:
+        found = {name.removeprefix("telemetry."): row[name] for name in row if name.startswith("telemetry.")}
+        assert found["norm.student"] > 0 and found["norm.side_networks"] > 0
+        assert found["gradient.task"] > 0 and found["gradient.diffkd.feature_0.distillation"] > 0
+        assert found["gradient.diffkd.feature_0.diffusion"] == 0, "it trains the side networks alone"
+        assert all(found[f"spread.fpn.{level}"] > 0 for level in range(3))
+    monkeypatch.setattr(Distilling, "_sampled", lambda *given: {})
+    without = carry_out(run, workplace / "without")
+    assert without.outcome() == with_it.outcome()
+    assert not any(name.startswith("telemetry.") for name in with_it.tracked)
+
+
+def test_clipped_steps_are_counted(workplace: Path) -> None:
+    run = runs_by_row(suite(workplace, profile={"epochs": 1, "train": 2}))["Student"]
+    assert run.experiment.recipe is not None
+    recipe = run.experiment.recipe.model_copy(update={"clip_grad": 1e-3})
+    clipped = Run(replace(run.experiment, recipe=recipe), 0)
+    carry_out(clipped, workplace)
+    store = Store(workplace / "results", workplace / "runs")
+    names, values = (line.split(",") for line in store.paths(clipped).curves.read_text().splitlines())
+    assert dict(zip(names, values, strict=True))["telemetry.clipped"] == "1"
 
 
 def broken_loss(model: Distilling) -> None:

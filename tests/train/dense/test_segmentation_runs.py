@@ -96,6 +96,8 @@ def first_batch(training: DenseTraining) -> Any:
 class Kept:
     """What an optimiser would do, undone: gradients stay to be looked at."""
 
+    clip_grad_kwargs = None
+
     def optim_context(self, model: Any) -> Any:
         import contextlib
 
