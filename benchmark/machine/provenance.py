@@ -52,10 +52,11 @@ def _revision(extra: str) -> dict[str, str | bool | None]:
 @cache
 def source_hash() -> str:
     """Return the hash of the Python files that a training uses. An edit of `report/` does not change it."""
-    return _hash_of(path for place in trained_by() for path in _python_files(ROOT / place))
+    return _hash_of(path for place in trained_by() for path in python_files(ROOT / place))
 
 
-def _python_files(place: Path) -> list[Path]:
+def python_files(place: Path) -> list[Path]:
+    """Return the python files of a folder, or the one file that is named."""
     return [place] if place.is_file() else sorted(place.rglob("*.py"))
 
 

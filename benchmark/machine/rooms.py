@@ -66,10 +66,15 @@ def folder_of(room: str) -> str:
     return f"benchmark/{room}.py" if room in ("errors", "api") else f"benchmark/{room}"
 
 
+def reached_by(room: str) -> tuple[str, ...]:
+    """Return the folders and files of a room and of all rooms that it may import."""
+    below = [name for rooms in FLOORS[: floor_of(room)] for name in rooms]
+    return tuple(map(folder_of, [*below, room]))
+
+
 def trained_by() -> tuple[str, ...]:
-    """Return the folders and files whose code can run in a training: `train`, and all that it may import."""
-    below = [room for rooms in FLOORS[: floor_of("train")] for room in rooms]
-    return (*map(folder_of, [*below, "train"]), *_EXECUTED_BY)
+    """Return the folders and files whose code can run in a training: those that `train` reaches, and its launchers."""
+    return (*reached_by("train"), *_EXECUTED_BY)
 
 
 def picture() -> str:

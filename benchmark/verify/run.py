@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmark.errors import CannotServe
 from benchmark.machine.files import write_text
 from benchmark.machine.plugins import ROOT
-from benchmark.machine.provenance import packages
+from benchmark.machine.provenance import packages, python_files
+from benchmark.machine.rooms import reached_by
 from benchmark.machine.saying import Say
 from benchmark.machine.shipped import SUITES
 from benchmark.models import counting
@@ -20,8 +21,6 @@ from methods.registry import methods
 from methods.spec import MethodSpec
 
 STUDENT, TEACHER, DATA = "resnet18", "resnet34", "imagenet"  # the pair of section C.6
-
-_PRESENTATION = frozenset({"report", "commands", "launch"})  # folders that no finding depends on
 
 
 def verify(full: bool, say: Say) -> Findings:
@@ -83,8 +82,7 @@ def cached(folder: Path, full: bool, fresh: bool, say: Say) -> Findings:
 
 def _key(full: bool) -> str:
     digest = hashlib.sha256(json.dumps([packages(), full], sort_keys=True).encode())
-    sources = (path for folder in ("benchmark", "methods") for path in (ROOT / folder).rglob("*.py"))
-    decisive = [path for path in sources if not _PRESENTATION.intersection(path.relative_to(ROOT).parts)]
+    decisive = [path for place in reached_by("verify") for path in python_files(ROOT / place)]
     for path in sorted([*decisive, *SUITES.glob("*.yaml")]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
