@@ -242,6 +242,7 @@ class Bookkeeping:
 
     def close(self, status: Status, reason: str, step: int, ended: Ended) -> Record:
         """Write what remains of a run that ended: student, side networks, curves and record. Return the record."""
+        self.clock.ended()
         files = {self.paths.student: ended.weights, self.paths.side_networks: ended.side_networks}
         if status == "done" and self.settings.ranks.leads:
             for path, tensors in files.items():

@@ -205,7 +205,6 @@ class DenseTraining:
         """Write what remains of a training that ended, and return its record."""
         from benchmark.models import mmcv_ops
 
-        self.books.clock.ended()
         teacher = None
         if self.parts.teacher is not None:
             teacher = {**self.parts.teacher_facts, **rounded(self.teacher_metrics)}
