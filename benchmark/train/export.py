@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from benchmark.errors import BenchmarkError, MissingInput, UsageError
 from benchmark.machine.files import write_atomically
 from benchmark.models.registry import model
+from benchmark.paper.datasets import layout_of
 from benchmark.paper.tasks import TASKS
 from benchmark.records.described import part
 from benchmark.records.store import Record, Store, read_record
@@ -49,9 +50,8 @@ def student_of(record: Record, weights: Path) -> Student:
             f"{weights} does not hold the weights of {record.label}", "restore the file, or run it again"
         )
     data = part(record.experiment, "data")
-    in_folder = not str(data["name"]).startswith(("cifar", "generated-v"))
     size, classes = data.get("image_size"), record.data.get("classes")
-    side = size if isinstance(size, int) else (224 if in_folder else 32)
+    side = size if isinstance(size, int) else (32 if layout_of(str(data["name"])) == "memory" else 224)
     with torch.random.fork_rng(devices=[]):
         network = model(name).build(classes if isinstance(classes, int) else 100, image_size=side)
     network.load_state_dict(state)
