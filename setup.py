@@ -21,7 +21,8 @@ class WithShipped(build_py):
         if not self.editable_mode:
             for name in SHIPPED:
                 target = Path(self.build_lib, "benchmark", "shipped", name)
-                shutil.copytree(name, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.rmtree(target, ignore_errors=True)  # of an earlier build: it may hold files that are gone
+                shutil.copytree(name, target, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 setup(cmdclass={"build_py": WithShipped})

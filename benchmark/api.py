@@ -13,7 +13,7 @@ from benchmark.paper.manifest import load, load_all, suite_path
 from benchmark.paper.suite import ProfileName, Suite
 from benchmark.plan import experiment
 from benchmark.plan.experiment import Plan, Selection
-from benchmark.records.store import Store
+from benchmark.records.store import Store, usual_results
 
 if TYPE_CHECKING:
     import pandas
@@ -117,9 +117,8 @@ def compare(*folders: str | Path, suites: Sequence[str] = (), mode: Mode = "pape
     """
     from benchmark.judge.compare import Sources
     from benchmark.judge.compare import compare as judged
-    from benchmark.machine.shipped import RESULTS
 
-    return judged(Sources(tuple(map(Path, folders)) or (RESULTS,), mode, tuple(suites)))
+    return judged(Sources(tuple(map(Path, folders)) or (usual_results(),), mode, tuple(suites)))
 
 
 def cells(comparison: Comparison) -> pandas.DataFrame:

@@ -18,7 +18,18 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 # Where OpenMMLab's untyped packages are used, Any is what there is.
-SEAMS = ("dense", "openmmlab", "mmcv_ops", "mmdet", "stack.py", "ops.py", "tasks/detection", "tasks/segmentation")
+SEAMS = (
+    "dense",
+    "openmmlab",
+    "mmcv_ops",
+    "mmdet",
+    "stack.py",
+    "ops.py",
+    "tasks/detection",
+    "tasks/segmentation",
+    "saliency",
+    "verify/detectors",
+)
 OPENED = """
 import json, sys
 from importlib import import_module

@@ -8,7 +8,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from small import record_from, settings_in, write_suite
+from small import settings_in, write_suite
 
 pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 
@@ -16,6 +16,7 @@ from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.records.store import Record
 from benchmark.train.dense.trainer import Trainer
+from benchmark.train.trainer import record_from
 
 PROFILE = {"epochs": 2, "train": 4, "test": 2, "batch": 2, "short_side": 64}
 TEACHER = {"model": "retinanet_r50_fpn", "weights": "mmdet:retinanet_r50_fpn_2x_coco_20200131-fdb43119.pth"}

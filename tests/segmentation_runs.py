@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small import record_from, settings_in, write_suite
+from small import settings_in, write_suite
 
 pytest.importorskip("mmseg", reason="needs pip install '.[dense]'")
 
@@ -15,6 +15,7 @@ from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Experiment, Run, Selection, make_plan
 from benchmark.records.store import Record
 from benchmark.train.dense.trainer import Trainer
+from benchmark.train.trainer import record_from
 
 PROFILE = {"epochs": 2, "train": 4, "test": 2, "batch": 2, "crop": [48, 96]}
 SETTING = {

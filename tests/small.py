@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +110,6 @@ def settings_in(folder: Path, **more: Any) -> Settings:
         say=lines.append,
         **more,
     )
-
-
-def record_from(steps: Generator[None, None, Record]) -> Record:
-    """The record that a training ends with."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            record: Record = end.value
-            return record
 
 
 def data_of(experiment: Experiment, settings: Settings) -> ClassificationData:

@@ -43,6 +43,12 @@ def _run(commands: Commands[argparse.ArgumentParser]) -> None:
         "--checkpoint-seconds", type=float, default=60.0, metavar="S", help="seconds between checkpoints (default: 60)"
     )
     run.add_argument(
+        "--drop-side-networks",
+        action="store_false",
+        dest="keep_side_networks",
+        help="keep only the student of a finished run; figures of its features cannot be drawn then",
+    )
+    run.add_argument(
         "--workers",
         type=counted,
         metavar="N",

@@ -53,7 +53,7 @@ def places(command: argparse.ArgumentParser) -> None:
 
 
 def machine(command: argparse.ArgumentParser) -> None:
-    """Add what a command asks of this machine: device, threads, workers, time between checkpoints."""
+    """Add what a command asks of this machine: device, threads, workers."""
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     command.add_argument("--threads", type=positive, help="CPU threads (default: all cores)")
     command.add_argument(

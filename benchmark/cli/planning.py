@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from benchmark.plan.estimate import Measured
-
 import argparse
 import contextlib
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmark.api import load_suites
 from benchmark.data import finder
@@ -24,6 +20,9 @@ from benchmark.paper.manifest import companions
 from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Plan, Selection, make_plan
 from benchmark.records.store import Store
+
+if TYPE_CHECKING:
+    from benchmark.plan.estimate import Measured
 
 
 def suites_of(arguments: argparse.Namespace) -> list[Suite]:

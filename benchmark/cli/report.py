@@ -9,14 +9,14 @@ from dataclasses import fields
 from pathlib import Path
 
 from benchmark.cli.output import print_rows
-from benchmark.cli.planning import USUAL, require_folder
+from benchmark.cli.planning import require_folder
 from benchmark.errors import CHECK_FAILED
 from benchmark.judge.compare import Sources, compare
 from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import Comparison
 from benchmark.machine.files import write_text
-from benchmark.machine.shipped import RESULTS
 from benchmark.records.evidence import ProblemKind
+from benchmark.records.store import usual_results
 
 BROKEN_MANIFEST = 2
 SHOWN_PROBLEMS = 20
@@ -52,8 +52,7 @@ def _folders(arguments: argparse.Namespace) -> tuple[Path, ...]:
     Raises:
         UsageError: a named folder does not exist. An empty report would otherwise overwrite one with content.
     """
-    usual = USUAL[0] if any(USUAL[0].rglob("r*.json")) else RESULTS
-    results: list[Path] = arguments.results_dir or [usual]
+    results: list[Path] = arguments.results_dir or [usual_results()]
     for folder in results:
         require_folder(folder)
     smoke: Path = arguments.runs_dir / "records"

@@ -26,6 +26,7 @@ from benchmark.machine.files import write_text
 from benchmark.paper.datasets import GENERATED
 from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Run
+from benchmark.records.evidence import collect
 from benchmark.report.table import suite_table
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
             source=source,
             data_dir=arguments.data_dir,
             checkpoint_seconds=arguments.checkpoint_seconds,
+            keep_side_networks=arguments.keep_side_networks,
             workers=arguments.workers,
             ranks=ranks,
             stop=Flag(),
@@ -130,9 +132,10 @@ def _launched(arguments: argparse.Namespace, suites: list[Suite]) -> int:
 def _print_tables(arguments: argparse.Namespace, suites: list[Suite], source: DataSource | None) -> None:
     print()
     stand_in = source is not None and source.kind == GENERATED
+    evidence = collect(store_of(arguments).folders)
     for suite in suites:
         notes = [source.note] if source is not None and source.note else []
-        table = suite_table(suite, selection_of(arguments, stand_in), store_of(arguments), notes)
+        table = suite_table(suite, selection_of(arguments, stand_in), evidence, notes)
         path = store_of(arguments).table(suite.name, arguments.profile or suite.file.profile)
         write_text(path, table.markdown())
         print(f"{table.markdown()}\nwritten to {near(path)}")

@@ -23,7 +23,6 @@ from benchmark.records.parts import Part
 COMPARISON_FORMAT = 1  # of comparison.json; raised when a field changes meaning
 
 Mode = Literal["paper", "reruns", "all"]
-Standing = Literal["counted", "extra", "set aside"]
 
 
 @dataclass(frozen=True)

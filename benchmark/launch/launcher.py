@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from benchmark.train.settings import Settings
-
 import contextlib
 import io
 import os
@@ -15,9 +9,10 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -32,6 +27,9 @@ from benchmark.launch.work import Work
 from benchmark.machine import provenance
 from benchmark.machine.process import inherited
 from benchmark.records.store import Store
+
+if TYPE_CHECKING:
+    from benchmark.train.settings import Settings
 
 SIGNAL_SECONDS = 120  # before a job's time is up: enough to finish a step and write a checkpoint
 KILLED_TIMES = 5  # a job whose process is killed, for example for its memory, is queued again at most so many times

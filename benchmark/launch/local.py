@@ -57,10 +57,8 @@ class Local:
         self.settings = settings
         self._dispatcher = Dispatcher(settings)
         self._turns = Turns(settings.pack, torch.device(settings.device), settings.say)
-        self._looked = (
-            0,
-            0.0,
-        )  # of the last search for runs to start: the number running then, and when to search again
+        # Of the last search for runs to start: the number running then, and when to search again.
+        self._looked = (0, 0.0)
         self._teachers: set[str] = set()  # identities whose weights other runs of the plan need
 
     def execute(self, plan: Plan) -> PlanOutcome:

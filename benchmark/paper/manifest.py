@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
 import copy
 import hashlib
 import json
@@ -14,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
 
@@ -44,6 +40,9 @@ from benchmark.paper.tasks import DEFAULT_TASK, TASKS
 from benchmark.paper.yamlfile import Place, YamlFile, yaml_files
 from methods.registry import MethodEntry, methods
 from methods.spec import MethodSpec, WrongMethod
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 # Files of suites/ that are not manifests.
 NOT_SUITES = frozenset({"recipes", "profiles", "rules", "claims"})

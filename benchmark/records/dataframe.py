@@ -50,8 +50,8 @@ COLUMNS: Mapping[str, str] = {
 def frame(*folders: Path) -> DataFrame:
     """Return every readable record below some folders as one row; COLUMNS says what the columns mean.
 
-    Without folders, those of this project are read. Where two records of one run disagree, the one that counts has an
-    empty `set_aside`, as in a report.
+    Without folders, those of this work folder are read. Where two records of one run disagree, the one that counts has
+    an empty `set_aside`, as in a report.
     """
     evidence = collect(folders or Store().folders)
     return frame_of(view for run in evidence.runs.values() for view in run.views())

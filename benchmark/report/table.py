@@ -9,8 +9,7 @@ from benchmark.judge.cases import CellCase, declared_of, recorded
 from benchmark.judge.cell import is_static, shown
 from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Selection, experiment_of
-from benchmark.records.evidence import collect
-from benchmark.records.store import Store
+from benchmark.records.evidence import Evidence
 from benchmark.report.markdown_table import markdown_table
 
 
@@ -30,14 +29,13 @@ class Table:
         return "\n".join(parts + (["", *notes] if notes else [])) + "\n"
 
 
-def suite_table(suite: Suite, selection: Selection, store: Store, notes: Sequence[str] = ()) -> Table:
+def suite_table(suite: Suite, selection: Selection, evidence: Evidence, notes: Sequence[str] = ()) -> Table:
     """Return the results of the suite's runs so far, in the shape of the suite."""
     profile_name = selection.profile or suite.file.profile
     profile = suite.profile(profile_name)
     columns = [column.column for column in suite.file.columns]
     lines: dict[tuple[str, str], dict[str, str]] = {}
     asked = selection.seeds or profile.repetitions or suite.file.repetitions
-    evidence = collect(store.folders)
     for cell in suite.cells:
         if selection.takes(cell) and selection.wants(cell) and not is_static(cell):
             experiment = experiment_of(cell, profile_name, profile, selection.stand_in, selection.absent)

@@ -26,6 +26,7 @@ from benchmark.train.first_use import WeightFiles
 from benchmark.train.meter import Meter
 from benchmark.train.outcome import Curves, record_of
 from benchmark.train.settings import HISTOGRAMS, Progress, Settings, Stopped
+from methods.base import Method
 
 
 class BooksState(TypedDict):
@@ -255,7 +256,10 @@ class Bookkeeping:
 
     def close(self, status: Status, reason: str, step: int, ended: Ended) -> Record:
         """Write what remains of a run that ended: student, side networks, curves and record. Return the record."""
-        files = {self.paths.student: ended.weights, self.paths.side_networks: ended.side_networks}
+        self.clock.ended()
+        files = {self.paths.student: ended.weights}
+        if self.settings.keep_side_networks:
+            files[self.paths.side_networks] = ended.side_networks
         if status == "done" and self.settings.ranks.leads:
             for path, tensors in files.items():
                 if tensors:
@@ -290,6 +294,15 @@ class Bookkeeping:
             self.settings.store.write(self.run, record, curves_csv(self.curves.rows) if self.curves.rows else "")
             checkpoint.remove(self.paths.checkpoint)
         return record
+
+
+def learned(method: Method) -> dict[str, Tensor]:
+    """Return a method's side networks: parameters, and the statistics of norms. Memory banks are left out."""
+    kept = {name for name, _ in method.named_parameters()}
+    for place, module in method.named_modules():
+        if next(module.parameters(recurse=False), None) is not None:
+            kept |= {f"{place}.{name}" for name, _ in module.named_buffers(recurse=False)}
+    return {name: tensor for name, tensor in method.state_dict().items() if name in kept}
 
 
 def with_histograms(done: int, planned: int) -> bool:

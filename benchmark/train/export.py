@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from benchmark.errors import BenchmarkError, MissingInput, UsageError
 from benchmark.machine.files import write_atomically
 from benchmark.models.registry import model
+from benchmark.paper.datasets import layout_of
 from benchmark.paper.tasks import TASKS
 from benchmark.records.store import Record, Store, read_record
 from benchmark.train.checkpoint import tensors_sha256
@@ -48,8 +49,7 @@ def student_of(record: Record, weights: Path) -> Student:
             f"{weights} does not hold the weights of {record.label}", "restore the file, or run it again"
         )
     data = record.experiment.data
-    in_folder = not data.name.startswith(("cifar", "generated-v"))
-    side = data.image_size or (224 if in_folder else 32)
+    side = data.image_size or (32 if layout_of(data.name) == "memory" else 224)
     with torch.random.fork_rng(devices=[]):
         network = model(name).build(record.data.classes or 100, image_size=side)
     network.load_state_dict(state)

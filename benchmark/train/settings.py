@@ -85,6 +85,7 @@ class Settings:
     ranks: Ranks = ALONE
     data_dir: Path | None = None  # where the user says that data sets of files lie
     checkpoint_seconds: float = 60.0
+    keep_side_networks: bool = True  # beside the student, for figures
     stop: Event = field(default_factory=Event)
     say: Callable[[str], None] = print
     progress: Callable[[Progress], None] = lambda progress: None

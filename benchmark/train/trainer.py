@@ -34,3 +34,13 @@ class TaskTrainer(Protocol):
 
     def close(self) -> None:
         """Release what is kept for the next run."""
+
+
+def record_from(steps: Generator[None, None, Record]) -> Record:
+    """Return the record that a training ends with, after all of its steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            record: Record = end.value
+            return record

@@ -21,6 +21,7 @@ from benchmark.plan.experiment import Data, Experiment, Run
 from benchmark.records.store import Store
 from benchmark.train.classification.training import Training
 from benchmark.train.settings import Settings
+from benchmark.train.trainer import record_from
 from benchmark.verify.findings import Export, Findings
 from methods.base import LOGITS
 from methods.registry import methods
@@ -68,7 +69,7 @@ def _exported(name: str, weights: Path, data: DeviceData, folder: Path) -> Expor
     run = Run(experiment(name, STUDENT, TEACHER, weights), 0)
     store = Store(folder / "results", folder / "runs")
     training = Training(run, data, Settings(store=store, checkpoint_seconds=3600, say=lambda text: None))
-    training.run()
+    record_from(training.advancing())
     with torch.device("meta"):
         plain = model(STUDENT).build(data.classes)
     state = torch.load(store.paths(run).student, weights_only=True)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import TypeAdapter
 
+from benchmark.records.static import STATIC_VERSION, CostClaim, StaticCell
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-import json
-from dataclasses import asdict, dataclass, field
-from typing import Literal
-
-from benchmark.records.static import STATIC_VERSION, CostClaim, StaticCell
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def pair_on_meta(student: str, teacher: str, data: str) -> Pair:
         teacher_shapes=networks[1].shapes(example),
         classes=known.classes,
         dataset_size=known.remembered or known.training,
-        task="segmentation" if data == "cityscapes" else "classification",
+        task=known.task,
         labels=torch.arange(known.remembered or known.training) % known.classes,
     )
 

@@ -10,6 +10,7 @@ from written_records import TIGHT, USUAL, Bench, around, edit, experiment, other
 
 from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Run, Selection
+from benchmark.records.evidence import collect
 from benchmark.report.table import suite_table
 
 EVERY = Selection(all_rows=True)
@@ -21,7 +22,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def shown(bench: Bench, suite: Suite, row: str) -> str:
-    return dict(suite_table(suite, EVERY, bench.store).rows)[row]
+    return dict(suite_table(suite, EVERY, collect(bench.store.folders)).rows)[row]
 
 
 def reported(bench: Bench, row: str) -> str:
@@ -35,7 +36,7 @@ def test_a_table_is_of_the_suites_shape_and_plain_to_read(bench: Bench) -> None:
     suite = bench.table()
     write(bench.store, experiment(suite, "KD"), [70.5, 70.7, 70.9])
     write(bench.store, experiment(suite, "MSE"), [71.0])
-    text = suite_table(suite, EVERY, bench.store, ["a note"]).markdown()
+    text = suite_table(suite, EVERY, collect(bench.store.folders), ["a note"]).markdown()
     assert text == (
         "### A small table (small, profile paper)\n"
         "\n"

@@ -35,6 +35,7 @@ from small import (
 )
 
 from benchmark.cli.parser import main
+from benchmark.machine.files import write_atomically
 from benchmark.models.registry import model
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, RunPaths, read_record
@@ -307,6 +308,20 @@ def test_weights_that_overflow_at_the_test_are_divergence_too(workplace: Path, e
     record = record_of(runs_of(suite)["Inflate"], workplace)
     assert record.status == "diverged"
     assert record.reason == "test loss is not a finite number after step 0 (epoch 1)"
+
+
+def test_writing_the_student_is_no_part_of_the_training_time(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(path: Path, write: Callable[..., object]) -> None:
+        time.sleep(1.0)
+        write_atomically(path, write)
+
+    monkeypatch.setattr("benchmark.train.bookkeeping.write_atomically", slowly)
+    suite = write_suite(workplace / "slow.yaml", STUDENT)
+    assert run_suite(suite) == 0
+    record = record_of(runs_of(suite)["Student"], workplace)
+    assert record.images_per_second is not None
+    images = PROFILE["epochs"] * PROFILE["train"]
+    assert record.seconds - images / record.images_per_second > 0.95
 
 
 def test_the_students_of_a_teacher_that_diverged_say_so(

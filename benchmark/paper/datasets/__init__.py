@@ -35,12 +35,11 @@ VERSIONS = {found.stand_in.name: found.stand_in.version for found in DATA_SETS.v
 
 def behind(name: str) -> DataSet | None:
     """Return the data set of this name, or the first that images of this name stand in for. None for a user's own."""
-    stood_in = (found for found in DATA_SETS.values() if found.stand_in.name == name)
-    return DATA_SETS.get(name) or next(stood_in, None)
+    return DATA_SETS.get(name) or next((DATA_SETS[found] for found, names in STAND_INS.items() if name in names), None)
 
 
 def layout_of(name: str | None) -> Layout | None:
-    """Return the layout of images that go by this name in experiments, None for an unknown name."""
+    """Return the layout of images that go by this name in experiments or records, None for an unknown name."""
     if name == USER_FOLDER:
         return "image folder"
     found = behind(name) if name is not None else None

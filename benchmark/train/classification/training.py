@@ -17,7 +17,7 @@ from benchmark.plan.estimate import Measured
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, Status
 from benchmark.train import precision
-from benchmark.train.bookkeeping import Bookkeeping, BooksState, Ended, with_histograms
+from benchmark.train.bookkeeping import Bookkeeping, BooksState, Ended, learned, with_histograms
 from benchmark.train.classification.assembly import assembled
 from benchmark.train.engine import telemetry, testing
 from benchmark.train.engine.compiled import NotCompiled, worth_it
@@ -43,7 +43,7 @@ class TrainingState(BooksState):
 
 
 class Training:
-    """All state of one run. `run` trains it and returns its record."""
+    """All state of one run."""
 
     def __init__(self, run: Run, data: ClassificationData, settings: Settings) -> None:
         self.run_id = run
@@ -76,22 +76,8 @@ class Training:
             teacher_sha256=self.parts.teacher.weights_sha256 if self.parts.teacher is not None else None,
         )
 
-    def run(self) -> Record:
-        """Train to the end, or until a stop is requested. Return the record.
-
-        Raises:
-            Stopped: asked to stop, the checkpoint is written.
-        """
-        steps = self.advancing()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                record: Record = end.value
-                return record
-
     def advancing(self) -> Generator[None, None, Record]:
-        """Train like `run`, but yield after each step, so that several runs in one process can take turns.
+        """Train to the end, yielding after each step, so that several runs in one process can take turns.
 
         Raises:
             Stopped: asked to stop, the checkpoint is written.
@@ -258,7 +244,7 @@ class Training:
         method = self.parts.distiller.method
         ended = Ended(
             weights=method.merge(trained.network).state_dict(),
-            side_networks=method.state_dict(),
+            side_networks=learned(method),
             data=self.data.identity,
             teacher=self._teacher_facts(),
             weight_files=self.parts.files,

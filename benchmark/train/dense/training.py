@@ -143,6 +143,7 @@ class DenseTraining:
             "param_schedulers": [scheduler.state_dict() for scheduler in self.runner.param_schedulers],
             "benchmark": {
                 **self.books.state(),
+                "best_row": self.books.curves.best_row,  # as earlier programs of this format read it
                 "generator": self.moment.generator.get_state(),
                 "meter": self.meter.state(),
             },
@@ -206,7 +207,6 @@ class DenseTraining:
         """Write what remains of a training that ended, and return its record."""
         from benchmark.models import mmcv_ops
 
-        self.books.clock.ended()
         teacher = None
         if self.parts.teacher is not None:
             teacher = {**self.parts.teacher_facts, **rounded(self.teacher_metrics)}

@@ -18,6 +18,7 @@ from benchmark.records.store import Record
 from benchmark.train import honouring
 from benchmark.train.engine.shards import draws, shards_of
 from benchmark.train.settings import Stopped
+from benchmark.train.trainer import record_from
 
 # B2 and B3 in small: everything they ask for at once that can go together.
 STRONG: dict[str, Any] = {
@@ -45,7 +46,7 @@ def folder(workplace: Path) -> Path:
 
 
 def done(folder: Path, asked: Any, place: str = "once") -> Record:
-    return training(asked, settings_in(folder / place)).run()
+    return record_from(training(asked, settings_in(folder / place)).advancing())
 
 
 def test_a_run_on_jpeg_files_ends_with_a_record(folder: Path) -> None:
@@ -69,9 +70,9 @@ def test_everything_that_the_strong_recipes_ask_for_resumes_bit_for_bit(folder: 
 
     broken.one_step = stopping  # type: ignore[method-assign]
     with pytest.raises(Stopped):
-        broken.run()
+        record_from(broken.advancing())
     settings.stop.clear()
-    assert training(asked, settings).run().outcome() == straight.outcome()
+    assert record_from(training(asked, settings).advancing()).outcome() == straight.outcome()
     assert {"top1", "online.top1"} <= set(straight.last)
 
 
@@ -79,7 +80,7 @@ def test_the_average_is_what_is_exported(folder: Path) -> None:
     asked = experiment(ema=0.9)
     settings = settings_in(folder)
     run = training(asked, settings)
-    run.run()
+    record_from(run.advancing())
     assert run.parts.average is not None
     exported = torch.load(run.books.paths.student, weights_only=True)
     averaged = run.parts.average.student.network.state_dict()
@@ -179,7 +180,7 @@ def test_dkd_and_crd_say_that_mixed_targets_are_not_for_them(folder: Path) -> No
     for method in ("dkd", {"crd": {"negatives": 8}}):
         run = training(experiment(method, teacher="resnet18", mixup=0.8), settings_in(folder))
         with pytest.raises(CannotServe, match=r"the recipe (mixes|has mixed) images of two"):
-            run.run()
+            record_from(run.advancing())
 
 
 # Teachers

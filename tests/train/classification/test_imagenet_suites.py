@@ -32,6 +32,7 @@ from benchmark.records.store import Record
 from benchmark.train.checkpoint import tensors_sha256
 from benchmark.train.classification.trainer import Trainer
 from benchmark.train.classification.training import Training
+from benchmark.train.trainer import record_from
 from benchmark.train.weights import address
 from benchmark.verify.method_cost import build_on_meta, pair_on_meta
 from methods.base import Pair
@@ -170,7 +171,7 @@ def one_step(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Experiment],
     def step(asked: Experiment) -> None:
         teacher = asked.teacher
         if isinstance(teacher, Experiment) and settings.store.weights(Run(teacher, 0)) is None:
-            assert training(teacher, settings).run().status == "done"
+            assert record_from(training(teacher, settings).advancing()).status == "done"
         if asked.recipe is None:
             assert Trainer(settings).evaluate(Run(asked, 0)).status == "done"
         else:

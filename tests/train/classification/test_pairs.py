@@ -20,6 +20,7 @@ from benchmark.paper.suite import Suite, TeacherSpec
 from benchmark.plan.experiment import Data, Experiment, Run, Selection, make_plan
 from benchmark.train.classification.training import Training
 from benchmark.train.settings import Settings
+from benchmark.train.trainer import record_from
 
 CORE = {"none", "kd", "dkd", "dist", "reviewkd", "fitnet", "mse", "diffkd"}
 IMAGES = Data("generated", train=8, test=10)
@@ -89,7 +90,7 @@ def test_one_step_by_the_path_of_a_real_run(
     training = Training(run, data_of(run.experiment, settings), settings)
     before = {key: value.clone() for key, value in training.parts.distiller.state_dict().items()}
 
-    record = training.run()
+    record = record_from(training.advancing())
 
     assert record.status == "done", record.reason
     assert training.steps == 1

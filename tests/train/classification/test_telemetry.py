@@ -20,6 +20,7 @@ from benchmark.records.store import Record
 from benchmark.train.classification.training import Training
 from benchmark.train.engine import telemetry
 from benchmark.train.settings import Settings, Stopped
+from benchmark.train.trainer import record_from
 from benchmark.verify.exported_students import experiment
 
 BATCH, IMAGES, EPOCHS = 8, 20, 2  # two full batches an epoch, and a short one
@@ -51,7 +52,7 @@ def trained(run: Run, settings: Settings) -> Record:
     """To the end, however often it stops."""
     while True:
         try:
-            return Training(run, noise(IMAGES), settings).run()
+            return record_from(Training(run, noise(IMAGES), settings).advancing())
         except Stopped:
             continue
 

@@ -16,6 +16,7 @@ from benchmark.plan.experiment import Experiment, Run
 from benchmark.records.store import Record
 from benchmark.train.classification.training import Training
 from benchmark.train.settings import Settings, Stopped
+from benchmark.train.trainer import record_from
 
 OWN = """
 from methods.base import LOGITS, Losses, Method
@@ -74,7 +75,7 @@ def settings_at(folder: Path, where: str, **more: Any) -> Settings:
 
 
 def carried_out(run: Run, settings: Settings) -> Record:
-    return Training(run, data_of(run.experiment, settings), settings).run()
+    return record_from(Training(run, data_of(run.experiment, settings), settings).advancing())
 
 
 def changed(run: Run, **changes: Any) -> Run:
@@ -150,7 +151,7 @@ def test_a_student_may_start_from_given_weights(place: tuple[Path, dict[str, Run
     state = torch.load(weights, weights_only=True)
     begun = training.parts.distiller.student.network.state_dict()
     assert all(torch.equal(state[key], begun[key]) for key in state)
-    assert training.run().weights_sha256 != first.weights_sha256
+    assert record_from(training.advancing()).weights_sha256 != first.weights_sha256
     with pytest.raises(MissingInput, match="nowhere"):
         carried_out(changed(runs["none"], student_weights="nowhere.pt"), settings)
 

@@ -10,7 +10,7 @@ import pytest
 import segmentation_runs
 import torch
 from products import FP32, Watch, watched_products
-from small import record_from, settings_in
+from small import settings_in
 
 from benchmark.bench import dense
 from benchmark.data.generated_cityscapes import generate
@@ -21,6 +21,7 @@ from benchmark.train.dense.segmentation import segmentor
 from benchmark.train.dense.server_archive import write_server_archive
 from benchmark.train.dense.trainer import Trainer
 from benchmark.train.dense.training import DenseTraining
+from benchmark.train.trainer import record_from
 
 
 @pytest.fixture

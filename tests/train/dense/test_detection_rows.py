@@ -10,11 +10,12 @@ from threading import Event
 import pytest
 
 from benchmark.train import honouring
+from benchmark.train.trainer import record_from
 
 pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 
 import torch
-from small import record_from, settings_in
+from small import settings_in
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 

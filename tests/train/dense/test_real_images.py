@@ -142,6 +142,7 @@ def test_ap_is_what_the_boxes_deserve(workplace: Path, made: Any) -> None:
         columns=[{"column": "AP", "metric": "ap"}],
     )
     folder = made(workplace / "coco")
+    openmmlab.prepare()
     with openmmlab.scope("mmdet"):
         data = TASK.data(only_run(suite).experiment, folder, workplace / "runs")
         oracles = [Oracle(missed) for missed in (0.0, 0.2, 1.0)]

@@ -18,6 +18,7 @@ from benchmark.plan.experiment import Run
 from benchmark.train.classification.training import Training
 from benchmark.train.engine.compiled import worth_it
 from benchmark.train.settings import Settings, Stopped
+from benchmark.train.trainer import record_from
 from benchmark.verify.exported_students import experiment
 
 BATCH, IMAGES = 8, 20  # two full batches an epoch, and a short one
@@ -36,7 +37,7 @@ def trained(folder: Path, where: str, **more: object) -> tuple[Training, list[st
     settings = settings_in(folder, lines=lines)
     store = replace(settings.store, results=folder / where / "results", runs=folder / where / "runs")
     training = Training(run_in(folder), noise(IMAGES), replace(settings, store=store, **more))  # type: ignore[arg-type]
-    training.run()
+    record_from(training.advancing())
     return training, lines
 
 
@@ -91,7 +92,7 @@ def test_a_run_that_began_compiled_goes_on_compiled_or_says_so(
         settings.stop.set()
         training = Training(run_in(workplace), noise(IMAGES), settings)
         with pytest.raises(Stopped):
-            training.run()
+            record_from(training.advancing())
         return training
 
     stopped(replace(settings, compile="always"))

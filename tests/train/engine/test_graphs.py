@@ -20,6 +20,7 @@ from benchmark.train.classification.training import Training
 from benchmark.train.engine.graphs import Graphs, why_not
 from benchmark.train.meter import Meter
 from benchmark.train.settings import Settings, Stopped
+from benchmark.train.trainer import record_from
 from benchmark.verify.exported_students import experiment
 from methods.kd import KD
 from methods.registry import methods
@@ -97,7 +98,7 @@ class Capturing(Training):
 
 
 def outcome(kind: type[Training], folder: Path, settings: Settings, method: str) -> Any:
-    return kind(run_in(folder, method), noise(IMAGES), settings).run().outcome()
+    return record_from(kind(run_in(folder, method), noise(IMAGES), settings).advancing()).outcome()
 
 
 @pytest.mark.parametrize("method", ["none", "diffkd", "crd"])
@@ -146,7 +147,7 @@ def test_replayed_or_not_the_noise_of_a_stated_part_is_the_eager_one(per_device:
 
 def test_a_capture_holds_two_sizes(workplace: Path) -> None:
     training = Capturing(run_in(workplace, "kd", epochs=1), noise(IMAGES), settings_in(workplace))
-    training.run()
+    record_from(training.advancing())
     assert training.graphs is not None
     assert set(training.graphs._captured) == {8, 4}
 

@@ -21,6 +21,7 @@ from benchmark.paper.datasets import GENERATED_FOLDER
 from benchmark.plan.experiment import Data, Experiment
 from benchmark.train.classification.training import Training
 from benchmark.train.settings import Stopped
+from benchmark.train.trainer import record_from
 
 NETWORK = """
 from torch import nn
@@ -75,7 +76,7 @@ def jobs() -> dict[str, Experiment]:
 
 def outcome(run: Training) -> dict[str, Any]:
     """What must agree, weights included."""
-    record = run.run()
+    record = record_from(run.advancing())
     return record.outcome() | {"processes": record.effective.processes}
 
 
@@ -92,7 +93,7 @@ def stopped_and_resumed(asked: Experiment, folder: Path, ranks: Ranks) -> dict[s
 
     run.one_step = stopping  # type: ignore[method-assign]
     try:
-        run.run()
+        record_from(run.advancing())
         raise AssertionError("it did not stop")
     except Stopped:
         settings.stop.clear()
