@@ -132,6 +132,10 @@ TRIES: dict[str, tuple[Try, ...]] = {
         Try(code=2, says="IDENTITY"),
         Try("python -m benchmark export runs/records/*/*/*/kd-*/r0.json --out exported.pt", slow=True),
     ),
+    "python -m benchmark rerun RECORD": (
+        Try(code=2, says="RECORD"),
+        Try("python -m benchmark rerun runs/records/*/*/*/kd-*/r0.json", slow=True),
+    ),
     # CONTRIBUTING
     "python -m benchmark list data": (Try(says="imagenet"),),
     "python -m benchmark show method cosine": (Try("BENCHMARK_EXTRA=mine {}", says="cosine"),),

@@ -185,6 +185,21 @@ def _export(commands: Commands[argparse.ArgumentParser]) -> None:
     places(export)
 
 
+def _rerun(commands: Commands[argparse.ArgumentParser]) -> None:
+    rerun = commands.add_parser("rerun", help="make a record's run again from the record alone, and compare the bits")
+    rerun.add_argument("records", nargs="+", metavar="RECORD", help="records (r0.json), or folders with --sample")
+    rerun.add_argument("--sample", type=positive, metavar="N", help="take so many of the records, at random")
+    rerun.add_argument("--seed", type=counted, default=0, help="of the choice of --sample (default: 0)")
+    rerun.add_argument("--hours", type=float, metavar="H", help="begin no further rerun that would end after these")
+    rerun.add_argument("--to", type=Path, metavar="DIR", help="keep records and weights there, and resume from there")
+    rerun.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default: the kind that the record names)")
+    rerun.add_argument("--threads", type=positive, help="CPU threads (default: as many as the record names)")
+    rerun.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="holds the images (default: $BENCHMARK_DATA, data/)"
+    )
+    json_flag(rerun)
+
+
 def _report(commands: Commands[argparse.ArgumentParser]) -> None:
     report = commands.add_parser("report", help="compare records with published numbers: page, tables, verdicts")
     report.add_argument(
@@ -394,4 +409,4 @@ def _launching(run: argparse.ArgumentParser) -> None:
     jobs.add_argument("--wait", action="store_true", help="wait until the jobs have ended, then print the tables")
 
 
-ALL = (_run, _plan, _status, _cancel, _eval, _distill, _export, _report, _verify, _bench, _list, _show, _doctor)
+ALL = (_run, _plan, _status, _cancel, _eval, _distill, _export, _rerun, _report, _verify, _bench, _list, _show, _doctor)

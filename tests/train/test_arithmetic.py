@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from products import FP32, TF32, Watch, watched_products
-from small import record_of, run_suite, runs_of, write_suite
+from small import record_of, run_suite, runs_of, store_in, write_suite
 
 from benchmark.bench import predictors, speed
 from benchmark.cli.parser import main, parser
@@ -22,7 +22,7 @@ from benchmark.train import precision
 from benchmark.verify import exported_students
 from benchmark.verify.findings import Findings
 
-COMPUTING = {"run", "eval", "bench", "distill", "export", "verify", "report"}  # each has a test here
+COMPUTING = {"run", "rerun", "eval", "bench", "distill", "export", "verify", "report"}  # each has a test here
 OTHERS = {"plan", "status", "cancel", "list", "show", "doctor"}  # no number comes from a network that they run
 
 
@@ -69,6 +69,15 @@ def test_a_run_in_tf32_also_measures_in_tf32(workplace: Path, watch: Watch, monk
     assert len(watch.found[FP32]) == len(evaluating) > 0
     asking = " ".join(watch.found[TF32])
     assert "assembly.py:assembled" in asking and "training.py:one_step" in asking and "_evaluated" in asking
+
+
+def test_rerun(workplace: Path, watch: Watch) -> None:
+    suite = given_teacher(workplace, "fp32")
+    assert run_suite(suite) == 0
+    watch.found.clear()
+    record = store_in(workplace).paths(runs_of(suite)["DiffKD"]).record
+    assert main(["rerun", str(record), "--device", "cpu"]) == 0
+    assert watch.found.keys() == {FP32}, watch.found
 
 
 def test_eval(workplace: Path, watch: Watch) -> None:
