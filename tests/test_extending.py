@@ -18,6 +18,7 @@ from benchmark.data.generated_folder import Request, generate
 from benchmark.models.registry import model, models
 from benchmark.paper.manifest import load
 from benchmark.train.classification.training import Training
+from benchmark.train.trainer import record_from
 from methods.registry import method, methods
 
 BLOCK = re.compile(r"^```(?:python|yaml)\n# (?P<path>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -80,7 +81,7 @@ def test_its_side_network_is_trained_and_not_exported(own: Path, workplace: Path
     run, settings = runs_of(suite)["Mine"], settings_in(workplace)
     training = Training(run, data_of(run.experiment, settings), settings)
     before = [p.detach().clone() for p in training.parts.distiller.method.parameters()]
-    training.run()
+    record_from(training.advancing())
     assert before
     assert all(not torch.equal(a, b) for a, b in zip(before, training.parts.distiller.method.parameters(), strict=True))
     exported = torch.load(settings.store.paths(run).student, weights_only=True)

@@ -17,6 +17,7 @@ from benchmark.models.taps import Adapter, Network, Tap
 from benchmark.train.classification.training import Training
 from benchmark.train.engine.distiller import trained_student
 from benchmark.train.settings import Stopped
+from benchmark.train.trainer import record_from
 from benchmark.verify import method_cost
 from methods.base import Pair
 from methods.kdiffusion.kdiffusion import KDiffusion
@@ -340,10 +341,10 @@ def test_a_run_that_is_stopped_ends_as_one_that_is_not_and_exports_the_plain_stu
         if folder.name == "stopped":
             settings.stop.set()
             with pytest.raises(Stopped):
-                training.run()
+                record_from(training.advancing())
             settings.stop.clear()
             training = Training(run, data_of(run.experiment, settings), settings)
-        training.run()
+        record_from(training.advancing())
         exported.append(torch.load(settings.store.paths(run).student, weights_only=True))
     assert all(torch.equal(tensor, exported[1][name]) for name, tensor in exported[0].items())
     model("resnet8").build(100).load_state_dict(exported[0])
