@@ -154,6 +154,11 @@ TRIES: dict[str, tuple[Try, ...]] = {
     "python -m benchmark report --compare paper --results-dir results-one --results-dir results-two": (
         Try(slow=True, says="written to reports/paper/index.html"),
     ),
+    "python -m benchmark collect THEIR_FOLDER --from some-lab --spot-check 2": (
+        Try(code=2, says="THEIR_FOLDER"),
+        Try("python -m benchmark collect results --from some-lab", says="were here already"),
+    ),
+    "python -m benchmark rerun results-one --sample 3 --hours 2": (Try(code=3, says="CIFAR-100 is not in"),),
     "python -m benchmark plan suites/*.yaml --gpus 1 --gpus 8 --gpus 64": (Try(says="64 GPUs"),),
     "--slurm account=vision --slurm qos=preemptable --slurm mem=32G": (Try(JOBS.format("{}")),),
     "--max-parallel 16": (Try(JOBS.format("{}")),),

@@ -200,6 +200,14 @@ def _rerun(commands: Commands[argparse.ArgumentParser]) -> None:
     json_flag(rerun)
 
 
+def _collect(commands: Commands[argparse.ArgumentParser]) -> None:
+    collect = commands.add_parser("collect", help="take records of others into your results: checked and attributed")
+    collect.add_argument("folder", type=Path, metavar="FOLDER", help="their results")
+    collect.add_argument("--from", required=True, dest="contributor", metavar="NAME", help="whose they are")
+    collect.add_argument("--spot-check", type=positive, metavar="N", help="first make N of their runs again")
+    places(collect)
+
+
 def _report(commands: Commands[argparse.ArgumentParser]) -> None:
     report = commands.add_parser("report", help="compare records with published numbers: page, tables, verdicts")
     report.add_argument(
@@ -409,4 +417,20 @@ def _launching(run: argparse.ArgumentParser) -> None:
     jobs.add_argument("--wait", action="store_true", help="wait until the jobs have ended, then print the tables")
 
 
-ALL = (_run, _plan, _status, _cancel, _eval, _distill, _export, _rerun, _report, _verify, _bench, _list, _show, _doctor)
+ALL = (
+    _run,
+    _plan,
+    _status,
+    _cancel,
+    _eval,
+    _distill,
+    _export,
+    _rerun,
+    _collect,
+    _report,
+    _verify,
+    _bench,
+    _list,
+    _show,
+    _doctor,
+)

@@ -135,7 +135,7 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, object]:
     from benchmark.records.store import Record
 
     matches = {
-        f"{record.identity} #{record.repetition}": record.model_dump(mode="json")
+        f"{record.identity} #{record.repetition}": record.model_dump(mode="json") | {"lacks": record.lacks}
         for record in store_to_read(arguments).all()
         if isinstance(record, Record) and record.identity.startswith(arguments.name)
     }

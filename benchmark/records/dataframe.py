@@ -40,6 +40,7 @@ COLUMNS: Mapping[str, str] = {
     "source": "hash of the program's source",
     "weights_sha256": "of the exported student's tensors",
     "finished": "UTC, ISO 8601",
+    "contributor": "who contributed the record; empty for the user's own",
     "path": "of the record",
     "curves": "path of the curves file (CSV, one row an epoch), None if there is none",
     "copies": "further records of the same run with the same outcome, which have no rows",

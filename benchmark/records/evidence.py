@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from benchmark.records.parts import Code, Effective, ExperimentSettings, Hardware, ImagesUsed, TeacherFound
-from benchmark.records.store import FORMAT, Record, Unreadable, read_record
+from benchmark.records.store import CONTRIBUTED, FORMAT, Record, Unreadable, read_record
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class RunView:
     peak_memory_mb: float | None
     interruptions: int
     finished: str  # UTC, ISO 8601
+    contributor: str  # who contributed the record; empty for the user's own
     path: str  # of the record, as the results folder was given
     curves: str | None  # of the curves file beside it (CSV, one row an epoch), None if there is none
     copies: int  # further records of the same run with the same outcome
@@ -88,6 +89,7 @@ class FoundRecord:
 
     record: Record
     path: Path
+    contributor: str = ""  # whose it is, if not the user's own
 
     @property
     def preference(self) -> tuple[bool, str, str]:
@@ -181,7 +183,7 @@ def collect(folders: Iterable[Path]) -> Evidence:
             if isinstance(record, Record):
                 read += 1
                 older += record.schema_version < FORMAT
-                found[record.identity, record.repetition].append(FoundRecord(record, path))
+                found[record.identity, record.repetition].append(FoundRecord(record, path, _contributor(path, folder)))
             elif isinstance(record, Unreadable):
                 problems.append(InputProblem(ProblemKind.UNREADABLE, str(path), record.reason))
                 if place := PLACE.search(path.parent.name):
@@ -202,6 +204,11 @@ def collect(folders: Iterable[Path]) -> Evidence:
         older_schema=older,
         problems=tuple(problems),
     )
+
+
+def _contributor(path: Path, folder: Path) -> str:
+    first, *rest = path.relative_to(folder).parts
+    return rest[0] if first == CONTRIBUTED and len(rest) > 1 else ""
 
 
 def _settle(found: Sequence[FoundRecord]) -> Settled:
@@ -232,6 +239,7 @@ def _view(found: FoundRecord, ident: str, copies: int, set_aside: str = "") -> R
         id=ident,
         label=record.label,
         profile=record.profile,
+        contributor=found.contributor,
         path=str(found.path),
         curves=str(curves) if curves.is_file() else None,
         copies=copies,
@@ -243,5 +251,5 @@ def _view(found: FoundRecord, ident: str, copies: int, set_aside: str = "") -> R
 _SAME = tuple(
     name
     for name in RunView.__dataclass_fields__
-    if name not in ("id", "label", "profile", "path", "curves", "copies", "set_aside")
+    if name not in ("id", "label", "profile", "contributor", "path", "curves", "copies", "set_aside")
 )

@@ -28,6 +28,7 @@ from benchmark.records.parts import (
     TeacherFound,
 )
 
+CONTRIBUTED = "from"  # the folder of results/ with records of others: from/NAME/PROFILE/...
 FORMAT = 2  # of records; raised when a field changes meaning
 Status = Literal["done", "diverged", "skipped"]
 

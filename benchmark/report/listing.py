@@ -25,6 +25,7 @@ class ListedRun:
     commit: str | None
     dirty: bool
     finished: str
+    contributor: str
     curves: str | None
     copies: int
     set_aside: str

@@ -78,6 +78,7 @@ def run(identity: str = "0123456789abcdef", repetition: int = 0, **changes: Any)
         peak_memory_mb=900.0,
         interruptions=repetition % 2,
         finished=f"2026-05-{repetition + 1:02d}T10:20:30Z",
+        contributor="",
         path=f"results/paper/x/r{repetition}.json",
         curves=None,
         copies=0,
