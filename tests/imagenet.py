@@ -12,7 +12,7 @@ from benchmark.data.locate import DataSource, resolve
 from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Data, Experiment, Run
 from benchmark.records.store import Store
-from benchmark.train.classification.task import load_data
+from benchmark.train.classification.classification_task import load_data
 from benchmark.train.classification.training import Training
 from benchmark.train.settings import Settings
 from methods.spec import MethodSpec

@@ -18,7 +18,7 @@ from benchmark.data.locate import resolve
 from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Experiment, Plan, Run, Selection, make_plan
 from benchmark.records.store import Record, Store
-from benchmark.train.classification.task import load_data
+from benchmark.train.classification.classification_task import load_data
 from benchmark.train.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

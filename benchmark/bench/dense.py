@@ -26,7 +26,7 @@ from benchmark.plan.experiment import Run, Selection, make_plan, plain
 from benchmark.records.store import Store
 from benchmark.train.dense.configuration import optim_wrapper
 from benchmark.train.dense.generators import own_generators
-from benchmark.train.dense.training import DenseTraining
+from benchmark.train.dense.mmengine_loop import DenseTraining
 from benchmark.train.settings import Settings
 
 WARM_UP = 1  # steps of each that are not counted

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from benchmark.bench.step import Bench, Cost
+from benchmark.bench.step_cost import Bench, Cost
 from benchmark.report.markdown_table import markdown_table
 from benchmark.report.svg import joined, tag, text
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmark.bench.step import interleaved
+from benchmark.bench.step_cost import interleaved
 from benchmark.machine.saying import Say
 from benchmark.machine.streams import generator
 from benchmark.report.markdown_table import markdown_table

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark.bench.step import WARM_UP, Circumstances, Contestant, circumstances, counted_macs, parse_pair
+from benchmark.bench.step_cost import WARM_UP, Circumstances, Contestant, circumstances, counted_macs, parse_pair
 from benchmark.errors import CannotServe
 from benchmark.launch.packed import Advance, Turns
 from benchmark.machine.files import write_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmark.cli.options import (
+from benchmark.cli.shared_options import (
     Commands,
     assignment,
     counted,

@@ -22,7 +22,7 @@ def main(arguments: argparse.Namespace) -> int:
     import torch
 
     from benchmark.bench.drawing import markdown, svg
-    from benchmark.bench.step import parse_pair, published_gains, run
+    from benchmark.bench.step_cost import parse_pair, published_gains, run
     from benchmark.machine.files import write_text
     from benchmark.train.settings import Settings
     from benchmark.verify.findings import Findings

@@ -109,7 +109,7 @@ def _experiment(arguments: argparse.Namespace) -> Mapping[str, object]:
     from benchmark.paper.datasets import STAND_INS
     from benchmark.paper.manifest import load_all
     from benchmark.plan.experiment import Selection, make_plan
-    from benchmark.records.parts import ExperimentSettings
+    from benchmark.records.facts import ExperimentSettings
 
     as_they_are = Selection(all_rows=True)
     smoke = Selection(all_rows=True, profile="smoke")

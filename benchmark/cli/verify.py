@@ -18,8 +18,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _everything(arguments: argparse.Namespace) -> int:
+    from benchmark.verify.everything import cached
     from benchmark.verify.findings import static_text
-    from benchmark.verify.run import cached
     from benchmark.verify.text import text
 
     findings = cached(arguments.runs_dir, arguments.full, arguments.fresh, _progress())

@@ -19,7 +19,7 @@ from benchmark.paper.suite import Cell, Suite, TeacherSpec
 from benchmark.paper.tasks import DEFAULT_TASK, TASKS
 from benchmark.plan.experiment import Experiment, experiment_of, why_left_out
 from benchmark.records.evidence import Evidence, InputProblem, ProblemKind, Settled, key_of
-from benchmark.records.parts import ExperimentSettings
+from benchmark.records.facts import ExperimentSettings
 from benchmark.records.store import Record
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmark.paper.datasets import STAND_INS
-from benchmark.records.parts import DataSettings, ExperimentSettings, Part
+from benchmark.records.facts import DataSettings, ExperimentSettings, Part
 
 
 def why_not_comparable(described: ExperimentSettings) -> str:

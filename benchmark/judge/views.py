@@ -18,7 +18,7 @@ from benchmark.judge.contrasts import Gain, OrderReport
 from benchmark.judge.stats import FalseFlags
 from benchmark.judge.verdicts import Judgement, Verdict
 from benchmark.records.evidence import InputProblem, RunView
-from benchmark.records.parts import Part
+from benchmark.records.facts import Part
 
 COMPARISON_FORMAT = 1  # of comparison.json; raised when a field changes meaning
 

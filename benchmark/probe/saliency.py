@@ -19,8 +19,8 @@ from benchmark.models.taps import Network
 from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run
 from benchmark.records.looked import Looked
+from benchmark.train.dense.dense_task import DenseData, task
 from benchmark.train.dense.parts import Parts, assembled
-from benchmark.train.dense.task import DenseData, task
 from benchmark.train.precision import arithmetic
 from benchmark.train.settings import Settings
 from methods.base import Method, Moment

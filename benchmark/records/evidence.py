@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
-from benchmark.records.parts import Code, Effective, ExperimentSettings, Hardware, ImagesUsed, TeacherFound
+from benchmark.records.facts import Code, Effective, ExperimentSettings, Hardware, ImagesUsed, TeacherFound
 from benchmark.records.store import CONTRIBUTED, FORMAT, Record, Unreadable, read_record
 
 

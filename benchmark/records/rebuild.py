@@ -14,7 +14,7 @@ from benchmark.paper.datasets import VERSIONS
 from benchmark.paper.recipe import Recipe
 from benchmark.paper.suite import ProfileName, TeacherSpec
 from benchmark.plan.experiment import Data, Experiment
-from benchmark.records.parts import DataSettings, ExperimentSettings, RecipeSettings, TeacherSettings
+from benchmark.records.facts import DataSettings, ExperimentSettings, RecipeSettings, TeacherSettings
 from benchmark.records.store import Record, read_record
 from methods.spec import MethodSpec
 

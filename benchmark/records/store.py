@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from benchmark.machine.files import storage, write_text
 from benchmark.machine.shipped import RESULTS
 from benchmark.plan.experiment import Run
-from benchmark.records.parts import (
+from benchmark.records.facts import (
     Asked,
     Attempt,
     Code,

@@ -12,7 +12,7 @@ import torch
 
 from benchmark.machine import provenance
 from benchmark.machine.files import storage, write_text
-from benchmark.records.parts import MOST_ATTEMPTS, Attempt
+from benchmark.records.facts import MOST_ATTEMPTS, Attempt
 
 
 def begin(path: Path, threads: int | None) -> None:

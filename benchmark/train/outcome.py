@@ -20,7 +20,7 @@ from benchmark.machine.streams import GLOBAL_SEED
 from benchmark.models import openmmlab
 from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run
-from benchmark.records.parts import (
+from benchmark.records.facts import (
     Asked,
     Code,
     Effective,

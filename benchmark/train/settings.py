@@ -12,7 +12,7 @@ from benchmark.data.locate import DataSource
 from benchmark.machine.ranks import ALONE, Ranks
 from benchmark.paper.manifest import suites_sha256
 from benchmark.plan.experiment import Plan, Run
-from benchmark.records.parts import MOST_CELLS, Requested
+from benchmark.records.facts import MOST_CELLS, Requested
 from benchmark.records.store import Store
 
 Compile = Literal["auto", "always", "never"]

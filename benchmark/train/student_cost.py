@@ -9,7 +9,7 @@ from benchmark.models.counting import macs, parameters
 from benchmark.models.registry import model
 from benchmark.paper.datasets import behind
 from benchmark.plan.experiment import Experiment
-from benchmark.records.parts import StudentCost
+from benchmark.records.facts import StudentCost
 
 CONVENTION = "macs"  # of benchmark/models/counting.py
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmark.bench.drawing import markdown, svg
-from benchmark.bench.step import Bench, Cost, interleaved, parse_pair, peak, published_gains, run
+from benchmark.bench.step_cost import Bench, Cost, interleaved, parse_pair, peak, published_gains, run
 from benchmark.cli.parser import main
 from benchmark.errors import UsageError
 from benchmark.paper.manifest import load, suite_path

@@ -37,7 +37,7 @@ from benchmark.judge.views import plain
 from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Run
 from benchmark.records.evidence import ProblemKind
-from benchmark.records.parts import ExperimentSettings
+from benchmark.records.facts import ExperimentSettings
 
 
 @pytest.fixture

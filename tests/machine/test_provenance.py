@@ -32,7 +32,7 @@ def test_the_source_hash_sees_what_trains_and_nothing_else(copied: Path) -> None
     before = provenance.source_hash.__wrapped__()
     trains = (
         *("methods/kd.py", "methods/diffkd/diffkd.py", "benchmark/train/engine/step.py", "benchmark/models/taps.py"),
-        *("benchmark/train/dense/training.py", "benchmark/train/dense/feeding.py"),
+        *("benchmark/train/dense/mmengine_loop.py", "benchmark/train/dense/feeding.py"),
         *("benchmark/train/dense/detection.py", "benchmark/plan/experiment.py", "benchmark/paper/recipe.py"),
         *("benchmark/launch/local.py", "benchmark/data/augment.py"),
     )

@@ -17,7 +17,7 @@ from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.probe.saliency import LEVEL, branch_of, looked, saliency
 from benchmark.train.dense.generators import own_generators
-from benchmark.train.dense.training import DenseTraining
+from benchmark.train.dense.mmengine_loop import DenseTraining
 from methods.spec import MethodSpec
 
 

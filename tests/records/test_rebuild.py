@@ -12,7 +12,7 @@ from benchmark.errors import UsageError
 from benchmark.paper.datasets import STAND_INS
 from benchmark.paper.manifest import load_all
 from benchmark.plan.experiment import Experiment, Selection, make_plan
-from benchmark.records.parts import ExperimentSettings
+from benchmark.records.facts import ExperimentSettings
 from benchmark.records.rebuild import experiment_of
 from benchmark.records.store import Record, read_record
 

@@ -18,7 +18,7 @@ from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.records import frame
 from benchmark.records.dataframe import COLUMNS
-from benchmark.records.parts import Code
+from benchmark.records.facts import Code
 from benchmark.records.store import FORMAT, Record, Store, Unreadable, curves_csv, read_record
 
 

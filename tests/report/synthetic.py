@@ -29,7 +29,7 @@ from benchmark.judge.views import (
 )
 from benchmark.paper.rules import load_rules
 from benchmark.records.evidence import InputProblem, ProblemKind, RunView
-from benchmark.records.parts import Code, Effective, ExperimentSettings, Hardware, ImagesUsed, TeacherFound
+from benchmark.records.facts import Code, Effective, ExperimentSettings, Hardware, ImagesUsed, TeacherFound
 
 EPOCHS = 240
 # By turns over the cells: shift of the mean, spread, repetitions, diverged, a verdict reached before any statistic.

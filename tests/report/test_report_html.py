@@ -17,7 +17,7 @@ from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import ClaimAnswer, Comparison, Reference, RuleView
 from benchmark.paper.rules import load_rules
 from benchmark.records.evidence import InputProblem, ProblemKind
-from benchmark.records.parts import Code, Hardware
+from benchmark.records.facts import Code, Hardware
 from benchmark.report.rendering import TEMPLATES, render, write_html
 from benchmark.report.wording import OUTCOMES, SYMBOLS, tone
 

@@ -10,7 +10,7 @@ from benchmark.cli.parser import main
 from benchmark.errors import StorageError
 from benchmark.paper.manifest import load, suite_path
 from benchmark.records.static import STATIC, CostClaim, StaticCell, read_static
-from benchmark.verify import claim_check, cost_check, exported_students, pairs, run
+from benchmark.verify import claim_check, cost_check, everything, exported_students, pairs
 from benchmark.verify.findings import Export, Findings, static_text
 from benchmark.verify.text import text
 from methods.registry import methods
@@ -200,12 +200,12 @@ def test_the_committed_text_is_sorted_and_free_of_the_machine() -> None:
 
 def test_the_cache_spares_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Findings(experiments=7)
-    monkeypatch.setattr(run, "verify", lambda full, say: found)
-    assert run.cached(tmp_path, full=False, fresh=False, say=quiet) == found
-    monkeypatch.setattr(run, "verify", lambda full, say: Findings(experiments=8))
-    assert run.cached(tmp_path, full=False, fresh=False, say=quiet) == found
-    assert run.cached(tmp_path, full=True, fresh=False, say=quiet).experiments == 8
-    assert run.cached(tmp_path, full=False, fresh=True, say=quiet).experiments == 8
+    monkeypatch.setattr(everything, "verify", lambda full, say: found)
+    assert everything.cached(tmp_path, full=False, fresh=False, say=quiet) == found
+    monkeypatch.setattr(everything, "verify", lambda full, say: Findings(experiments=8))
+    assert everything.cached(tmp_path, full=False, fresh=False, say=quiet) == found
+    assert everything.cached(tmp_path, full=True, fresh=False, say=quiet).experiments == 8
+    assert everything.cached(tmp_path, full=False, fresh=True, say=quiet).experiments == 8
 
 
 def verify(tmp_path: Path, *more: str) -> int:
@@ -216,7 +216,7 @@ def test_the_command_refreshes_the_committed_file_and_gates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = Findings(claims=[CostClaim("extra-cost", "holds", "yes")])
-    monkeypatch.setattr(run, "verify", lambda full, say: found)
+    monkeypatch.setattr(everything, "verify", lambda full, say: found)
     assert verify(tmp_path, "--check") == 5
     assert verify(tmp_path) == 0
     assert verify(tmp_path, "--check") == 0

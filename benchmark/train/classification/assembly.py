@@ -18,7 +18,7 @@ from benchmark.models.taps import Network, resolve_roles
 from benchmark.paper.suite import TeacherSpec
 from benchmark.plan.experiment import Experiment, Run
 from benchmark.records.store import Store
-from benchmark.train.classification import task
+from benchmark.train.classification import classification_task
 from benchmark.train.engine.assembly import Assembly
 from benchmark.train.engine.average import MovingAverage
 from benchmark.train.engine.distiller import Distiller, student_roles, trained_student
@@ -72,7 +72,7 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
         teacher_metrics = measured(teacher, frozen, data, store, experiment.precision, ranks)
     wrapped = method.wrap_student(plain)
     student = trained_student(wrapped, entry.adapter(wrapped), method)
-    distiller = Distiller(student, method, task.task_loss(experiment)).to(device)
+    distiller = Distiller(student, method, classification_task.task_loss(experiment)).to(device)
     distiller = distiller.to(memory_format=torch.channels_last)
     distiller.train()
     with_norms_for(distiller, recipe, ranks, experiment.profile)

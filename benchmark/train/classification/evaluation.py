@@ -23,7 +23,7 @@ from benchmark.paper.suite import TeacherSpec
 from benchmark.plan.experiment import Data
 from benchmark.records.store import Store
 from benchmark.train.checkpoint import tensors_sha256
-from benchmark.train.classification.task import FEW, load_data
+from benchmark.train.classification.classification_task import FEW, load_data
 from benchmark.train.engine.teacher import load_weights
 from benchmark.train.engine.testing import evaluate
 from benchmark.train.precision import EVALUATED

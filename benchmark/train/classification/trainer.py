@@ -12,7 +12,7 @@ from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Data, Run
 from benchmark.records.store import Record
 from benchmark.train import precision
-from benchmark.train.classification.task import load_data
+from benchmark.train.classification.classification_task import load_data
 from benchmark.train.classification.training import Training
 from benchmark.train.engine.teacher import measured, teacher_of
 from benchmark.train.first_use import held

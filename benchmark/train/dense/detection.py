@@ -15,7 +15,7 @@ from benchmark.models import mmdet, openmmlab
 from benchmark.models.taps import Network
 from benchmark.paper.datasets.entry import DataSet
 from benchmark.plan.experiment import Experiment
-from benchmark.train.dense.task import DenseData, data_set_of, subset
+from benchmark.train.dense.dense_task import DenseData, data_set_of, subset
 from methods.base import Annotation, Batch, ImageSize, Outputs
 
 # What CocoMetric adds to `coco/bbox_mAP`, and what manifests call it.

@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from benchmark.machine.streams import generator, seed_of
+from benchmark.train.dense.dense_task import DenseData
 from benchmark.train.dense.generators import seeded_globals
-from benchmark.train.dense.task import DenseData
 
 EpochPosition = tuple[int, int]  # epoch, position
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from benchmark.machine.streams import seed_of
 from benchmark.models.taps import Network
+from benchmark.train.dense.dense_task import DenseTask
 from benchmark.train.dense.feeding import pieces
 from benchmark.train.dense.generators import seeded_globals
-from benchmark.train.dense.task import DenseTask
 from benchmark.train.engine import telemetry
 from benchmark.train.meter import Meter
 from methods.base import Method, Moment

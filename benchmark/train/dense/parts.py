@@ -20,9 +20,9 @@ from benchmark.models.registry import model
 from benchmark.models.taps import Network, resolve_roles
 from benchmark.plan.experiment import Experiment, Run
 from benchmark.train.checkpoint import tensors_sha256
-from benchmark.train.dense import loading, task
+from benchmark.train.dense import dense_task, loading
+from benchmark.train.dense.dense_task import DenseData, DenseTask
 from benchmark.train.dense.generators import seeded_globals
-from benchmark.train.dense.task import DenseData, DenseTask
 from benchmark.train.first_use import given_files, held
 from benchmark.train.precision import circumstances
 from benchmark.train.weights import weights_file
@@ -98,7 +98,7 @@ def loaded_teacher(
     given = experiment.teacher
     assert given is not None
     with initialising("teacher", 0):
-        network = task.task(experiment.task).trainable(model(experiment.teacher_name).build(classes), classes)
+        network = dense_task.task(experiment.task).trainable(model(experiment.teacher_name).build(classes), classes)
 
     def load() -> None:
         if isinstance(given, Experiment):

@@ -17,7 +17,7 @@ from benchmark.models.taps import Network
 from benchmark.paper.datasets.entry import DataSet
 from benchmark.paper.recipe import Recipe
 from benchmark.plan.experiment import Experiment
-from benchmark.train.dense.task import DenseData, data_set_of, subset
+from benchmark.train.dense.dense_task import DenseData, data_set_of, subset
 from methods.base import Batch, Outputs
 
 if TYPE_CHECKING:

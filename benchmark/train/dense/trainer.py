@@ -13,9 +13,9 @@ from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record
 from benchmark.train import precision
-from benchmark.train.dense.evaluation import evaluated
 from benchmark.train.dense.generators import own_generators
-from benchmark.train.dense.training import DenseTraining
+from benchmark.train.dense.mmengine_evaluation import evaluated
+from benchmark.train.dense.mmengine_loop import DenseTraining
 from benchmark.train.settings import Settings, Stopped
 from benchmark.train.trainer import TaskTrainer
 

@@ -15,7 +15,7 @@ from benchmark.paper.suite import TeacherSpec
 from benchmark.plan.experiment import Data
 from benchmark.records import frame
 from benchmark.records.store import Store
-from benchmark.train.classification.task import load_data
+from benchmark.train.classification.classification_task import load_data
 from benchmark.train.engine.teacher import load_teacher
 from benchmark.train.engine.testing import evaluate
 

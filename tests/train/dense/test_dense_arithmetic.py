@@ -17,10 +17,10 @@ from benchmark.data.generated_cityscapes import generate
 from benchmark.models import openmmlab
 from benchmark.probe.saliency import looked
 from benchmark.train.dense.generators import own_generators
+from benchmark.train.dense.mmengine_loop import DenseTraining
 from benchmark.train.dense.segmentation import segmentor
 from benchmark.train.dense.server_archive import write_server_archive
 from benchmark.train.dense.trainer import Trainer
-from benchmark.train.dense.training import DenseTraining
 from benchmark.train.trainer import record_from
 
 

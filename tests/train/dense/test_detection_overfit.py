@@ -18,7 +18,7 @@ from benchmark.models import openmmlab
 from benchmark.plan.experiment import Run
 from benchmark.train.dense.feeding import training_loader
 from benchmark.train.dense.generators import own_generators
-from benchmark.train.dense.training import DenseTraining
+from benchmark.train.dense.mmengine_loop import DenseTraining
 
 LR, CLIP = 0.01, 5.0  # the rate is the recipe's; clipped, for without its 500 steps of warm-up it diverges
 PROFILE = {"epochs": 40, "train": 4, "test": 1, "batch": 2, "short_side": 64}

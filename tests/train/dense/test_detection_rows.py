@@ -26,8 +26,8 @@ from benchmark.models.taps import Network, resolve_roles
 from benchmark.paper.manifest import load, suite_path
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.train.dense.generators import own_generators
+from benchmark.train.dense.mmengine_loop import DenseTraining
 from benchmark.train.dense.trainer import Trainer
-from benchmark.train.dense.training import DenseTraining
 from benchmark.train.settings import Settings, Stopped
 from benchmark.verify.method_cost import build_on_meta
 from methods.base import Annotation, Batch, ImageSize, Method, Moment, Pair

@@ -19,8 +19,8 @@ from benchmark.plan.experiment import Run
 from benchmark.records.store import Store
 from benchmark.train.dense.feeding import training_loader
 from benchmark.train.dense.generators import own_generators, seeded_globals
+from benchmark.train.dense.mmengine_loop import DenseTraining
 from benchmark.train.dense.model import Distilling
-from benchmark.train.dense.training import DenseTraining
 from benchmark.train.settings import Stopped
 
 AP = {"ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"}

@@ -22,7 +22,7 @@ from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.records.store import Record
 from benchmark.train.dense.detection import TASK
-from benchmark.train.dense.evaluation import evaluate
+from benchmark.train.dense.mmengine_evaluation import evaluate
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = Path(os.environ.get("BENCHMARK_SHARED_DATA", ROOT.parent / "shared" / "data"))

@@ -29,12 +29,12 @@ from benchmark.paper.manifest import load, suite_path
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.records.store import Record
 from benchmark.train import honouring
-from benchmark.train.dense.evaluation import evaluate
 from benchmark.train.dense.feeding import training_loader
 from benchmark.train.dense.generators import own_generators
+from benchmark.train.dense.mmengine_evaluation import evaluate
+from benchmark.train.dense.mmengine_loop import DenseTraining
 from benchmark.train.dense.segmentation import SCALES, TASK, segmentor
 from benchmark.train.dense.server_archive import write_server_archive
-from benchmark.train.dense.training import DenseTraining
 
 TABLE_6 = make_plan(
     [load(suite_path("table6"))], Selection(profile="smoke", all_rows=True, absent=frozenset({"cityscapes"}))

@@ -23,7 +23,7 @@ from benchmark.errors import UsageError
 from benchmark.machine import ranks
 from benchmark.machine.ranks import Ranks, asked_for, joined
 from benchmark.paper.datasets import GENERATED_FOLDER
-from benchmark.train.classification.task import STAND_IN
+from benchmark.train.classification.classification_task import STAND_IN
 from methods.base import Moment
 
 TOGETHER = ("shards", "shards-resumed", "noise", "memory", "memory-resumed", "device")

@@ -12,7 +12,7 @@ from benchmark.models import openmmlab
 from benchmark.plan.experiment import Run
 from benchmark.records.store import Record
 from benchmark.train import precision
-from benchmark.train.dense.task import task
+from benchmark.train.dense.dense_task import task
 from benchmark.train.first_use import held
 from benchmark.train.outcome import asked_and_found, rounded
 from benchmark.train.settings import Settings

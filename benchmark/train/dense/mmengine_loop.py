@@ -14,8 +14,8 @@ from benchmark.plan.experiment import Run
 from benchmark.records.store import Record, Status
 from benchmark.train.bookkeeping import Bookkeeping, BooksState, Ended, with_histograms
 from benchmark.train.dense.configuration import optim_wrapper, schedulers
-from benchmark.train.dense.evaluation import evaluate
-from benchmark.train.dense.task import task
+from benchmark.train.dense.dense_task import task
+from benchmark.train.dense.mmengine_evaluation import evaluate
 from benchmark.train.meter import Meter
 from benchmark.train.outcome import rounded
 from benchmark.train.settings import CHECK_EVERY, Settings
