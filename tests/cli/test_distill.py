@@ -44,7 +44,7 @@ def test_a_pair_on_a_folder_gives_a_student_that_timm_and_torch_alone_can_load(
     assert "pre_pool         440x2x2          trunk_output" in shown
     assert "written to student.pt2" in shown
     (record,) = records(workplace)
-    assert record.status == "done" and record.experiment["data"]["files"]
+    assert record.status == "done" and record.experiment.data.files
     network = timm.create_model("resnet10t", num_classes=3).eval()
     network.load_state_dict(torch.load("student.pt", weights_only=True))
     program = torch.export.load("student.pt2").module()
@@ -63,11 +63,11 @@ def test_a_pair_on_a_folder_gives_a_student_that_timm_and_torch_alone_can_load(
 @pytest.mark.slow
 def test_a_teacher_without_weights_is_trained_first(workplace: Path, folder: Path) -> None:
     assert distil() == 0
-    students = {record.experiment["student"]: record for record in records(workplace)}
+    students = {record.experiment.student: record for record in records(workplace)}
     assert set(students) == {"torchvision:regnet_y_400mf", "timm:resnet10t"}
     taught = students["timm:resnet10t"].teacher
     assert taught is not None
-    assert taught["weights_sha256"] == students["torchvision:regnet_y_400mf"].weights_sha256
+    assert taught.weights_sha256 == students["torchvision:regnet_y_400mf"].weights_sha256
 
 
 @pytest.mark.parametrize(
