@@ -14,7 +14,7 @@ pytest.importorskip("mmseg", reason="needs pip install '.[dense]'")
 from benchmark.paper.manifest import load
 from benchmark.plan.experiment import Experiment, Run, Selection, make_plan
 from benchmark.records.store import Record
-from benchmark.train.dense.trainer import Trainer
+from benchmark.train.dispatch import Dispatcher
 from benchmark.train.trainer import record_from
 
 PROFILE = {"epochs": 2, "train": 4, "test": 2, "batch": 2, "crop": [48, 96]}
@@ -62,5 +62,5 @@ def _changed(experiment: Experiment, recipe: dict[str, Any]) -> Experiment:
 
 
 def carry_out(run: Run, folder: Path, **settings: Any) -> Record:
-    """Train a run below a folder."""
-    return record_from(Trainer(settings_in(folder, **settings)).train(run))
+    """Train a run below a folder, or evaluate its given weights."""
+    return record_from(Dispatcher(settings_in(folder, **settings)).steps(run))
