@@ -28,11 +28,17 @@ def student_cost(experiment: Experiment, classes: int | None) -> StudentCost | N
 
 @cache
 def _counted(name: str, classes: int, shape: tuple[int, ...]) -> StudentCost | None:
+    # As in training: a Swin is built for its image size.
+    wishes = {"image_size": shape[1]} if shape and shape[1] == shape[2] else {}
     try:
-        network = model(name).on_meta(classes)
+        network = model(name).on_meta(classes, **wishes)
     except (ImportError, BenchmarkError, NotImplementedError):
         return None
-    if not shape:
-        return StudentCost(params=parameters(network))
-    image = "x".join(map(str, shape))
-    return StudentCost(params=parameters(network), macs=macs(network, (1, *shape)), convention=CONVENTION, image=image)
+    params = parameters(network)
+    try:
+        counted = macs(network, (1, *shape)) if shape else None
+    except Exception:  # a network that refuses this image: its run is finished, and its record must be written
+        counted = None
+    if counted is None:
+        return StudentCost(params=params)
+    return StudentCost(params=params, macs=counted, convention=CONVENTION, image="x".join(map(str, shape)))
