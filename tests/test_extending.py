@@ -114,6 +114,7 @@ def test_the_guides_table_is_a_valid_manifest(workplace: Path, capsys: pytest.Ca
     assert "cifar100/resnet56-resnet20/diffkd #2" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_data_set_in_one_file_is_listed_planned_and_trained_on(workplace: Path) -> None:
     copy = workplace / "copy"
     for name in ("benchmark", "methods", "suites"):

@@ -16,6 +16,7 @@ PAGE = (ROOT / "docs" / "notebook.md").read_text()
 (EXAMPLE,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     known: dict[str, object] = {}
     exec(compile(EXAMPLE, "docs/notebook.md", "exec"), known)
