@@ -160,6 +160,7 @@ def test_a_run_interrupted_at_any_step_ends_as_if_it_never_was(workplace: Path) 
     assert len(curves[0].read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_telemetry_is_in_the_curves_and_changes_nothing_else(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = runs_by_row(suite(workplace))["DiffKD"]
     with_it = carry_out(run, workplace / "with")
