@@ -21,7 +21,7 @@ from benchmark.train.settings import Compile, Request, Settings
 
 @dataclass(frozen=True)
 class Rerun:
-    """What became of a rerun."""
+    """A finished rerun and how it compares with its record."""
 
     label: str
     identity: str
