@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from benchmark.data.available import images_for
 from benchmark.errors import BenchmarkError
@@ -100,12 +99,8 @@ def _apart(before: Path, after: Path) -> str:
     one, other = (torch.load(path, map_location="cpu", weights_only=True) for path in (before, after))
     if one.keys() != other.keys():
         return "tensors of other names"
-    most = max(float((_plain(one[name]) - _plain(other[name])).abs().max()) for name in one if one[name].numel())
+    most = max(float((one[name].double() - other[name].double()).abs().max()) for name in one if one[name].numel())
     return f"the largest difference of a weight is {most:.3g}"
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.double()
 
 
 def _circumstances(then: Record, now: Record) -> Iterator[tuple[str, str]]:
@@ -116,6 +111,7 @@ def _circumstances(then: Record, now: Record) -> Iterator[tuple[str, str]]:
         "number of threads": (then.effective.threads, now.effective.threads),
         "device": (then.effective.device, now.effective.device),
         "step": (then.effective.step, now.effective.step),
+        "number of processes": (then.effective.processes, now.effective.processes),
     }
     for name, (one, other) in facts.items():
         if one and one != other:

@@ -1,4 +1,4 @@
-"""Which recipes fit a task and a data set: those whose every setting has an effect there, or is said to have none."""
+"""Recipes that fit a task and a data set: every setting has an effect there, or is stated to have none."""
 
 from __future__ import annotations
 

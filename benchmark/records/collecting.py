@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.errors import BenchmarkError, UsageError
-from benchmark.machine.files import storage
+from benchmark.machine.files import write_atomically
 from benchmark.records.evidence import RECORD_FILE, Evidence
 from benchmark.records.rebuild import experiment_of
 from benchmark.records.store import CONTRIBUTED, Record, Store, read_record
@@ -89,7 +88,6 @@ def take(offered: Offered) -> Iterator[Path]:
     for suffix in (".csv", ".pt", ".json"):  # the record last: one that exists is complete
         path, target = offered.path.with_suffix(suffix), offered.place.with_suffix(suffix)
         if path.is_file() and not target.exists():
-            with storage(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+            content = path.read_bytes()
+            write_atomically(target, lambda file, content=content: file.write(content))  # type: ignore[misc]
             yield target

@@ -105,7 +105,7 @@ class TeacherFound(Part):
 
 
 class Asked(Part):
-    """What the user asked of the machine."""
+    """The user's wishes of the machine."""
 
     device: str = ""
     threads: int | None = None

@@ -9,7 +9,7 @@ from typing import Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, nearest
 from benchmark.paper.datasets import VERSIONS
 from benchmark.paper.recipe import Recipe
 from benchmark.paper.suite import ProfileName, TeacherSpec
@@ -43,6 +43,8 @@ def experiment_of(record: Record, path: Path) -> Experiment:
 
 
 def _experiment(found: ExperimentSettings, path: Path) -> Experiment:
+    if found.profile not in _PROFILES:
+        raise UsageError(f"{path}: unknown profile {found.profile!r}", nearest(found.profile, _PROFILES))
     return Experiment(
         task=found.task,
         data=_data(found.data),
@@ -91,7 +93,7 @@ def _teacher(found: TeacherSettings, path: Path) -> Experiment | TeacherSpec:
         return TeacherSpec.model_validate(found.plain())
     if found.described is not None:
         return _experiment(found.described, path)
-    for place in (path.parents[1], path.parents[2], path.parents[3]):
+    for place in path.resolve().parents[1:3]:  # the pair, and all pairs on this data set
         for other in sorted(place.rglob(f"*-{found.experiment}/r0.json")):
             record = read_record(other)
             if isinstance(record, Record):

@@ -30,7 +30,7 @@ from methods.base import Method
 
 
 class BooksState(TypedDict):
-    """What the bookkeeping adds to a checkpoint."""
+    """The bookkeeping's part of a checkpoint."""
 
     identity: str
     repetition: int
@@ -54,7 +54,7 @@ class Trained(Protocol):
 
 @dataclass(frozen=True)
 class Ended:
-    """What a task knows of a training that ended, for the record."""
+    """A task's part of the record of a training that ended."""
 
     weights: Mapping[str, Tensor]  # of the plain student
     side_networks: Mapping[str, Tensor]  # of the method

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,15 @@ def test_what_is_no_record_is_refused(
     (workplace / "broken.json").write_text("{")
     assert main(["rerun", name]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_record_of_format_1_whose_teacher_is_nowhere_says_what_is_missing(
+    record: Path, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.loads(record.read_text())
+    del content["schema_version"], content["experiment"]["teacher"]["described"]
+    record.write_text(json.dumps(content))
+    shutil.rmtree(workplace / "former-runs")  # with the record of its teacher
+    monkeypatch.chdir(record.parent)
+    assert main(["rerun", "r0.json"]) == 2
+    assert "does not describe the training of its teacher" in capsys.readouterr().err

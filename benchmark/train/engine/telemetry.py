@@ -1,4 +1,4 @@
-"""What a run tells about itself beside its outcome, sampled once for each row of its curves.
+"""Telemetry of a run, beside its outcome: sampled once for each row of its curves.
 
 Nothing here changes a number of the run: no weight, no buffer, no gradient that it sums, no state of a generator.
 """
