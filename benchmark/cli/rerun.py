@@ -10,11 +10,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.errors import CHECK_FAILED, UsageError
+from benchmark.errors import CHECK_FAILED, BenchmarkError, UsageError
+from benchmark.records.evidence import RECORD_FILE
 from benchmark.records.store import Record, Unreadable, read_record
 
 if TYPE_CHECKING:
@@ -23,25 +24,56 @@ if TYPE_CHECKING:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Make the runs again. Return 0 if all of them come out equal, or the code of a failed check."""
+    """Make the runs again. Return 0 if all that can be made come out equal, or the code of a failed check.
+
+    Raises:
+        BenchmarkError: the one record that is named cannot be rerun. Of several, the others are.
+    """
     records = _records(arguments)
     found: list[Rerun] = []
+    refused: list[Refused] = []
+    stopped = False
     began = time.monotonic()
     with _folder(arguments.to) as folder:
-        for record, path in records:
+        for path, record in records:
             spent = (time.monotonic() - began) / 3600
-            if arguments.hours is not None and found and spent + record.seconds / 3600 > arguments.hours:
-                print(f"{record.label}: left out, the {arguments.hours:g} hours are spent", file=sys.stderr)
-                continue
-            found.append(_again(record, path, folder, arguments))
+            try:
+                readable = _readable(record, path)
+                if arguments.hours is not None and found and spent + readable.seconds / 3600 > arguments.hours:
+                    print(f"{readable.label}: left out, the {arguments.hours:g} hours are spent", file=sys.stderr)
+                    continue
+                found.append(_again(readable, path, folder, arguments))
+            except BenchmarkError as error:
+                if len(records) == 1:
+                    raise
+                refused.append(Refused(str(path), error.message.removeprefix(f"{path}: ")))
+            except KeyboardInterrupt:
+                stopped = True
+                break
+    results: list[Rerun | Refused] = [*found, *refused]
     if arguments.json:
-        print(json.dumps([asdict(one) for one in found], indent=1, ensure_ascii=False))
-    else:
-        print("\n".join(one.text() for one in found))
+        print(json.dumps([asdict(one) for one in results], indent=1, ensure_ascii=False))
+    elif results:
+        print("\n".join(one.text() for one in results))
     equal = sum(one.equal for one in found)
     if len(records) > 1:
-        print(f"{equal} of {len(found)} reruns are equal bit for bit", file=sys.stderr)
-    return 0 if equal == len(found) else CHECK_FAILED
+        more = f"; {len(refused)} could not be rerun" if refused else ""
+        print(f"{equal} of {len(found)} reruns are equal bit for bit{more}", file=sys.stderr)
+    if stopped:
+        raise KeyboardInterrupt
+    return 0 if found and equal == len(found) else CHECK_FAILED
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A record that cannot be rerun."""
+
+    path: str
+    reason: str
+
+    def text(self) -> str:
+        """Format for a terminal."""
+        return f"{self.path}: could not be rerun: {self.reason}"
 
 
 def _again(record: Record, path: Path, folder: Path, arguments: argparse.Namespace) -> Rerun:
@@ -67,21 +99,21 @@ def _quiet(settings: Settings) -> Settings:
     return replace(settings, say=lambda line: print(line, file=sys.stderr), progress=lambda progress: None)
 
 
-def _records(arguments: argparse.Namespace) -> list[tuple[Record, Path]]:
-    """Return the records that are named, or a sample of those below the folders that are named.
+def _readable(record: Record | Unreadable | None, path: Path) -> Record:
+    if isinstance(record, Record):
+        return record
+    why = "there is no such file" if record is None else record.reason
+    raise UsageError(f"{path}: {why}", "name a record: results/PROFILE/.../r0.json")
+
+
+def _records(arguments: argparse.Namespace) -> list[tuple[Path, Record | Unreadable | None]]:
+    """Return what is read of the records that are named, or of a sample of those below the folders that are named.
 
     Raises:
-        UsageError: there is no such record, or it has no outcome that could come out again.
+        UsageError: no record is named that has an outcome, or too many are.
     """
-    paths = [path for name in arguments.records for path in _paths(Path(name))]
-    found: list[tuple[Record, Path]] = []
-    for path in paths:
-        record = read_record(path)
-        if record is None or isinstance(record, Unreadable):
-            why = "there is no such file" if record is None else record.reason
-            raise UsageError(f"{path}: {why}", "name a record: results/PROFILE/.../r0.json")
-        if record.status != "skipped":
-            found.append((record, path))
+    read = [(path, read_record(path)) for name in arguments.records for path in _paths(Path(name))]
+    found = [(path, record) for path, record in read if not isinstance(record, Record) or record.status != "skipped"]
     if not found:
         raise UsageError("no record of a run is named", "name a record, or a folder of records with --sample N")
     if arguments.sample is not None:
@@ -92,7 +124,9 @@ def _records(arguments: argparse.Namespace) -> list[tuple[Record, Path]]:
 
 
 def _paths(path: Path) -> list[Path]:
-    return sorted(path.rglob("r*.json")) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    return sorted(found for found in path.rglob("r*.json") if RECORD_FILE.match(found.name))
 
 
 @contextmanager

@@ -59,11 +59,13 @@ def rerun(record: Record, path: Path, to: Path, settings: Settings) -> Rerun:
     source = images_for(names, settings.data_dir, stand_ins=False)
     asked = replace(asked, source=source, request=Request(("rerun", str(path))))
     outcome = Local(asked).execute(plan)
+    if outcome.stopped:
+        raise KeyboardInterrupt  # as at the second Ctrl-C: nothing else that was asked for is begun
     for failed, reason in outcome.failed:
         raise BenchmarkError(f"{failed.label} cannot be run again: {reason}")
     again = asked.store.read(run)
     if again is None:
-        raise BenchmarkError(f"{run.label} was stopped", "the same command resumes it")
+        raise BenchmarkError(f"{run.label} left no record that can be read")
     return compared(record, again, path.with_suffix(".pt"), asked.store.paths(run).student)
 
 
@@ -96,7 +98,10 @@ def _numbers(then: object, now: object) -> str:
 
 
 def _apart(before: Path, after: Path) -> str:
-    one, other = (torch.load(path, map_location="cpu", weights_only=True) for path in (before, after))
+    try:
+        one, other = (torch.load(path, map_location="cpu", weights_only=True) for path in (before, after))
+    except Exception as error:  # torch, zipfile and pickle raise of many kinds about a damaged file
+        return f"{before} cannot be compared ({type(error).__name__})"
     if one.keys() != other.keys():
         return "tensors of other names"
     most = max(float((one[name].double() - other[name].double()).abs().max()) for name in one if one[name].numel())

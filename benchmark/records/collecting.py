@@ -64,9 +64,8 @@ def check(folder: Path, name: str, here: Evidence, store: Store) -> Checked:
             continue
         try:
             experiment_of(record, path)
-        except (BenchmarkError, KeyError, IndexError, TypeError, ValueError) as error:
-            said = error.message if isinstance(error, BenchmarkError) else f"its settings cannot be read: {error}"
-            found.refused[path] = said
+        except BenchmarkError as error:
+            found.refused[path] = error.message.removeprefix(f"{path}: ")
             continue
         found.offered.append(_offered(record, path, name, here, store))
     return found

@@ -30,7 +30,10 @@ def experiment_of(record: Record, path: Path) -> Experiment:
     Raises:
         UsageError: what the record says is not enough, or gives another identity.
     """
-    made = _experiment(record.experiment, path)
+    try:
+        made = _experiment(record.experiment, path)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: its settings cannot be read: {error}", "was it edited? take the original") from error
     if made.identity != record.identity:
         revisions = record.experiment.revisions
         now = {part["name"]: part["revision"] for part in made.method.canonical()}

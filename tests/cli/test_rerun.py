@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small import run_suite, runs_of, store_in, write_suite
+from small import ROOT, run_suite, runs_of, store_in, write_suite
 
 from benchmark.cli.parser import main
 
@@ -65,6 +65,39 @@ def test_a_sample_is_taken_and_its_share_is_printed(
     assert main(["rerun", str(record.parent), "--sample", "2", "--to", "again"]) == 0
     assert "2 of 2 reruns are equal bit for bit" in capsys.readouterr().err
     assert list((workplace / "again" / "runs" / "records").rglob("r0.json"))
+
+
+def test_a_sample_lists_what_cannot_be_rerun_and_counts_the_others(
+    record: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(record.read_text())
+    kept = record.parent
+    (kept / "r1.json").write_text("{")
+    edited = content["experiment"] | {"method": {"kd": {"warmth": 4}}}
+    (kept / "r2.json").write_text(json.dumps(content | {"experiment": edited}))
+    needs_images = next((ROOT / "results" / "mini").rglob("kd-*/r0.json"))
+    (kept / "r3.json").write_bytes(needs_images.read_bytes())
+    assert main(["rerun", str(kept), "--sample", "4", "--to", "again"]) == 0
+    shown = capsys.readouterr()
+    assert "1 of 1 reruns are equal bit for bit; 3 could not be rerun" in shown.err
+    assert shown.out.count("equal bit for bit") == 1
+    for number, why in ((1, "cut off or edited?"), (2, "warmth"), (3, "CIFAR-100 is not in")):
+        (line,) = [line for line in shown.out.splitlines() if line.startswith(f"{kept / f'r{number}.json'}: could not")]
+        assert why in line
+
+    content["weights_sha256"] = "0" * 64
+    record.write_text(json.dumps(content))
+    record.with_suffix(".pt").write_bytes(b"no weights")
+    assert main(["rerun", str(kept), "--sample", "4", "--to", "again", "--json"]) == 5
+    shown = capsys.readouterr()
+    assert "0 of 1 reruns are equal bit for bit; 3 could not be rerun" in shown.err
+    found = json.loads(shown.out)
+    assert sum("reason" in one for one in found) == 3
+    assert "cannot be compared" in found[0]["differs"]["weights_sha256"]
+
+    record.unlink()
+    assert main(["rerun", str(kept), "--sample", "4"]) == 5
+    assert "0 of 0 reruns are equal bit for bit; 3 could not be rerun" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
