@@ -137,6 +137,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
         Try("python -m benchmark rerun runs/records/*/*/*/kd-*/r0.json", slow=True),
     ),
     # CONTRIBUTING
+    "python -m benchmark bridge": (Try("{} --from nowhere", code=3, says="no revision nowhere"),),
     "python -m benchmark list data": (Try(says="imagenet"),),
     "python -m benchmark show method cosine": (Try("BENCHMARK_EXTRA=mine {}", says="cosine"),),
     "python -m benchmark show model tiny8": (Try("BENCHMARK_EXTRA=mine {}", says="multiply-adds"),),

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from benchmark.judge.bridges import Bridge
 from benchmark.judge.compare import Sources, compare
 from benchmark.judge.views import CellView, Comparison, Mode
 from benchmark.machine.provenance import source_hash
@@ -81,6 +82,10 @@ class Bench:
     def claims(self) -> Path:
         return self.root / "claims.yaml"
 
+    @property
+    def bridges(self) -> Path:
+        return self.root / "bridges.json"
+
     def table(self, name: str = "small", **changes: Any) -> Suite:
         """Write the table with changes, and the claims if there are none yet."""
         self.suites.mkdir(parents=True, exist_ok=True)
@@ -99,7 +104,7 @@ class Bench:
     def compare(self, mode: Mode = "paper", *folders: Path, only: Sequence[str] = ()) -> Comparison:
         smoke = self.store.runs / "records"
         places = folders or (self.store.results, *((smoke,) if smoke.is_dir() else ()))
-        return compare(Sources(places, mode, tuple(only), self.suites, self.claims))
+        return compare(Sources(places, mode, tuple(only), self.suites, self.claims, self.bridges))
 
     def cell(self, row: str, mode: Mode = "paper", column: str = "Top-1") -> CellView:
         return cell_of(self.compare(mode), row, column)
@@ -151,6 +156,22 @@ def write(store: Store, made: Experiment, values: Sequence[float], **changes: An
     for repetition, value in enumerate(values):
         store.write(Run(made, repetition), record_of(made, repetition, value, **changes))
     return [store.paths(Run(made, repetition)) for repetition in range(len(values))]
+
+
+def bridge_between(before: str, after: str, **changes: Any) -> Bridge:
+    usual: dict[str, Any] = {
+        "before": before,
+        "after": after,
+        "commits": ("a" * 40, "b" * 40),
+        "task": "classification",
+        "networks": "cifar/resnet",
+        "computed": "cpu, eager, fp32",
+        "methods": {"kd": 1, "none": 2},
+        "form": "2 epochs of 320 images",
+        "machine": "a processor",
+        "finished": "2026-01-01T00:00:00+00:00",
+    }
+    return Bridge(**usual | changes)
 
 
 def around(value: float, offsets: Sequence[float]) -> list[float]:

@@ -200,6 +200,27 @@ def _rerun(commands: Commands[argparse.ArgumentParser]) -> None:
     json_flag(rerun)
 
 
+def _bridge(commands: Commands[argparse.ArgumentParser]) -> None:
+    bridge = commands.add_parser("bridge", help="compare the bits of two revisions, and note where they are equal")
+    bridge.add_argument(
+        "--from",
+        dest="older",
+        action="append",
+        default=[],
+        metavar="REV",
+        help="older revision; may be repeated (default: the last bridged one; at first those of the records)",
+    )
+    bridge.add_argument("--to", dest="newer", metavar="REV", help="newer revision (default: this program as it is)")
+    bridge.add_argument("--check", action="store_true", help="write nothing, and skip what this history does not have")
+    bridge.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of CIFAR-100 (default: $BENCHMARK_DATA, data/, else generated images)",
+    )
+    json_flag(bridge)
+
+
 def _collect(commands: Commands[argparse.ArgumentParser]) -> None:
     collect = commands.add_parser("collect", help="take records of others into your results: checked and attributed")
     collect.add_argument("folder", type=Path, metavar="FOLDER", help="their results")
@@ -426,6 +447,7 @@ ALL = (
     _distill,
     _export,
     _rerun,
+    _bridge,
     _collect,
     _report,
     _verify,

@@ -17,7 +17,7 @@ EXIT_CODES = """exit codes:
   2    wrong usage: a flag, a name, a suite file, an option
   3    data or weights are missing, or are not the pinned ones
   4    a file or folder cannot be read or written
-  5    a check failed (report --fail-on, verify, eval)
+  5    a check failed (report --fail-on, verify, eval, rerun, bridge)
   130  stopped on request; the same command resumes from the checkpoints"""
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from benchmark.judge.bridges import Bridges
 from benchmark.judge.protocol import differences, other_images
 from benchmark.judge.samples import Sample
 from benchmark.judge.verdicts import Blocked, Verdict
@@ -33,6 +34,7 @@ class Basis:
     declared: Mapping[str, int]  # repetitions by identity, the most that any suite declares
     teachers: Mapping[tuple[str, str, str], float]  # published accuracy by suite (or none), data set and model
     source: str  # hash of this program's source
+    bridges: Bridges
 
 
 @dataclass(frozen=True)
@@ -306,12 +308,11 @@ def _notes(
     if extra:
         beyond = f"{len(extra)} repetition{'s' if len(extra) > 1 else ''} beyond the declared {declared}"
         yield f"{beyond}: shown, but no verdict changes"
-    sources = [run.record.code.source_sha256 for run in own]
-    known = {source for source in sources if source}
-    if len(known) > 1:
-        yield f"code changed: the runs are of {len(known)} different sources, under one revision of the method"
-    if changed := sum(source not in ("", basis.source) for source in sources):
-        yield f"code changed: {_of(changed, total)} of another source than this program's"
+    sources = [basis.bridges.equal_to(run.record) for run in own if run.record.code.source_sha256]
+    if (known := len(set(sources))) > 1:
+        yield f"code changed: the runs are of {known} sources that no bridge joins, under one revision of the method"
+    if changed := sum(basis.source not in equal for equal in sources):
+        yield f"code changed: {_of(changed, total)} of another source than this program's, and no bridge joins the two"
     if dirty := sum(run.record.code.dirty is True for run in own):
         yield f"{_of(dirty, total)} of a source that was not committed"
     if own and experiment.teacher is not None and not any(run.record.teacher for run in own):

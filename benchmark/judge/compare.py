@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import UsageError, nearest
+from benchmark.judge.bridges import BRIDGES, Bridges, read_bridges
 from benchmark.judge.cases import Basis, CellCase, case_of, declared_repetitions, experiments_of, published_teachers
 from benchmark.judge.cell import JUDGED, coverage_of, is_static, static_cell, trained_cell
 from benchmark.judge.claim_verdicts import audit, manifest_problems, read_claims
@@ -38,6 +39,7 @@ class Sources:
     only: tuple[str, ...] = ()  # suites by name or file; if empty, all of the folder
     suites: Path = SUITES
     claims: Path = CLAIMS
+    bridges: Path = BRIDGES
 
 
 def compare(sources: Sources) -> Comparison:
@@ -60,6 +62,7 @@ def compare(sources: Sources) -> Comparison:
         declared=declared_repetitions(suites, experiments),
         teachers=published_teachers(cells),
         source=provenance.source_hash(),
+        bridges=_bridges(sources.bridges, problems),
     )
     cases = {cell.id: case_of(cell, basis) for cell in cells if not is_static(cell)}
     tables = [_table(suite, cases, basis, static, sources.mode, problems) for suite in shown]
@@ -102,6 +105,15 @@ def load_suites(folder: Path = SUITES, also: Iterable[str] = ()) -> tuple[list[S
             message = f"repeats {copied!r}, which does not exist; {nearest(copied, names)}"
             problems.append(InputProblem(ProblemKind.MANIFEST, str(suite.path), message))
     return suites, problems
+
+
+def _bridges(path: Path, problems: list[InputProblem]) -> Bridges:
+    try:
+        return read_bridges(path)
+    except UsageError as error:
+        said = f"{error.message.removeprefix(f'{path}: ')}; code changes are noted as if there were no bridges"
+        problems.append(InputProblem(ProblemKind.BRIDGES, str(path), said))
+        return Bridges()
 
 
 def _chosen(suites: Sequence[Suite], sources: Sources, problems: Sequence[InputProblem]) -> list[Suite]:

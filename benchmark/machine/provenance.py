@@ -21,7 +21,8 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy")
 FROZEN = ROOT / "revision.json"  # only in a snapshot, which has no git history: the revision that it is a copy of
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
+    """Return what git prints about this program's folder, or None if git fails or is missing."""
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
@@ -39,8 +40,8 @@ def _revision(extra: str) -> dict[str, str | bool | None]:
     if FROZEN.is_file():
         return {**json.loads(FROZEN.read_text()), "source_sha256": source_hash()}
     # If this package is installed inside another git repository, git would answer with that repository's commit.
-    commit = _git("rev-parse", "HEAD") if _git("ls-files", "benchmark/errors.py") else None
-    changed = _git("status", "--porcelain", "--", *SOURCES)
+    commit = git("rev-parse", "HEAD") if git("ls-files", "benchmark/errors.py") else None
+    changed = git("status", "--porcelain", "--", *SOURCES)
     found = {
         "commit": commit,
         "dirty": None if commit is None or changed is None else bool(changed),

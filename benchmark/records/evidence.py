@@ -65,6 +65,7 @@ class ProblemKind(StrEnum):
     CONFLICT = "conflicting records"
     METRIC = "metric"  # missing in the record, or out of range
     STATIC = "static results"
+    BRIDGES = "bridges"  # the file of bridges over code changes cannot be read
 
 
 @dataclass(frozen=True)

@@ -617,8 +617,10 @@ def test_code_changed_is_a_note(bench: Bench, suite: Suite) -> None:
     code = {"commit": "d" * 40, "dirty": True, "source_sha256": "1" * 16}
     bench.store.write(Run(made, 1), record_of(made, 1, 70.6, code=code))
     notes = bench.cell("KD").notes
-    assert "code changed: the runs are of 2 different sources, under one revision of the method" in notes
-    assert "code changed: 1 of its 5 runs are of another source than this program's" in notes
+    assert "code changed: the runs are of 2 sources that no bridge joins, under one revision of the method" in notes
+    assert (
+        "code changed: 1 of its 5 runs are of another source than this program's, and no bridge joins the two" in notes
+    )
     assert "1 of its 5 runs are of a source that was not committed" in notes
 
 
