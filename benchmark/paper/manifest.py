@@ -183,8 +183,10 @@ def _cells(parsed: SuiteFile, file: YamlFile) -> Iterator[Cell]:
             continue
         for number, column in enumerate(parsed.columns):
             text = printed[number] if printed else "-"
-            setting = merge(parsed.setting, column, row)
-            _check_setting(setting, file, (place, ("columns", number), ("setting",)))
+            own = row.by_column.get(column.column, Setting())
+            setting = merge(parsed.setting, column, row, own)
+            layers = ((*place, "by_column", column.column), place, ("columns", number), ("setting",))
+            _check_setting(setting, file, layers)
             cell = _cell(parsed, row, column, setting, text)
             if cell is None:
                 file.complain((*place, "cells"), f"{text!r} is not a number such as 71.98 or 72.24±0.24, nor -")
@@ -193,6 +195,10 @@ def _cells(parsed: SuiteFile, file: YamlFile) -> Iterator[Cell]:
             else:
                 seen.add(cell.id)
                 yield cell
+    columns = {column.column for column in parsed.columns}
+    for index, row in enumerate(parsed.rows):
+        for name in row.by_column.keys() - columns:
+            file.complain(("rows", index, "by_column", name), f"no column {name!r}; {nearest(name, columns)}")
     names = {(row.row, row.group or parsed.setting.group) for row in parsed.rows}
     for index, rerun in enumerate(parsed.reruns):
         known = {row.row for row in parsed.rows}
@@ -200,7 +206,6 @@ def _cells(parsed: SuiteFile, file: YamlFile) -> Iterator[Cell]:
             file.complain(("reruns", index, "row"), f"no row {rerun.row!r}; {nearest(rerun.row, known)}")
         elif rerun.group is not None and (rerun.row, rerun.group) not in names:
             file.complain(("reruns", index, "group"), f"no row {rerun.row!r} in a group {rerun.group!r}")
-        columns = {column.column for column in parsed.columns}
         if rerun.column not in columns:
             message = f"no column {rerun.column!r}; {nearest(rerun.column, columns)}"
             file.complain(("reruns", index, "column"), message)

@@ -80,6 +80,9 @@ class Row(Setting):
 
     row: str
     cells: str | None = None
+    by_column: dict[str, Setting] = Field(
+        {}, description="settings of single cells, by column; they win over the row's"
+    )
 
 
 class Rerun(Strict):

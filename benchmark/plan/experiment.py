@@ -11,7 +11,9 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from benchmark.errors import UsageError
+from benchmark.models.registry import model
 from benchmark.paper.datasets import DATA_SETS, VERSIONS
+from benchmark.paper.honoured import CHOICES, REVISIONS
 from benchmark.paper.recipe import Recipe, recipe
 from benchmark.paper.suite import Cell, Profile, ProfileName, Suite, TeacherSpec
 from benchmark.paper.tasks import DEFAULT_TASK, TASKS
@@ -84,12 +86,32 @@ class Experiment:
             form["student_weights"] = self.student_weights_sha256 or self.student_weights
         if self.inherit:
             form["inherit"] = True
+        if raised := self.raised():
+            form["revisions"] = raised
         if isinstance(self.teacher, Experiment):
             form["teacher"] = {"experiment": self.teacher.identity}
         elif self.teacher is not None:
             pinned = self.teacher.sha256 or self.teacher.weights
             form["teacher"] = {"model": self.teacher.model, "weights": pinned}
         return form
+
+    def raised(self) -> dict[str, int]:
+        """Return the revisions above 1 of networks, and of the recipe's optimiser, schedule and augmentation.
+
+        A teacher that is trained has them in its own identity.
+        """
+        networks = [self.student]
+        if self.teacher is not None and not isinstance(self.teacher, Experiment):
+            networks.append(self.teacher.model)
+        found = {f"network {name}": model(name).revision for name in networks}
+        if self.recipe is not None:
+            chosen = [f"{choice} {getattr(self.recipe, choice)}" for choice in CHOICES]
+            found |= {name: REVISIONS.get(name, 1) for name in chosen}
+        return {name: revision for name, revision in found.items() if revision > 1}
+
+    def revisions(self) -> dict[str, int]:
+        """Return what a record states: the revision of each method, and of networks and choices above 1."""
+        return {part["name"]: part["revision"] for part in self.method.canonical()} | self.raised()
 
     @cached_property
     def identity(self) -> str:
