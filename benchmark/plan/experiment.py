@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, nearest
 from benchmark.models.registry import model
 from benchmark.paper.datasets import DATA_SETS, VERSIONS
 from benchmark.paper.honoured import CHOICES, REVISIONS
@@ -158,6 +158,14 @@ class Experiment:
         }
 
 
+def same(one: Experiment | None, other: Experiment | None) -> bool:
+    """Return True if two cells, or a cell and its variant, mean the same experiment.
+
+    Another recipe does not change how given weights are tested, nor a student's how its teacher is trained.
+    """
+    return one is not None and other is not None and one.identity == other.identity
+
+
 def experiment_of(
     cell: Cell, profile_name: ProfileName, profile: Profile, stand_in: bool = False, absent: Collection[str] = ()
 ) -> Experiment | None:
@@ -299,6 +307,14 @@ class Selection:
     all_rows: bool = False
     stand_in: bool = False
     absent: frozenset[str] = frozenset()  # data sets made of files that are not available here
+    variants: Sequence[str] = ()  # readings that are run instead of the suite's main one
+
+    def cells_of(self, suite: Suite) -> Iterator[Cell]:
+        """Yield the cells of a suite that are selected: the main ones, or those of the variants that are named."""
+        cells = suite.cells
+        if self.variants:
+            cells = tuple(cell for cell in suite.every_cell if cell.variant in self.variants)
+        return (cell for cell in cells if self.takes(cell) and self.wants(cell))
 
     def takes(self, cell: Cell) -> bool:
         """Return True if a cell's row, column, method or pair matches a pattern, or no pattern is given."""
@@ -322,18 +338,24 @@ def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
     """Build the plan of several suites, in which each run appears once.
 
     Raises:
-        UsageError: patterns are given and match nothing.
+        UsageError: patterns are given and match nothing, or no row has a variant that is asked for.
     """
     plan = Plan()
+    suites = list(suites)
+    _check_variants(suites, selection)
     wanted: dict[str, tuple[Experiment, int]] = {}
     for suite in suites:
         profile_name = selection.profile or suite.file.profile
         profile = suite.profile(profile_name)
         repetitions = selection.seeds or profile.repetitions or suite.file.repetitions
-        for cell in suite.cells:
-            if cell.metric in STATIC_METRICS or not selection.takes(cell) or not selection.wants(cell):
+        main = {cell.id: cell for cell in suite.cells}
+        for cell in selection.cells_of(suite):
+            if cell.metric in STATIC_METRICS:
                 continue
-            experiment = experiment_of(cell, profile_name, profile, selection.stand_in, selection.absent)
+            situation = (profile_name, profile, selection.stand_in, selection.absent)
+            experiment = experiment_of(cell, *situation)
+            if cell.variant and same(experiment, experiment_of(main[cell.main_id], *situation)):
+                continue
             if experiment is None:
                 plan.left_out.append((cell, why_left_out(cell)))
                 continue
@@ -356,6 +378,22 @@ def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
     most = max((repetitions for _, repetitions in ordered), default=0)
     plan.runs = [Run(experiment, r) for r in range(most) for experiment, count in ordered if r < count]
     return plan
+
+
+def _check_variants(suites: Sequence[Suite], selection: Selection) -> None:
+    """Raise if no row that is selected has a variant that is asked for."""
+    main = replace(selection, variants=())
+    known = dict.fromkeys(
+        variant.variant
+        for suite in suites
+        for cell in main.cells_of(suite)
+        for variant in suite.variants.get(cell.id, ())
+    )
+    for name in selection.variants:
+        if name not in known:
+            rows = f"these rows of {', '.join(suite.name for suite in suites)}"
+            fix = nearest(name, known) if known else "leave --variant out"
+            raise UsageError(f"{rows} have no variant {name!r}", fix)
 
 
 def why_left_out(cell: Cell) -> str:

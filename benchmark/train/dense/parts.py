@@ -107,7 +107,7 @@ def loaded_teacher(
                 raise MissingInput(f"the teacher {given.label} has no weights", "run the suite that trains it")
             loading.load_whole(network, WeightFile.read(path))
         else:
-            file = weights_file(given.weights, settings.store, given.sha256)
+            file = weights_file(given.weights, settings.store, given.sha256, given.mirror)
             loading.load_whole(network, file)
             files["teacher"] = file.facts
 

@@ -126,7 +126,7 @@ def load_teacher(
 
 def _weights_of(teacher: Experiment | TeacherSpec, store: Store) -> WeightFile:
     if isinstance(teacher, TeacherSpec):
-        return weights_file(teacher.weights, store, teacher.sha256)
+        return weights_file(teacher.weights, store, teacher.sha256, teacher.mirror)
     found = store.weights(Run(teacher, 0))
     if found is None:
         raise MissingInput(
