@@ -68,6 +68,8 @@ def assembled(run: Run, task: DenseTask, data: DenseData, settings: Settings) ->
     if experiment.student_weights:
         _or_random(experiment, "the student's backbone", notes, start)
     method = experiment.method.make()
+    if method.teacher_in_train_mode:
+        method.skip("a detector's or segmentor's teacher is in eval mode; `teacher: eval` says so")
     if experiment.teacher is None:
         held(run, files, settings.store)
         return Parts(Network(plain, entry.adapter(plain), ()), method, None, notes=notes, files=files)
