@@ -38,6 +38,7 @@ def make_plan(
     seeds: int | None = None,
     profile: ProfileName | None = None,
     all_rows: bool = False,
+    variants: Sequence[str] = (),
     data_dir: str | Path | None = None,
 ) -> Plan:
     """Return the plan of everything that the suites would train: each run once, teachers first.
@@ -48,6 +49,7 @@ def make_plan(
         seeds: number of repetitions, instead of the number that each suite declares.
         profile: `paper`, `mini` or `smoke`, instead of each suite's own.
         all_rows: True to include the rows that the paper copied from other papers.
+        variants: readings of what sources leave open that are run instead of the suites' main ones.
         data_dir: folder of the data sets, instead of `$BENCHMARK_DATA` and `data/`.
     """
     listed, folder = list(suites), _path(data_dir)
@@ -62,6 +64,7 @@ def make_plan(
             all_rows=all_rows,
             stand_in=source is not None and source.kind == GENERATED,
             absent=finder.absent(folder),
+            variants=tuple(variants),
         ),
     )
 

@@ -174,6 +174,7 @@ class Method(nn.Module):
     taps: tuple[str, ...] = ()  # a class attribute; an instance may narrow it when its options say so
     revision: ClassVar[int] = 1  # raised when a change alters results
     capturable: bool = True  # False: cannot live in a CUDA graph
+    teacher_in_train_mode: bool = False  # True: the teacher's norms take the statistics of each batch
 
     class Options(MethodOptions):
         """The options of a method without any."""

@@ -24,8 +24,9 @@ class CRD(Method):
     teacher's memory plus the teacher against the student's. `Z` is `N` times the mean of `exp` over the first batch,
     and then stays. Memories are read before they move towards the batch.
 
-    The positive is the sample itself (the source's `exact` mode). Negatives are drawn from samples of other classes
-    with replacement, as the source does only where there are fewer than K; 16384 of CIFAR-100's 49,500 hold repeats.
+    The positive is the sample itself (the source's `exact` mode). Negatives are drawn from samples of other classes,
+    with replacement or, as in the source, without where there are enough of them; with replacement, 16384 draws from
+    CIFAR-100's 49,500 hold repeats.
     """
 
     taps = (EMBEDDING,)
@@ -36,6 +37,11 @@ class CRD(Method):
         weight: float = option(0.8, "of the two contrasts", source="RepDistiller and mdistiller, CIFAR-100", ge=0)
         width: int = option(128, "of the embeddings", source="RepDistiller and mdistiller", ge=1)
         negatives: int = option(16384, "for each sample", source="RepDistiller and mdistiller", ge=1)
+        replacement: bool = option(
+            True,
+            "draw negatives with replacement; the source does so only where a class leaves fewer than `negatives`",
+            source="ours; RepDistiller at b84f547, dataset/cifar100.py, draws without",
+        )
         temperature: float = option(0.07, "of the contrast", source="RepDistiller and mdistiller", gt=0)
         momentum: float = option(0.5, "kept of a memory when it is visited", source="RepDistiller", ge=0, lt=1)
 
@@ -66,6 +72,7 @@ class CRD(Method):
         sizes = labels.bincount()
         if int(sizes.max()) == len(labels):
             self.skip("all training samples are of one class, so there are no negatives")
+        self.fewest = len(labels) - int(sizes.max())  # candidates of any sample
         self.register_buffer("by_class", labels.argsort(stable=True))
         self.register_buffer("first", (sizes.cumsum(0) - sizes)[labels])
         self.register_buffer("count", sizes[labels])
@@ -88,10 +95,19 @@ class CRD(Method):
         """Return the positive, then the negatives, as sample numbers B,1+K."""
         shape = (len(indices), self.options.negatives)
         first, count = self.first[indices].unsqueeze(1), self.count[indices].unsqueeze(1)
+        if not self.options.replacement and self.options.negatives <= self.fewest:
+            return torch.cat([indices.unsqueeze(1), self._distinct(first, count, moment)], dim=1)
         draws = moment.integers(_DRAW, shape, indices.device) % (len(self.by_class) - count)
         # Places in the sorted list, with the sample's own class stepped over.
         negatives = self.by_class[draws + count * (draws >= first)]
         return torch.cat([indices.unsqueeze(1), negatives], dim=1)
+
+    def _distinct(self, first: Tensor, count: Tensor, moment: Moment) -> Tensor:
+        """Return distinct negatives B,K: those to which the largest of random numbers fall."""
+        places = torch.arange(len(self.by_class), device=first.device)
+        keys = moment.integers(_DRAW, (len(first), len(places)), first.device)
+        keys = keys.masked_fill((places >= first) & (places < first + count), -1)
+        return self.by_class[keys.topk(self.options.negatives, dim=1).indices]
 
     def _contrast(self, v: Tensor, memory: Tensor, scale: Tensor, candidates: Tensor, moment: Moment) -> Tensor:
         # All similarities at once take far less memory than a copy of B x K rows. The clone is for the backward pass,

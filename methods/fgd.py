@@ -81,8 +81,9 @@ class FGD(Method):
 
         tap: str = option(
             "fpn.[0-9]",
-            "levels of both networks; `fpn.[0-3]` leaves the pooled one of two-stage detectors out",
-            source="FGD's code: five levels on one stage, four on two",
+            "levels of both networks; `fpn.[0-3]` leaves the pooled one of two-stage detectors out, `fpn_conv.*` are"
+            " those before the group norm of RepPoints' pyramid",
+            source="FGD's code: five levels on one stage, four on two, all at neck.fpn_convs.N.conv",
         )
         foreground_weight: float = option(1e-3, "alpha", source="FGD's code, RetinaNet; 5e-5 on two stages", ge=0)
         background_weight: float = option(5e-4, "beta", source="FGD's code, RetinaNet; 2.5e-5 on two stages", ge=0)

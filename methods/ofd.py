@@ -46,8 +46,8 @@ class OFD(Method):
     makes. Where the two networks have unequal counts of stages, the deepest are matched.
 
     Both published implementations run the teacher in train mode, so that its pre-activations are normalised by the
-    batch. Here it is in eval mode as for every other method: its batch norms are folded away before training, and
-    its outputs must not depend on how a batch is split over devices.
+    batch: `teacher: train`. By default it is in eval mode, as for every other method: its batch norms are folded away
+    before training, and its outputs do not depend on how a batch is split over devices.
     """
 
     taps = (PREACTS,)
@@ -58,11 +58,20 @@ class OFD(Method):
         weight: float = option(
             1e-3, "of the sum over stages", source="OFD and mdistiller, CIFAR-100; 1e-4 on ImageNet", ge=0
         )
+        teacher: Literal["eval", "train"] = option(
+            "eval",
+            "the teacher's mode: `train` normalises by the batch, as both published implementations do",
+            source="ours; train: overhaul-distillation at 76344a8 and mdistiller at a08d46f",
+        )
         resize: Literal["pool", "interpolate"] = option(
             "pool", "how maps of unequal size are matched, after the connector", source="mdistiller pools the teacher's"
         )
 
     options: Options
+
+    def __init__(self, options: MethodOptions | None = None) -> None:
+        super().__init__(options)
+        self.teacher_in_train_mode = self.options.teacher == "train"
 
     def build(self, pair: Pair) -> None:
         """Build one connector for each stage, deepest first, with the margins of the teacher's batch norms."""

@@ -22,7 +22,7 @@ class RegressionKD(Method):
     teacher); none in FCOS; smooth L1 with beta 0.11 and weight 0.2 in RepPoints.
 
     A RoI head that regresses one box for all classes (Cascade R-CNN) teaches each class of one that regresses a box
-    for each: our choice, MasKD does not say.
+    for each: our choice. MasKD gives the student a head like its teacher's (`faster_rcnn_r50_fpn_agnostic`).
     """
 
     taps: tuple[str, ...] = ("bbox_preds.[0-9]",)

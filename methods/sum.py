@@ -24,6 +24,7 @@ class SumOfMethods(base.Method):
         if len(self.parts) < len(parts):
             raise UsageError("a sum names one method twice", "give each method once, with the weight it should have")
         self.capturable = all(part.capturable for part in parts)
+        self.teacher_in_train_mode = any(part.teacher_in_train_mode for part in parts)
         self._bind()
 
     def _each(self) -> list[tuple[str, base.Method]]:

@@ -78,6 +78,7 @@ def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selec
         all_rows=arguments.all_rows,
         stand_in=stand_in,
         absent=finder.absent(arguments.data_dir),
+        variants=tuple(arguments.variants),
     )
 
 

@@ -136,6 +136,7 @@ def _print_tables(arguments: argparse.Namespace, suites: list[Suite], source: Da
     for suite in suites:
         notes = [source.note] if source is not None and source.note else []
         table = suite_table(suite, selection_of(arguments, stand_in), evidence, notes)
-        path = store_of(arguments).table(suite.name, arguments.profile or suite.file.profile)
+        name = "@".join((suite.name, *arguments.variants))
+        path = store_of(arguments).table(name, arguments.profile or suite.file.profile)
         write_text(path, table.markdown())
         print(f"{table.markdown()}\nwritten to {near(path)}")

@@ -24,6 +24,14 @@ def selection(command: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="only these rows, columns, methods, students or teacher-student pairs; * and ? match; may be repeated",
     )
+    command.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        dest="variants",
+        metavar="NAME",
+        help="the rows under another reading of what their source leaves open, such as paper; may be repeated",
+    )
     command.add_argument("--seeds", type=positive, metavar="N", help="repetitions (default: as the suite declares)")
     command.add_argument(
         "--profile",

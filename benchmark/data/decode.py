@@ -18,10 +18,9 @@ import io
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
 
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
 from benchmark.data.erasing import NOTHING, erasing_box
+from benchmark.data.randaugment import Interpolation, Operations, lent_generators, randaugment
 from benchmark.errors import UsageError
 from benchmark.machine.streams import seed_of
 from benchmark.paper.recipe import Recipe
@@ -41,8 +41,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _TRIES = 10  # of a crop that fits, before the centre is taken: torchvision's and timm's number
-
-Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,11 @@ class Augmentation:
     size: int = 224
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    # image_classification_sota at 6f7a70a and torchvision's references both resize bilinearly
-    interpolation: Interpolation = "bilinear"
+    interpolation: Interpolation = "bilinear"  # of crops and of the evaluation; torchvision's references
     flip: float = 0.5
     color_jitter: float | None = None  # brightness, contrast and saturation, each in 1 +- this
     randaugment: str | None = None  # timm's configuration string
+    randaugment_operations: Operations = "timm"
     # timm, and image_classification_sota at 6f7a70a, drop colour jitter where RandAugment is on, whatever was asked
     force_color_jitter: bool = False
     random_erasing: float = 0.0  # probability of an image
@@ -70,7 +68,7 @@ class Augmentation:
             raise UsageError(f"a crop of {self.size} from a short side of {self.evaluation_resize}", "resize to more")
         if self.randaugment is not None:
             # Made here too, so that a wrong string is reported before workers start.
-            _randaugment(self.randaugment, self.size, self.interpolation)
+            randaugment(self.randaugment, self.size, self.interpolation, self.randaugment_operations)
 
     @classmethod
     def for_evaluation(cls, size: int = 224) -> Augmentation:
@@ -87,8 +85,10 @@ class Augmentation:
             )
         return replace(
             cls.for_evaluation(size),
+            interpolation=recipe.interpolation,
             color_jitter=recipe.color_jitter or None,
             randaugment=recipe.randaugment,
+            randaugment_operations=recipe.randaugment_operations,
             random_erasing=recipe.random_erasing,
             force_color_jitter=force_color_jitter,
         )
@@ -231,8 +231,13 @@ def _recoloured(pixels: Tensor, augmentation: Augmentation, seed: int, draw: ran
     """Apply RandAugment, then colour jitter, on Pillow images, in timm's order, so that results equal timm's."""
     image = _to_pillow(pixels)
     if augmentation.randaugment is not None:
-        transform = _randaugment(augmentation.randaugment, augmentation.size, augmentation.interpolation)
-        with _lent_generators(seed):
+        transform = randaugment(
+            augmentation.randaugment,
+            augmentation.size,
+            augmentation.interpolation,
+            augmentation.randaugment_operations,
+        )
+        with lent_generators(seed):
             image = transform(image)
     if augmentation.jitters:
         image = _jittered(image, augmentation.color_jitter or 0.0, draw)
@@ -246,36 +251,3 @@ def _jittered(image: Image.Image, strength: float, draw: random.Random) -> Image
     for adjust in adjustments:
         image = adjust(image, draw.uniform(max(0.0, 1.0 - strength), 1.0 + strength))
     return image
-
-
-@cache
-def _randaugment(config: str, size: int, interpolation: Interpolation) -> Callable[[Image.Image], Image.Image]:
-    from timm.data.auto_augment import rand_augment_transform  # slow to import, and most recipes do without
-
-    resample = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
-    # as timm's transforms_imagenet_train sets them
-    settings = {
-        "translate_const": int(size * 0.45),
-        "img_mean": tuple(min(255, round(255 * mean)) for mean in IMAGENET_MEAN),
-        "interpolation": resample,
-    }
-    try:
-        made: Callable[[Image.Image], Image.Image] = rand_augment_transform(config, settings)
-    except (AssertionError, ValueError, KeyError) as error:
-        raise UsageError(
-            f"randaugment {config!r} is no configuration of timm", "write it like rand-m9-mstd0.5"
-        ) from error
-    return made
-
-
-@contextlib.contextmanager
-def _lent_generators(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python and numpy, which timm's RandAugment uses, and restore them afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)

@@ -18,7 +18,7 @@ from benchmark.paper.datasets import STAND_INS
 from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Suite, TeacherSpec
 from benchmark.paper.tasks import DEFAULT_TASK, TASKS
-from benchmark.plan.experiment import Experiment, experiment_of, why_left_out
+from benchmark.plan.experiment import Experiment, experiment_of, same, why_left_out
 from benchmark.records.evidence import Evidence, InputProblem, ProblemKind, Settled, key_of
 from benchmark.records.facts import ExperimentSettings
 from benchmark.records.store import Record
@@ -90,16 +90,22 @@ def _unusable(run: Settled, problem: str) -> InputProblem:
 
 
 def experiments_of(suites: Iterable[Suite], evidence: Evidence) -> dict[str, Experiment | None]:
-    """Return the experiment of every cell under its suite's own profile.
+    """Return the experiment of every cell and variant under its suite's own profile.
 
-    If a smoke suite was run on generated images, that is its experiment.
+    If a smoke suite was run on generated images, that is its experiment. A variant that makes the same experiment as
+    the cell itself is left out: a column's other recipe does not change how its teacher is trained.
     """
     found: dict[str, Experiment | None] = {}
     for suite in suites:
         name = suite.file.profile
         profile = suite.profile(name)
-        for cell in suite.cells:
+        main: Experiment | None = None
+        for cell in suite.every_cell:
             experiment = experiment_of(cell, name, profile)
+            if not cell.variant:
+                main = experiment
+            elif experiment is None or same(experiment, main):
+                continue
             if name == "smoke" and experiment is not None and experiment.identity not in evidence.by_identity:
                 stand_in = experiment_of(cell, name, profile, stand_in=True, absent=STAND_INS)
                 if stand_in is not None and stand_in.identity in evidence.by_identity:
@@ -113,8 +119,8 @@ def declared_repetitions(suites: Iterable[Suite], experiments: Mapping[str, Expe
     found: dict[str, int] = {}
     for suite in suites:
         asked = suite.profile(suite.file.profile).repetitions or suite.file.repetitions
-        for cell in suite.cells:
-            experiment = experiments[cell.id]
+        for cell in suite.every_cell:
+            experiment = experiments.get(cell.id)
             if experiment is not None:
                 found[experiment.identity] = max(declared_of(cell, asked), found.get(experiment.identity, 0))
                 if isinstance(experiment.teacher, Experiment):

@@ -184,6 +184,7 @@ def _blank(cell: Cell) -> CellView:
         set_aside=(),
         near=(),
         notes=(),
+        variant=cell.variant,
         contest="" if is_static(cell) or setting.subject == "teacher" else " ".join(contest_of(cell)),
     )
 

@@ -7,7 +7,8 @@ runs belong to a cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def compare(sources: Sources) -> Comparison:
         source=provenance.source_hash(),
         bridges=_bridges(sources.bridges, problems),
     )
-    cases = {cell.id: case_of(cell, basis) for cell in cells if not is_static(cell)}
+    measured = (cell for suite in suites for cell in suite.every_cell if not is_static(cell) and cell.id in experiments)
+    cases = {cell.id: case_of(cell, basis) for cell in measured}
     tables = [_table(suite, cases, basis, static, sources.mode, problems) for suite in shown]
     if sources.mode == "reruns":
         tables = [table for table in tables if any(cell.references for cell in table.cells)]
@@ -145,6 +147,7 @@ def _table(
             contenders += [contender] if contender is not None else []
             problems += _new(problems, cases[cell.id])
         coverage += coverage_of(views[cell.id], cases.get(cell.id))
+    variants, not_run = _variants(suite, cases, basis, mode)
     judged = sum(view.verdict in JUDGED for view in views.values())
     against = contenders if mode != "reruns" else []
     report, left_out = orderings(against, basis.rules)
@@ -170,7 +173,24 @@ def _table(
         flags=expected_false_flags(judged, basis.rules.levels.prediction.value),
         figures=tuple(FigureView(figure.quantity, figure.number, figure.note) for figure in suite.file.figures),
         coverage=coverage,
+        variants=variants,
+        not_run=not_run,
     )
+
+
+def _variants(
+    suite: Suite, cases: dict[str, CellCase], basis: Basis, mode: Mode
+) -> tuple[tuple[CellView, ...], Mapping[str, int]]:
+    """Return the cells under other readings that were run, and by reading the number that were not."""
+    found: list[CellView] = []
+    not_run: Counter[str] = Counter()
+    for cell in suite.every_cell:
+        if cell.variant and (case := cases.get(cell.id)) is not None:
+            if case.own or case.extra:
+                found.append(trained_cell(cell, case, basis.rules, mode)[0])
+            else:
+                not_run[cell.variant] += 1
+    return tuple(found), dict(not_run)
 
 
 def _new(problems: Sequence[InputProblem], case: CellCase) -> list[InputProblem]:

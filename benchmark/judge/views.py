@@ -97,6 +97,7 @@ class CellView:
     notes: tuple[str, ...]  # what a reader should know: code changed, conflicting records, protocol partly unstated
     problem: str = ""  # why the cell could not be judged at all: no rule for its metric
     contest: str = ""  # cells with the same value differ only in the method; empty for teachers and costs
+    variant: str = ""  # the reading that was run; empty for the suite's main one
 
     @property
     def judgement(self) -> Judgement | None:
@@ -138,6 +139,8 @@ class TableView:
     flags: FalseFlags  # cells to expect below or above by chance, if all held
     figures: tuple[FigureView, ...]
     coverage: Coverage
+    variants: tuple[CellView, ...] = ()  # cells under other readings that were run; no count or contrast includes them
+    not_run: Mapping[str, int] = field(default_factory=dict)  # by reading, the cells that have it and no run of it
 
     @property
     def cells(self) -> Iterator[CellView]:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from benchmark.models import openmmlab
 from benchmark.models.taps import Adapter, Network, Tap
 
-# Paths below mmdet's `configs`, with whose recipes the published checkpoints were trained.
-MODELS = {
+# Paths below mmdet's `configs`, with whose recipes the published checkpoints were trained, and what differs from them.
+MODELS: dict[str, dict[str, Any]] = {
     "faster_rcnn_r50_fpn": {"config": "faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py"},
     "faster_rcnn_r101_fpn": {"config": "faster_rcnn/faster-rcnn_r101_fpn_2x_coco.py"},
     "cascade_mask_rcnn_x101_64x4d_fpn": {"config": "cascade_rcnn/cascade-mask-rcnn_x101-64x4d_fpn_20e_coco.py"},
@@ -20,6 +20,24 @@ MODELS = {
     "retinanet_x101_64x4d_fpn": {"config": "retinanet/retinanet_x101-64x4d_fpn_1x_coco.py"},
     "fcos_r50": {"config": "fcos/fcos_r50-caffe_fpn_gn-head_ms-640-800-2x_coco.py"},
     "fcos_r101": {"config": "fcos/fcos_r101-caffe_fpn_gn-head_ms-640-800-2x_coco.py"},
+    # MasKD at b5af34f, mmrazor/configs/distill/maskd/cascade_mask_rcnn_x101-fpn_x50_coco.py: as its teacher regresses
+    "faster_rcnn_r50_fpn_agnostic": {
+        "config": "faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py",
+        "changes": {"roi_head.bbox_head.reg_class_agnostic": True},
+    },
+    # FGD at c03a6cf, configs/fcos/fcos_center-normbbox-giou_r50_caffe_fpn_gn-head_mstrain_1x_coco.py
+    "fcos_r50_giou": {
+        "config": "fcos/fcos_r50-caffe_fpn_gn-head_ms-640-800-2x_coco.py",
+        "changes": {
+            "bbox_head.norm_on_bbox": True,
+            "bbox_head.centerness_on_reg": False,
+            "bbox_head.dcn_on_last_conv": False,
+            "bbox_head.center_sampling": True,
+            "bbox_head.conv_bias": True,
+            "bbox_head.loss_bbox": {"type": "GIoULoss", "loss_weight": 1.0},
+            "test_cfg.nms.iou_threshold": 0.6,
+        },
+    },
     "reppoints_r50": {"config": "reppoints/reppoints-moment_r50_fpn-gn_head-gn_2x_coco.py"},
     "reppoints_x101_dcn": {"config": "reppoints/reppoints-moment_x101-dconv-c3-c5_fpn-gn_head-gn_2x_coco.py"},
 }
@@ -28,14 +46,16 @@ PROPOSALS = "roi.proposals"  # R,5: image, x1, y1, x2, y2
 
 
 def configuration(name: str) -> Any:
-    """Return mmdet's own configuration of the network, an `mmengine.Config`."""
+    """Return mmdet's own configuration of the network with the changes of `MODELS`, an `mmengine.Config`."""
     openmmlab.prepare()
     from mmengine.config import Config
 
-    return Config.fromfile(openmmlab.configs("mmdet") / MODELS[name]["config"])
+    found = Config.fromfile(openmmlab.configs("mmdet") / MODELS[name]["config"])
+    found.merge_from_dict({f"model.{key}": value for key, value in MODELS[name].get("changes", {}).items()})
+    return found
 
 
-def build(name: str, classes: int, config: str) -> nn.Module:
+def build(name: str, classes: int, config: str, changes: Mapping[str, object] | None = None) -> nn.Module:
     """Build a detector with fresh weights, also in its backbone: the experiment names pre-trained ones."""
     with openmmlab.scope("mmdet"):
         network = uninitialised(name, classes)
@@ -70,6 +90,7 @@ def _count_classes(settings: Any, classes: int) -> None:
 def adapter(network: nn.Module) -> Adapter:
     """Return the taps: backbone stages, pyramid levels, the dense head's outputs by level, the second stage's outputs.
 
+    `fpn_conv.N` is the last convolution of a level, before the group norm that RepPoints' pyramid has behind it.
     The second stage's outputs are those for its proposals. A dense head's regressions are taken where student and
     teacher mean the same by them: FCOS after its learned scale and before the exponential, RepPoints as offsets, before
     they become points.
@@ -78,6 +99,8 @@ def adapter(network: nn.Module) -> Adapter:
     two_stage = hasattr(network, "roi_head")
     head = "rpn_head" if two_stage else "bbox_head"
     taps = {f"fpn.{n}": Tap("neck", item=(n,)) for n in range(levels)}
+    convolutions = len(network.get_submodule("neck.fpn_convs"))  # type: ignore[arg-type]
+    taps |= {f"fpn_conv.{n}": Tap(f"neck.fpn_convs.{n}.conv", clone=True) for n in range(convolutions)}
     taps |= {f"cls_scores.{n}": Tap(head, item=(0, n)) for n in range(levels)}
     kind = type(network.get_submodule(head)).__name__
     for n in range(levels):

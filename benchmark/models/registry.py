@@ -1,4 +1,4 @@
-"""The network families, found by reading files: each declares MODELS, `build` and `adapter`."""
+"""The network families, found by reading files: each declares MODELS, `build` and `adapter`, and perhaps REVISIONS."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class ModelEntry:
     path: Path
     arguments: dict[str, object]
     by_hand: tuple[tuple[str, str], ...] = ()  # roles and the modules that a user names for them
+    revision: int = 1  # raised when a change of initialisation or forward pass alters results
 
     def build(self, classes: int, **wishes: float) -> nn.Module:
         """Build the network with fresh weights. Imports torch; draws from torch's global generator.
@@ -81,12 +82,14 @@ def _registry(extra: str) -> dict[str, ModelEntry]:
         if not isinstance(declared, dict):
             continue
         family = (ast.get_docstring(tree) or "").split("\n")[0]
+        revisions = literal(tree.body, "REVISIONS")
         for name, arguments in declared.items():
             if name in found:
                 raise UsageError(
                     f"two networks are named {name!r}: {found[name].path} and {path}", "rename one of them"
                 )
-            found[name] = ModelEntry(name, family, path, arguments or {})
+            revision = revisions.get(name, 1) if isinstance(revisions, dict) else 1
+            found[name] = ModelEntry(name, family, path, arguments or {}, revision=revision)
     return found
 
 

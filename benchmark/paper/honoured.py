@@ -13,21 +13,28 @@ CHOICES = ("optimizer", "schedule", "augmentation")
 EVERYWHERE = ("epochs", "batch", "per_device_batch", "lr", "weight_decay", "warmup_epochs", "warmup_lr", "clip_grad")
 
 OPTIMIZERS: Mapping[str, Names] = {  # train/engine/optimizer.py
-    "sgd": ("momentum", "nesterov", "decay_vectors"),
-    "adamw": ("decay_vectors", "optimizer_eps"),
-    "rmsproptf": ("momentum", "decay_vectors", "optimizer_eps"),
+    "sgd": ("momentum", "nesterov", "decay_vectors", "no_decay"),
+    "adamw": ("decay_vectors", "no_decay", "optimizer_eps"),
+    "rmsproptf": ("momentum", "decay_vectors", "no_decay", "optimizer_eps"),
 }
 SCHEDULES: Mapping[str, Names] = {  # train/engine/schedule.py
     "constant": (),
     "step": ("milestones", "decay"),
-    "exponential": ("decay", "decay_epochs", "min_lr"),
-    "cosine": ("min_lr",),
+    "exponential": ("decay", "decay_epochs", "min_lr", "after_warmup"),
+    "cosine": ("min_lr", "after_warmup"),
     "poly": ("power", "min_lr"),
 }
+# Revisions of optimisers, schedules and augmentations, raised when a change alters results: {"schedule cosine": 2}.
+REVISIONS: Mapping[str, int] = {}
 DENSE_OPTIMIZERS: Mapping[str, Names] = {"sgd": ("momentum",)}  # train/dense; decay by its own rules
 
 # Settings that only have a meaning beside another one: that must be on, or off.
-BESIDE = {"warmup_lr": ("warmup_epochs", True), "color_jitter": ("randaugment", False)}  # timm's rule: data/decode.py
+BESIDE = {
+    "warmup_lr": ("warmup_epochs", True),
+    "after_warmup": ("warmup_epochs", True),
+    "color_jitter": ("randaugment", False),  # timm's rule: data/decode.py
+    "randaugment_operations": ("randaugment", True),
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Honoured:
 
 
 CLASSIFIERS = ("label_smoothing", "ema", "dropout", "drop_path")
-MIXED = ("randaugment", "random_erasing", "color_jitter", "mixup", "cutmix")
+MIXED = ("interpolation", "randaugment", "randaugment_operations", "random_erasing", "color_jitter", "mixup", "cutmix")
 
 # By task: what is honoured on data sets of each layout. The first is taken for a data set that is not known.
 CLASSIFICATION = {

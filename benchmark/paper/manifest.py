@@ -25,6 +25,7 @@ from benchmark.paper.suite import (
     Cell,
     Column,
     Figure,
+    Layer,
     Profile,
     Rerun,
     Row,
@@ -37,6 +38,7 @@ from benchmark.paper.suite import (
     ordering_of,
 )
 from benchmark.paper.tasks import DEFAULT_TASK, TASKS
+from benchmark.paper.variants import Variants, problem_of
 from benchmark.paper.yamlfile import Place, YamlFile, yaml_files
 from methods.registry import MethodEntry, methods
 from methods.spec import MethodSpec, WrongMethod
@@ -59,13 +61,15 @@ def load(path: Path) -> Suite:
     """
     file = YamlFile(path)
     parsed = _parse(file)
-    cells = tuple(_cells(parsed, file))
+    variants = Variants()
+    cells = tuple(_cells(parsed, file, variants))
+    _check_variants(parsed, variants, file)
     _check_options(parsed, file)
     _check_profiles(parsed, cells, file)
     for message in _lint(parsed, path):
         file.complain(("suite",), message)
     file.check(NAMES_HINT)
-    return Suite(parsed, path, cells)
+    return Suite(parsed, path, cells, variants.of)
 
 
 PATCHES = 5  # rounds of removing wrong values and inserting text for required ones
@@ -134,7 +138,7 @@ def _patch(data: Plain, place: Place, missing: bool, suite: str) -> None:
 
 
 _PARTS: dict[str, type[BaseModel]] = {
-    "setting": Setting,
+    "setting": Layer,
     "rows": Row,
     "columns": Column,
     "reruns": Rerun,
@@ -173,7 +177,8 @@ def _lint(parsed: SuiteFile, path: Path) -> Iterator[str]:
                 yield f"expected {text!r}: no row {name!r}; {nearest(name, rows)}"
 
 
-def _cells(parsed: SuiteFile, file: YamlFile) -> Iterator[Cell]:
+def _cells(parsed: SuiteFile, file: YamlFile, variants: Variants) -> Iterator[Cell]:
+    """Yield the cells in the order of rows, and add their variants to `variants`."""
     seen: set[str] = set()
     for index, row in enumerate(parsed.rows):
         place: Place = ("rows", index)
@@ -183,8 +188,14 @@ def _cells(parsed: SuiteFile, file: YamlFile) -> Iterator[Cell]:
             continue
         for number, column in enumerate(parsed.columns):
             text = printed[number] if printed else "-"
-            setting = merge(parsed.setting, column, row)
-            _check_setting(setting, file, (place, ("columns", number), ("setting",)))
+            layers: dict[Place, Layer] = {
+                ("setting",): parsed.setting,
+                ("columns", number): column,
+                place: row,
+                (*place, "by_column", column.column): row.by_column.get(column.column, Layer()),
+            }
+            setting = merge(*layers.values())
+            _check_setting(setting, file, tuple(reversed(layers)))
             cell = _cell(parsed, row, column, setting, text)
             if cell is None:
                 file.complain((*place, "cells"), f"{text!r} is not a number such as 71.98 or 72.24±0.24, nor -")
@@ -192,7 +203,13 @@ def _cells(parsed: SuiteFile, file: YamlFile) -> Iterator[Cell]:
                 file.complain(place, f"two cells have the name {cell.id}: change a row, a column or a group")
             else:
                 seen.add(cell.id)
+                for variant, places in variants.add(cell, layers):
+                    _check_setting(variant.setting, file, (*reversed(places), *reversed(layers)))
                 yield cell
+    columns = {column.column for column in parsed.columns}
+    for index, row in enumerate(parsed.rows):
+        for name in row.by_column.keys() - columns:
+            file.complain(("rows", index, "by_column", name), f"no column {name!r}; {nearest(name, columns)}")
     names = {(row.row, row.group or parsed.setting.group) for row in parsed.rows}
     for index, rerun in enumerate(parsed.reruns):
         known = {row.row for row in parsed.rows}
@@ -200,7 +217,6 @@ def _cells(parsed: SuiteFile, file: YamlFile) -> Iterator[Cell]:
             file.complain(("reruns", index, "row"), f"no row {rerun.row!r}; {nearest(rerun.row, known)}")
         elif rerun.group is not None and (rerun.row, rerun.group) not in names:
             file.complain(("reruns", index, "group"), f"no row {rerun.row!r} in a group {rerun.group!r}")
-        columns = {column.column for column in parsed.columns}
         if rerun.column not in columns:
             message = f"no column {rerun.column!r}; {nearest(rerun.column, columns)}"
             file.complain(("reruns", index, "column"), message)
@@ -228,6 +244,24 @@ def _cell(parsed: SuiteFile, row: Row, column: Column, setting: Setting, text: s
             if (r.row, r.column) == (row.row, column.column) and r.group in (None, group or None)
         ),
     )
+
+
+def _check_variants(parsed: SuiteFile, variants: Variants, file: YamlFile) -> None:
+    for layer, settings in _layers(parsed).items():
+        for name, variant in settings.variants.items():
+            place = (*layer, "variants", name)
+            if problem := problem_of(variant, acts=place in variants.acting):
+                file.complain(place, f"the variant {name!r} {problem}")
+
+
+def _layers(parsed: SuiteFile) -> dict[Place, Layer]:
+    """Return the layers of settings that the file has, by their places."""
+    found: dict[Place, Layer] = {("setting",): parsed.setting}
+    found |= {("columns", index): column for index, column in enumerate(parsed.columns)}
+    for index, row in enumerate(parsed.rows):
+        found[("rows", index)] = row
+        found |= {("rows", index, "by_column", name): own for name, own in row.by_column.items()}
+    return found
 
 
 def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) -> None:
@@ -281,11 +315,12 @@ def _misfit(name: str, setting: Setting) -> str:
 
 def _check_options(parsed: SuiteFile, file: YamlFile) -> None:
     """Check all `options`, also those of methods that no row uses: a misspelt method would go unnoticed otherwise."""
-    layers: list[tuple[Place, Setting]] = [(("setting",), parsed.setting)]
-    layers += [(("columns", index), column) for index, column in enumerate(parsed.columns)]
-    layers += [(("rows", index), row) for index, row in enumerate(parsed.rows)]
-    pending = {marker for _, setting in layers for marker in setting.pending or ()}
-    for layer, setting in layers:
+    written: dict[Place, Setting] = {}
+    for layer, settings in _layers(parsed).items():
+        written[layer] = settings
+        written |= {(*layer, "variants", name): variant for name, variant in settings.variants.items()}
+    pending = {marker for setting in written.values() for marker in setting.pending or ()}
+    for layer, setting in written.items():
         for name, options in (setting.options or {}).items():
             if f"method {name}" in pending:
                 continue

@@ -32,6 +32,9 @@ class Recipe(BaseModel):
     nesterov: bool = False
     weight_decay: float = Field(0.0, ge=0)
     decay_vectors: bool = Field(True, description="true: weight decay applies to biases and norms too")
+    no_decay: tuple[str, ...] = Field(
+        (), description="no weight decay for parameters whose names contain one of these: relative_position_bias_table"
+    )
     optimizer_eps: float | None = None
     schedule: Literal["step", "cosine", "exponential", "poly", "constant"] = "step"
     milestones: tuple[int, ...] = Field((), description="epochs after which a step schedule multiplies by `decay`")
@@ -41,6 +44,9 @@ class Recipe(BaseModel):
     min_lr: float = Field(0.0, ge=0)
     warmup_epochs: float = Field(0.0, ge=0)
     warmup_lr: float = Field(0.0, ge=0)
+    after_warmup: bool = Field(
+        False, description="true: exponential and cosine schedules begin when the warm-up ends, not at epoch 0"
+    )
     iterations: int | None = Field(None, gt=0, description="length in steps, if the source states steps")
     clip_grad: float | None = Field(None, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -55,7 +61,11 @@ class Recipe(BaseModel):
     evaluate_steps: int | None = Field(
         None, gt=0, description="steps between two evaluations; None: as usual for the task"
     )
+    interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="of crops and in evaluation")
     randaugment: str | None = Field(None, description="timm's configuration string")
+    randaugment_operations: Literal["timm", "sota"] = Field(
+        "timm", description="timm's fifteen, or with the four that image_classification_sota adds"
+    )
     random_erasing: float = Field(0.0, ge=0, le=1)
     color_jitter: float | None = Field(None, ge=0)
     mixup: float = Field(0.0, ge=0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -28,6 +29,9 @@ class TeacherSpec(Strict):
     )
     sha256: str | None = Field(
         None, min_length=8, description="hash of the file, at least its first eight digits; given wherever it is known"
+    )
+    mirror: str | None = Field(
+        None, description="another address of the same file, for a server that is down; ARCHIVE.tar#MEMBER is one file"
     )
     published: float | None = Field(None, description="the accuracy that the weights' own source states")
     source: str = ""
@@ -69,17 +73,27 @@ class Setting(Strict):
     not_verifiable: str | None = Field(None, description="why nobody but the authors can verify the number")
 
 
-class Column(Setting):
+class Layer(Setting):
+    """Settings of a suite, a column, a row or a cell, with its variants: other readings of what its source leaves open.
+
+    A variant changes some settings. Variants of the same name in several layers act together, as the settings do.
+    """
+
+    variants: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]*$")], Setting] = {}
+
+
+class Column(Layer):
     """One column of a table."""
 
     column: str
 
 
-class Row(Setting):
+class Row(Layer):
     """One row of a table. `cells` has its numbers as printed, in the order of the columns, and `-` for no number."""
 
     row: str
     cells: str | None = None
+    by_column: dict[str, Layer] = Field({}, description="settings of single cells, by column; they win over the row's")
 
 
 class Rerun(Strict):
@@ -130,7 +144,7 @@ class SuiteFile(Strict):
     repeats: str | None = Field(None, description="the suite whose table this one repeats")
     profile: ProfileName = "paper"
     repetitions: int = Field(1, gt=0, description="number of repetitions, declared before the first is run")
-    setting: Setting = Setting()
+    setting: Layer = Layer()
     columns: list[Column] = Field(min_length=1)
     rows: list[Row] = Field(min_length=1)
     reruns: list[Rerun] = []
@@ -156,10 +170,16 @@ class Cell:
     std: float | None
     digits: int
     reruns: tuple[Rerun, ...] = ()
+    variant: str = ""  # the name of the reading under which it is run; empty for the suite's main one
 
     @property
     def id(self) -> str:
-        """Return the cell's name, which is unique over all suites."""
+        """Return the cell's name, which is unique over all suites; that of a variant ends with `@` and its name."""
+        return f"{self.main_id}@{self.variant}" if self.variant else self.main_id
+
+    @property
+    def main_id(self) -> str:
+        """Return the name without that of a variant."""
         return "/".join(part for part in (self.suite, self.group, self.row, self.column) if part)
 
     @property
@@ -186,6 +206,14 @@ class Suite:
     file: SuiteFile
     path: Path
     cells: tuple[Cell, ...] = field(repr=False)
+    variants: Mapping[str, tuple[Cell, ...]] = field(default_factory=dict, repr=False)  # other readings of cells, by id
+
+    @property
+    def every_cell(self) -> Iterator[Cell]:
+        """Yield the cells, each followed by its variants."""
+        for cell in self.cells:
+            yield cell
+            yield from self.variants.get(cell.id, ())
 
     @property
     def name(self) -> str:

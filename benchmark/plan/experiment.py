@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, nearest
+from benchmark.models.registry import model
 from benchmark.paper.datasets import DATA_SETS, VERSIONS
+from benchmark.paper.honoured import CHOICES, REVISIONS
 from benchmark.paper.recipe import Recipe, recipe
 from benchmark.paper.suite import Cell, Profile, ProfileName, Suite, TeacherSpec
 from benchmark.paper.tasks import DEFAULT_TASK, TASKS
@@ -84,12 +86,32 @@ class Experiment:
             form["student_weights"] = self.student_weights_sha256 or self.student_weights
         if self.inherit:
             form["inherit"] = True
+        if raised := self.raised():
+            form["revisions"] = raised
         if isinstance(self.teacher, Experiment):
             form["teacher"] = {"experiment": self.teacher.identity}
         elif self.teacher is not None:
             pinned = self.teacher.sha256 or self.teacher.weights
             form["teacher"] = {"model": self.teacher.model, "weights": pinned}
         return form
+
+    def raised(self) -> dict[str, int]:
+        """Return the revisions above 1 of networks, and of the recipe's optimiser, schedule and augmentation.
+
+        A teacher that is trained has them in its own identity.
+        """
+        networks = [self.student]
+        if self.teacher is not None and not isinstance(self.teacher, Experiment):
+            networks.append(self.teacher.model)
+        found = {f"network {name}": model(name).revision for name in networks}
+        if self.recipe is not None:
+            chosen = [f"{choice} {getattr(self.recipe, choice)}" for choice in CHOICES]
+            found |= {name: REVISIONS.get(name, 1) for name in chosen}
+        return {name: revision for name, revision in found.items() if revision > 1}
+
+    def revisions(self) -> dict[str, int]:
+        """Return what a record states: the revision of each method, and of networks and choices above 1."""
+        return {part["name"]: part["revision"] for part in self.method.canonical()} | self.raised()
 
     @cached_property
     def identity(self) -> str:
@@ -134,6 +156,14 @@ class Experiment:
             "profile": self.profile,
             "precision": self.precision,
         }
+
+
+def same(one: Experiment | None, other: Experiment | None) -> bool:
+    """Return True if two cells, or a cell and its variant, mean the same experiment.
+
+    Another recipe does not change how given weights are tested, nor a student's how its teacher is trained.
+    """
+    return one is not None and other is not None and one.identity == other.identity
 
 
 def experiment_of(
@@ -277,6 +307,14 @@ class Selection:
     all_rows: bool = False
     stand_in: bool = False
     absent: frozenset[str] = frozenset()  # data sets made of files that are not available here
+    variants: Sequence[str] = ()  # readings that are run instead of the suite's main one
+
+    def cells_of(self, suite: Suite) -> Iterator[Cell]:
+        """Yield the cells of a suite that are selected: the main ones, or those of the variants that are named."""
+        cells = suite.cells
+        if self.variants:
+            cells = tuple(cell for cell in suite.every_cell if cell.variant in self.variants)
+        return (cell for cell in cells if self.takes(cell) and self.wants(cell))
 
     def takes(self, cell: Cell) -> bool:
         """Return True if a cell's row, column, method or pair matches a pattern, or no pattern is given."""
@@ -300,18 +338,24 @@ def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
     """Build the plan of several suites, in which each run appears once.
 
     Raises:
-        UsageError: patterns are given and match nothing.
+        UsageError: patterns are given and match nothing, or no row has a variant that is asked for.
     """
     plan = Plan()
+    suites = list(suites)
+    _check_variants(suites, selection)
     wanted: dict[str, tuple[Experiment, int]] = {}
     for suite in suites:
         profile_name = selection.profile or suite.file.profile
         profile = suite.profile(profile_name)
         repetitions = selection.seeds or profile.repetitions or suite.file.repetitions
-        for cell in suite.cells:
-            if cell.metric in STATIC_METRICS or not selection.takes(cell) or not selection.wants(cell):
+        main = {cell.id: cell for cell in suite.cells}
+        for cell in selection.cells_of(suite):
+            if cell.metric in STATIC_METRICS:
                 continue
-            experiment = experiment_of(cell, profile_name, profile, selection.stand_in, selection.absent)
+            situation = (profile_name, profile, selection.stand_in, selection.absent)
+            experiment = experiment_of(cell, *situation)
+            if cell.variant and same(experiment, experiment_of(main[cell.main_id], *situation)):
+                continue
             if experiment is None:
                 plan.left_out.append((cell, why_left_out(cell)))
                 continue
@@ -334,6 +378,22 @@ def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
     most = max((repetitions for _, repetitions in ordered), default=0)
     plan.runs = [Run(experiment, r) for r in range(most) for experiment, count in ordered if r < count]
     return plan
+
+
+def _check_variants(suites: Sequence[Suite], selection: Selection) -> None:
+    """Raise if no row that is selected has a variant that is asked for."""
+    main = replace(selection, variants=())
+    known = dict.fromkeys(
+        variant.variant
+        for suite in suites
+        for cell in main.cells_of(suite)
+        for variant in suite.variants.get(cell.id, ())
+    )
+    for name in selection.variants:
+        if name not in known:
+            rows = f"these rows of {', '.join(suite.name for suite in suites)}"
+            fix = nearest(name, known) if known else "leave --variant out"
+            raise UsageError(f"{rows} have no variant {name!r}", fix)
 
 
 def why_left_out(cell: Cell) -> str:

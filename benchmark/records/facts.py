@@ -67,7 +67,7 @@ class ExperimentSettings(Part):
     inherit: bool = Field(False, description="a dense student starts with its teacher's neck and heads")
     teacher: TeacherSettings | None = None
     method: dict[str, dict[str, object]] = Field({}, description="options of each method of the sum, resolved")
-    revisions: dict[str, int] = Field({}, description="of each method; format 1 has none")
+    revisions: dict[str, int] = Field({}, description="of each method, and others above 1; format 1 has none")
     recipe: RecipeSettings | None = Field(None, description="None where given weights were evaluated")
     profile: str = "paper"
     precision: str = "fp32"
@@ -76,11 +76,12 @@ class ExperimentSettings(Part):
     def of(cls, experiment: Experiment) -> ExperimentSettings:
         """Return the settings of an experiment, and of the one that trains its teacher."""
         found = cls.model_validate(experiment.describe())
-        revisions = {part["name"]: part["revision"] for part in experiment.method.canonical()}
         teacher = found.teacher
         if isinstance(experiment.teacher, Experiment) and teacher is not None:
             teacher = teacher.model_copy(update={"described": cls.of(experiment.teacher)})
-        return cls.model_validate({**found.plain(), "revisions": revisions, "teacher": teacher and teacher.plain()})
+        return cls.model_validate(
+            {**found.plain(), "revisions": experiment.revisions(), "teacher": teacher and teacher.plain()}
+        )
 
 
 class ImagesUsed(Part):

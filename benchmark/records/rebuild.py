@@ -36,7 +36,7 @@ def experiment_of(record: Record, path: Path) -> Experiment:
         raise UsageError(f"{path}: its settings cannot be read: {error}", "was it edited? take the original") from error
     if made.identity != record.identity:
         revisions = record.experiment.revisions
-        now = {part["name"]: part["revision"] for part in made.method.canonical()}
+        now = made.revisions()
         why = f"revision {revisions} then, {now} now" if revisions and revisions != now else "a setting changed meaning"
         raise UsageError(
             f"{path}: its settings give the identity {made.identity}, not {record.identity} ({why})",
@@ -72,7 +72,7 @@ def _recipe(found: RecipeSettings, path: Path) -> Recipe:
     """Return the recipe. Records leave out settings that are switched off, also where the default is switched on."""
     values = dict(found.more)
     for name, setting in Recipe.model_fields.items():
-        if name not in values and not setting.is_required() and setting.default:
+        if name not in values and isinstance(setting.default, int | float) and setting.default:
             values[name] = _off(setting.annotation)
     try:
         return Recipe.model_validate(values)

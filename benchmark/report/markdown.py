@@ -75,6 +75,8 @@ def section(table: TableView) -> str:
             *(d for cell in reasoned for d in _details(cell, common)),
         ]
         parts.append("### Cell by cell\n\n" + _list(lines))
+    if table.variants or table.not_run:
+        parts.append("### Variants\n\n" + _variants(table))
     judged = [gain for gain in table.gains if gain.achieved is not None]
     if judged:
         parts.append("### Gains\n\n" + _gains(judged, len(table.gains)))
@@ -166,6 +168,23 @@ def _reason(judgement: Judgement) -> str:
     seen = judgement.smallest_gap_seen
     # For a cost it is only the rounding, which the reason has already.
     return judgement.reason + (f"; the smallest gap seen would be {seen:.2f}" if seen and judgement.n else "")
+
+
+def _variants(table: TableView) -> str:
+    """Return the results under other readings beside those of the suite's own; none is mixed with another."""
+    main = {(cell.group, cell.row, cell.column): cell for cell in table.cells}
+    rows = []
+    for cell in table.variants:
+        own = main[cell.group, cell.row, cell.column]
+        name = f"{cell.group}: {cell.row}" if cell.group else cell.row
+        results = [f"{_ours(each)}{BREAK}*{each.verdict or 'nothing to compare'}*" for each in (own, cell)]
+        rows.append((name, cell.column, cell.printed or "-", results[0], cell.variant, results[1], cell.note))
+    heads = ("row", "column", "published", "as the suite has it", "variant", "under the variant", "which reading it is")
+    parts = [markdown_table(heads, rows)] if rows else []
+    if table.not_run:
+        counts = ", ".join(f"{name} ({count} cells)" for name, count in table.not_run.items())
+        parts.append(f"Not run: {counts}. `python -m benchmark run {table.suite} --variant NAME` runs one.")
+    return "\n\n".join(parts)
 
 
 def _gains(gains: Sequence[Gain], total: int) -> str:

@@ -88,8 +88,16 @@ class RowGroup:
 
 
 @dataclass(frozen=True)
+class Readings:
+    """A cell as the suite has it, and the same cell under a variant."""
+
+    own: PlacedCell
+    variant: PlacedCell
+
+
+@dataclass(frozen=True)
 class Section:
-    """A table with its drawings, gains and orderings."""
+    """A table with its drawings, gains, orderings and variants."""
 
     table: TableView
     row_groups: tuple[RowGroup, ...]
@@ -97,6 +105,7 @@ class Section:
     drawn: int
     gains: tuple[Gain, ...]  # those with runs on both sides
     orderings: tuple[OrderJudgement, ...]  # those that could be tested
+    variants: tuple[Readings, ...]
 
     @property
     def places(self) -> Iterator[PlacedCell]:
@@ -195,8 +204,14 @@ def _section(table: TableView, runs: Mapping[str, ListedRun], most: int) -> Sect
     orders = table.orderings.judgements if table.orderings else ()
     if table.expected:
         drawn = [row for order in orders if (row := _order_row(order, table)) is not None]
+    own = {(p.cell.group, p.cell.row, p.cell.column): p for row in rows for p in row.places if p is not None}
+    variants = tuple(
+        Readings(own[cell.group, cell.row, cell.column], _place(cell, table, runs, most, ("variant", number)))
+        for number, cell in enumerate(table.variants, 1)
+    )
     return Section(
         table=table,
+        variants=variants,
         row_groups=row_groups,
         gaps=_differences(table, drawn),
         drawn=len(drawn),
@@ -206,7 +221,7 @@ def _section(table: TableView, runs: Mapping[str, ListedRun], most: int) -> Sect
 
 
 def _place(
-    cell: CellView, table: TableView, runs: Mapping[str, ListedRun], most: int, position: tuple[int, int]
+    cell: CellView, table: TableView, runs: Mapping[str, ListedRun], most: int, position: tuple[int | str, int]
 ) -> PlacedCell:
     anchor = f"{table.suite}-{position[0]}-{position[1]}"
     counted = _found(cell.runs, runs)

@@ -36,14 +36,15 @@ def suite_table(suite: Suite, selection: Selection, evidence: Evidence, notes: S
     columns = [column.column for column in suite.file.columns]
     lines: dict[tuple[str, str], dict[str, str]] = {}
     asked = selection.seeds or profile.repetitions or suite.file.repetitions
-    for cell in suite.cells:
-        if selection.takes(cell) and selection.wants(cell) and not is_static(cell):
+    for cell in selection.cells_of(suite):
+        if not is_static(cell):
             experiment = experiment_of(cell, profile_name, profile, selection.stand_in, selection.absent)
             if experiment is None:
                 text = "not available"
             else:
                 text = _text(recorded(cell, experiment, declared_of(cell, asked), evidence))
-            lines.setdefault((cell.group, cell.row), {})[cell.column] = text
+            row = f"{cell.row} @{cell.variant}" if cell.variant else cell.row
+            lines.setdefault((cell.group, row), {})[cell.column] = text
     rows = tuple(
         (f"{group}: {row}" if group else row, *(cells.get(column, "") for column in columns))
         for (group, row), cells in lines.items()

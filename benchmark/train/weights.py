@@ -6,11 +6,13 @@ import hashlib
 import os
 import re
 import shlex
+import tarfile
 from pathlib import Path
 from urllib.parse import unquote
 
 from benchmark.data.locate import OFFLINE
 from benchmark.errors import MissingInput, UsageError, nearest
+from benchmark.machine.files import write_atomically
 from benchmark.machine.shipped import SHIPPED
 from benchmark.models import openmmlab
 from benchmark.models.checkpoints import WeightFile
@@ -26,12 +28,13 @@ def is_named(weights: str) -> bool:
     return weights.partition(":")[0] in LIBRARIES
 
 
-def weights_file(reference: str, store: Store, sha256: str | None = None) -> WeightFile:
+def weights_file(reference: str, store: Store, sha256: str | None = None, mirror: str | None = None) -> WeightFile:
     """Return a manifest's weights, downloaded if their address is known, and checked against the pinned SHA-256.
 
     `torchvision:NAME`, `timm:NAME`, `mmdet:FILE`, `mmseg:FILE` and `open-mmlab://NAME` are published by these
     libraries. A path may be relative to the current folder, to the folder of fetched weights, or to what comes with the
-    program.
+    program. If an address does not answer, the `mirror` is asked for the same file; `ARCHIVE.tar#MEMBER` is a file in
+    an archive.
 
     Raises:
         MissingInput: the file is missing and cannot be fetched, or its SHA-256 differs.
@@ -41,7 +44,7 @@ def weights_file(reference: str, store: Store, sha256: str | None = None) -> Wei
         digits = _HASHED.search(file.path.name)
         _check(file, digits[1] if digits else None, "its own name says", f"delete {file.path} and fetch it again")
     elif "://" in reference:
-        file = WeightFile.read(_fetched(reference, store, named=False))
+        file = WeightFile.read(_fetched(reference, store, named=False, mirror=mirror))
     else:
         file = WeightFile.read(_at(reference, store))
     _check(file, sha256, "the suite says", "fetch the file again, or correct the suite")
@@ -118,7 +121,7 @@ def _of_zoo(package: str, file: str) -> str:
     raise MissingInput(f"{package}'s model zoo has no file {file}", "correct the name in the suite")
 
 
-def _fetched(url: str, store: Store, named: bool) -> Path:
+def _fetched(url: str, store: Store, named: bool, mirror: str | None = None) -> Path:
     from torch import hub
 
     name, folder = unquote(url.rsplit("/", 1)[-1]), store.runs / "weights"
@@ -136,11 +139,37 @@ def _fetched(url: str, store: Store, named: bool) -> Path:
         looked = " or ".join(str(place.parent) for place in places)
         raise MissingInput(f"{name} is not in {looked}, and ${OFFLINE} is set", by_hand)
     fetched.parent.mkdir(parents=True, exist_ok=True)
+    failed: list[str] = []
+    for place in filter(None, (url, mirror)):
+        try:
+            _download(place, fetched)
+        except OSError as error:
+            failed.append(f"cannot download {place}: {error}")
+        else:
+            return fetched
+    raise MissingInput("\n".join(failed), by_hand)
+
+
+def _download(place: str, to: Path) -> None:
+    """Download a file, or `ARCHIVE.tar#MEMBER`. An archive is kept beside `to`, for the others of its members."""
+    from torch import hub
+
+    url, _, member = place.partition("#")
+    if not member:
+        hub.download_url_to_file(url, str(to), progress=False)
+        return
+    archive = to.parent.parent / unquote(url.rsplit("/", 1)[-1])
+    if not archive.is_file():
+        hub.download_url_to_file(url, str(archive), progress=False)
     try:
-        hub.download_url_to_file(url, str(fetched), progress=False)
-    except OSError as error:
-        raise MissingInput(f"cannot download {url}: {error}", by_hand) from error
-    return fetched
+        with tarfile.open(archive) as opened:
+            found = opened.extractfile(member)
+            content = found.read() if found is not None else None
+    except (tarfile.TarError, KeyError) as error:
+        raise OSError(f"{archive} has no readable file {member} ({error})") from error
+    if content is None:
+        raise OSError(f"{member} in {archive} is no file")
+    write_atomically(to, lambda file: file.write(content))
 
 
 def _check(file: WeightFile, pinned: str | None, who: str, fix: str) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from methods.base import LOGITS, PRE_POOL, Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
 from methods.diffkd.diffusion import alphas_cumprod, denoise, denoising_steps, diffusion_loss
-from methods.diffkd.networks import PREDICTORS, Autoencoder, NoiseAdapter, projection
+from methods.diffkd.networks import PREDICTORS, Autoencoder, NoiseAdapter, output_projection
 from methods.maps import match_sizes
 from methods.options import MethodOptions, MethodReference, option
 from methods.spec import MethodSpec
@@ -31,11 +31,12 @@ class DiffKD(Method):
     class Options(MethodOptions):
         """Options of DiffKD."""
 
-        variant: Literal["official", "paper"] = option(
+        variant: Literal["official", "paper", "june2023"] = option(
             "official",
             "`official`: the released code. `paper`: as printed, which has timesteps from 500 on, two linear"
-            " layers to predict the noise in logits, and no projection after denoising",
-            source="image_classification_sota, which produced the published log",
+            " layers to predict the noise in logits, and no projection after denoising. `june2023`: the first release,"
+            " whose projection after denoising has no batch norm",
+            source="image_classification_sota, which produced the published log; june2023: hunto/DiffKD at 2393a4a",
         )
         branches: tuple[Literal["feature", "logits"], ...] = option(
             ("feature", "logits"), "what is distilled (Table 7)", source="paper, section 4.1", min_length=1
@@ -92,6 +93,12 @@ class DiffKD(Method):
         distillation_weight: float = option(
             1.0, "of the distance: lambda 3", source="paper, appendix B.2: 1 on ImageNet; 5 to 15 on COCO", ge=0
         )
+        shared: bool = option(
+            False,
+            "one diffusion model for all feature branches: noise predictor, noise adapter, autoencoder and projection"
+            " after denoising; else each branch has its own",
+            source="stated nowhere; Table 12's 0.21 M parameters are those of one noise predictor",
+        )
         resize: Literal["pool", "interpolate"] = option(
             "pool", "maps of unequal size: pool the larger, or interpolate the student's", source="stated nowhere"
         )
@@ -111,6 +118,8 @@ class DiffKD(Method):
             for index, role in enumerate(roles):
                 name = "feature" if len(roles) == 1 else f"feature_{index}"
                 self.branches[name] = self._branch(role, pair, is_logits=False)
+            if self.options.shared:
+                self._share([branch for _, branch in self.each_branch()])
         if "logits" in self.options.branches:
             self.branches["logits"] = self._branch(LOGITS, pair, is_logits=True)
 
@@ -129,6 +138,15 @@ class DiffKD(Method):
     def each_branch(self) -> list[tuple[str, Branch]]:
         """List the branches by name, in the order in which they draw noise."""
         return [(name, branch) for name, branch in self.branches.items() if isinstance(branch, Branch)]
+
+    def _share(self, branches: list[Branch]) -> None:
+        """Give all branches the diffusion model of the first."""
+        first, *others = branches
+        for branch in others:
+            if branch.channels != first.channels:
+                self.skip(f"{branch.role} has {branch.channels} channels and {first.role} {first.channels}")
+            branch.adapter, branch.predictor = first.adapter, first.predictor
+            branch.autoencoder, branch.output_projection = first.autoencoder, first.output_projection
 
     @property
     def _feature_taps(self) -> tuple[str, ...]:
@@ -179,7 +197,7 @@ class Branch(nn.Module):
         super().__init__()
         self.role, self.weights, self.distance, self.resize = role, weights, distance, options.resize
         self.spatial = len(teacher) == 3
-        channels = latent or teacher[0]
+        channels = self.channels = latent or teacher[0]
         self.steps = denoising_steps(options.variant, options.nfe)
         self.register_buffer("alphas", alphas_cumprod(), persistent=False)
         self.student_projection = nn.Conv2d(student[0], channels, 1)
@@ -187,7 +205,7 @@ class Branch(nn.Module):
         # What would get no gradient is not made: training over several devices forbids idle parameters.
         self.adapter = NoiseAdapter(channels, self.spatial) if options.noise_matching and self.steps else None
         self.predictor = PREDICTORS[options.predictor](channels, self.spatial, options.variant) if self.steps else None
-        self.output_projection = projection(channels, channels) if options.variant == "official" else nn.Identity()
+        self.output_projection = output_projection(channels, options.variant)
 
     def forward(self, student: Tensor, teacher: Tensor, moment: Moment) -> Latents:
         """Return the latents of maps B,C,H,W or vectors B,C.

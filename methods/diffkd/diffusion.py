@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from methods.base import Moment
 
-Variant = Literal["official", "paper"]  # spelled out in Options, which are read without this file
+Variant = Literal["official", "paper", "june2023"]  # spelled out in Options, which are read without this file
 Predictor = Callable[[Tensor, Tensor | int], Tensor]  # noisy B,C,H,W and its timestep, for all or each -> its noise
 
 TIMESTEPS = 1000  # paper, appendix B.1
@@ -56,7 +56,7 @@ class DenoisingStep:
 def denoising_timesteps(variant: Variant, nfe: int) -> list[int]:
     """Return the timesteps at which the noise predictor is evaluated, noisiest first.
 
-    `official` is the released code's later half of a grid of `2 nfe` timesteps (5: 400, 300, 200, 100, 0); `paper`
+    `official` and `june2023` take the later half of a grid of `2 nfe` timesteps (5: 400, 300, 200, 100, 0); `paper`
     takes `nfe` even steps from timestep 500 down to 0 (5: 500, 400, 300, 200, 100).
     """
     if variant == "paper":
@@ -71,7 +71,7 @@ def denoising_steps(variant: Variant, nfe: int) -> tuple[DenoisingStep, ...]:
     alphas = alphas_cumprod().double().tolist()
     timesteps = denoising_timesteps(variant, nfe)
     # The last step leads out of the released grid, to the clean sample, and in the paper's to timestep 0.
-    shares = [alphas[t] for t in timesteps] + [1.0 if variant == "official" else alphas[0]]
+    shares = [alphas[t] for t in timesteps] + [alphas[0] if variant == "paper" else 1.0]
     return tuple(DenoisingStep.between(t, *between) for t, between in zip(timesteps, pairwise(shares), strict=True))
 
 

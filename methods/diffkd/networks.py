@@ -58,6 +58,17 @@ def projection(channels: int, out: int) -> nn.Sequential:
     return nn.Sequential(Pointwise(channels, out), nn.BatchNorm2d(out))
 
 
+def output_projection(channels: int, variant: Variant) -> nn.Module:
+    """Build what follows the denoising."""
+    match variant:
+        case "official":
+            return projection(channels, channels)
+        case "june2023":
+            return Pointwise(channels, channels)
+        case "paper":
+            return nn.Identity()
+
+
 class NoisePredictor(nn.Module):
     """The predictor of the noise in a tensor, from the tensor plus a learned embedding of its timestep."""
 
@@ -91,7 +102,7 @@ def light_predictor(channels: int, spatial: bool, variant: Variant) -> nn.Module
 
 
 def unet_predictor(channels: int, spatial: bool, variant: Variant) -> nn.Module:
-    """Build DDPM's UNet, the same in both variants."""
+    """Build DDPM's UNet, the same in all variants."""
     if not spatial:
         raise CannotServe("the UNet predicts the noise of maps, not of vectors", "say `branches: [feature]`")
     return UNet(channels)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from draws import scripted
 from golden_values import batch_of, built, moment_at, pair_of, shapes_of, total
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.errors import CannotServe, UsageError
@@ -299,3 +299,49 @@ def test_half_precision_latents_are_denoised_in_single() -> None:
         latents = method.branches["feature"](student, teacher.bfloat16(), moment_at())
     assert latents.teacher.dtype == torch.float32
     assert latents.losses["diffusion"].dtype == torch.float32
+
+
+# Other readings
+
+
+def test_the_first_release_has_no_batch_norm_after_denoising() -> None:
+    first, official = made(variant="june2023"), made()
+    assert isinstance(first, DiffKD) and isinstance(official, DiffKD)
+    for (name, ours), (_, theirs) in zip(first.each_branch(), official.each_branch(), strict=True):
+        assert isinstance(ours.output_projection, nn.Conv2d), name
+        assert [type(part).__name__ for part in theirs.output_projection] == ["Pointwise", "BatchNorm2d"]
+        assert ours.steps == theirs.steps
+    names = {name.replace("output_projection.0", "output_projection") for name, _ in official.named_parameters()}
+    assert {name for name, _ in first.named_parameters()} == {n for n in names if "output_projection.1" not in n}
+
+
+def levels(seed: int, *channels: int) -> Tensors:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {f"fpn.{index}": (8, width, 4, 4) for index, width in enumerate(channels)}
+    return {role: torch.randn(shape, generator=generator, dtype=torch.float64) for role, shape in shapes.items()}
+
+
+def test_a_shared_diffusion_model_learns_from_every_level() -> None:
+    student, teacher = levels(1, 6, 6, 6), levels(2, 6, 6, 6)
+    options: dict[str, Any] = {"branches": ("feature",), "feature_tap": "fpn.*"}
+    own, shared = (made(student, teacher, shared=flag, **options) for flag in (False, True))
+    assert isinstance(own, DiffKD) and isinstance(shared, DiffKD)
+    (_, first), (_, second), (_, third) = shared.each_branch()
+    assert first.predictor is second.predictor is third.predictor
+    assert first.adapter is third.adapter and first.output_projection is third.output_projection
+    assert first.student_projection is not second.student_projection
+    size = {method: sum(p.numel() for p in method.parameters()) for method in (own, shared)}
+    projections = sum(p.numel() for _, branch in own.each_branch() for p in branch.student_projection.parameters())
+    assert size[own] - projections == 3 * (size[shared] - projections)
+    found = terms(shared, student, teacher)
+    for name in ("feature_0", "feature_1", "feature_2"):
+        gradients = torch.autograd.grad(
+            found[f"{name}.diffusion"], list(first.predictor.parameters()), retain_graph=True, allow_unused=True
+        )
+        assert any(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients)
+
+
+def test_levels_of_unequal_width_cannot_share() -> None:
+    student = teacher = levels(1, 6, 8)
+    with pytest.raises(CannotServe, match=r"fpn.1 has 8 channels and fpn.0 6"):
+        made(student, teacher, shared=True, branches=("feature",), feature_tap="fpn.*")

@@ -45,7 +45,7 @@ def test_two_steps() -> None:
         golden.check_gradients(method, NAMES, f"grad{step}__")
 
 
-def small(labels: Tensor | None, **options: int) -> CRD:
+def small(labels: Tensor | None, **options: float) -> CRD:
     count = 6 if labels is None else len(labels)
     pair = replace(pair_of({"embedding": (3,)}, {"embedding": (4,)}, dataset_size=count), labels=labels)
     torch.manual_seed(0)
@@ -108,3 +108,29 @@ def test_what_other_ranks_saw_is_remembered_too() -> None:
     assert moved.tolist() == [True, True, False, False, True, True]
     expected = torch.nn.functional.normalize((before[[0, 5]] + theirs) / 2, dim=1)
     torch.testing.assert_close(method.memory_student[[0, 5]], expected)
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_negatives_repeat_only_with_replacement(replacement: bool) -> None:
+    labels = torch.arange(60) % 3  # 40 candidates for each sample
+    method = small(labels, negatives=30, replacement=replacement)
+    indices = torch.arange(12)
+    candidates = method._candidates(indices, moment_at())
+    assert candidates.shape == (12, 31)
+    assert torch.equal(candidates[:, 0], indices)
+    negatives = candidates[:, 1:]
+    assert (labels[negatives] != labels[indices, None]).all()
+    distinct = [len(set(row.tolist())) for row in negatives]
+    assert (distinct == [30] * 12) == (not replacement)
+    if not replacement:  # each candidate is drawn equally often
+        counts, moment = torch.zeros(60), moment_at()
+        for _ in range(40):
+            drawn = method._candidates(indices[:1], moment)[0, 1:]
+            counts[drawn] += 1
+        assert counts[labels == 0].sum() == 0
+        assert (counts[labels != 0] / 40 - 0.75).abs().max() < 0.3
+
+
+def test_too_few_candidates_are_drawn_with_replacement() -> None:
+    method = small(torch.tensor([0, 0, 0, 1, 2]), negatives=4, replacement=False)
+    assert method._candidates(torch.tensor([0]), moment_at()).shape == (1, 5)

@@ -81,6 +81,18 @@ def test_swins_own_files_are_converted_as_timm_converts_them() -> None:
     assert model("swin_tiny").convert(state) is state
 
 
+def test_the_two_lines_of_mobilenetv1_start_differently() -> None:
+    spreads = {}
+    for name in ("mobilenetv1", "mobilenetv1_mdistiller"):
+        torch.manual_seed(0)
+        network = model(name).build(10)
+        last = network.get_submodule("model.13.3")  # 1 x 1, from 1024 to 1024 channels
+        spreads[name] = float(last.weight.detach().std())
+    assert spreads["mobilenetv1"] == pytest.approx((2 / 1024) ** 0.5, rel=0.01)
+    assert spreads["mobilenetv1_mdistiller"] == pytest.approx((1 / 3 / 1024) ** 0.5, rel=0.01)
+    assert model("mobilenetv1").revision == 2
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv1", "shufflenet_v1"])
 def test_stages_are_their_preactivations_after_relu(name: str) -> None:
     torch.manual_seed(0)

@@ -14,7 +14,7 @@ pytest.importorskip("mmdet", reason="needs pip install '.[dense]'")
 
 from benchmark.cli.parser import main
 from benchmark.machine.streams import initialising
-from benchmark.models.mmdet import needed, teach
+from benchmark.models.mmdet import configuration, needed, teach
 from benchmark.models.registry import model
 from benchmark.models.taps import Network
 
@@ -93,3 +93,35 @@ def test_a_detector_is_shown_with_its_cost_whoever_asks(name: str, capsys: pytes
 def test_a_table_of_detectors_is_planned(suite: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", suite]) == 0
     assert "the longest run after its teacher" in capsys.readouterr().out
+
+
+def test_a_levels_convolution_is_seen_before_the_group_norm_of_reppoints() -> None:
+    taught = network("reppoints_r50")
+    plain: Any = taught.network
+    with torch.no_grad():
+        seen = teach(taught, IMAGES, {})
+    assert {f"fpn_conv.{n}" for n in range(5)} <= set(seen)
+    for n in range(5):
+        norm = plain.neck.fpn_convs[n].gn
+        torch.testing.assert_close(norm(seen[f"fpn_conv.{n}"]), seen[f"fpn.{n}"])
+        assert not torch.allclose(seen[f"fpn_conv.{n}"], seen[f"fpn.{n}"])
+    # Without a norm behind it, it is the level itself; the pooled level of a two-stage detector has no convolution.
+    retina = network("retinanet_r50_fpn")
+    with torch.no_grad():
+        seen = teach(retina, IMAGES, {})
+    torch.testing.assert_close(seen["fpn_conv.2"], seen["fpn.2"])
+    assert "fpn_conv.4" not in network("faster_rcnn_r50_fpn").adapter.taps
+
+
+def test_students_of_other_authors_differ_from_mmdets_as_their_configurations_say() -> None:
+    agnostic: Any = network("faster_rcnn_r50_fpn_agnostic").network
+    assert agnostic.roi_head.bbox_head.fc_reg.out_features == 4
+    plain: Any = network("faster_rcnn_r50_fpn").network
+    assert plain.roi_head.bbox_head.fc_reg.out_features == 4 * 5
+    giou: Any = network("fcos_r50_giou").network.bbox_head
+    assert (giou.norm_on_bbox, giou.centerness_on_reg, giou.center_sampling) == (True, False, True)
+    assert type(giou.loss_bbox).__name__ == "GIoULoss"
+    assert giou.cls_convs[0].conv.bias is not None
+    fcos: Any = network("fcos_r50").network.bbox_head
+    assert (fcos.norm_on_bbox, fcos.center_sampling, type(fcos.loss_bbox).__name__) == (False, False, "IoULoss")
+    assert configuration("fcos_r50_giou").model.test_cfg.nms.iou_threshold == 0.6

@@ -234,6 +234,21 @@ def test_a_row_wins_over_its_column_and_both_over_the_suite(tmp_path: Path) -> N
     assert method.as_yaml() == {"kd": {"temperature": 8.0, "weight": 3.0}}  # joined by option, the column's on top
 
 
+def test_a_cell_of_a_row_can_have_settings_of_its_own(tmp_path: Path) -> None:
+    columns = [{"column": "A", "recipe": "A1-small"}, {"column": "B"}]
+    rows = {"Row": {"method": "none", "student": "resnet20", "by_column": {"A": {"student": "resnet14"}}}}
+    suite = load(write_suite(tmp_path / "own.yaml", rows, columns=columns))
+    cells = {cell.column: cell.setting for cell in suite.cells}
+    assert (cells["A"].student, cells["A"].recipe) == ("resnet14", "A1-small")
+    assert cells["B"].student == "resnet20"
+    rows["Row"]["by_column"] = {"C": {"student": "resnet14"}}
+    with pytest.raises(UsageError, match=r"own.yaml:\d+: no column 'C'; valid: A, B"):
+        load(write_suite(tmp_path / "own.yaml", rows, columns=columns))
+    rows["Row"]["by_column"] = {"A": {"student": "resnet15"}}
+    with pytest.raises(UsageError, match=r"own.yaml:\d+: unknown model 'resnet15'"):
+        load(write_suite(tmp_path / "own.yaml", rows, columns=columns))
+
+
 def test_a_suite_is_found_by_name_and_by_path(tmp_path: Path) -> None:
     assert suite_path("table9").name == "table9.yaml"
     assert suite_path(str(written(tmp_path, GOOD))) == tmp_path / "mine.yaml"

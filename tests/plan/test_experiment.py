@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small import plan_of, write_suite
+from small import ROOT, plan_of, runs_of, write_suite
 
 from benchmark.errors import UsageError
 from benchmark.paper.manifest import load, suite_path
 from benchmark.paper.recipe import Recipe, recipe
 from benchmark.paper.suite import Cell, TeacherSpec
 from benchmark.plan.experiment import Data, Experiment, Selection, experiment_of, make_plan
+from benchmark.records.facts import ExperimentSettings
 from methods.registry import methods
 from methods.spec import MethodSpec
 
@@ -262,3 +264,39 @@ def test_a_described_experiment_has_every_setting_in_force() -> None:
     assert described["recipe"]["momentum"] == 0.9  # a default, yet in force
     assert described["recipe"]["milestones"] == [150, 180, 210]
     assert described["precision"] == "fp32"
+
+
+def test_a_raised_revision_below_the_method_enters_identity_and_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = (ROOT / "benchmark/models/cifar/resnet.py").read_text()
+    identities, raised = {}, {}
+    for revision in (1, 2):
+        folder = tmp_path / str(revision)
+        folder.mkdir()
+        changed = re.sub(
+            r"^MODELS\b.*?^}",
+            'MODELS = {"own8": {"depth": 8, "widths": (16, 16, 32, 64)}}',
+            network,
+            flags=re.DOTALL | re.MULTILINE,
+        )
+        (folder / "own.py").write_text(changed + f'\nREVISIONS = {{"own8": {revision}}}\n')
+        monkeypatch.setenv("BENCHMARK_EXTRA", str(folder))
+        suite = write_suite(tmp_path / f"own{revision}.yaml", {"Own": {"method": "none", "student": "own8"}})
+        (run,) = runs_of(suite).values()
+        identities[revision], raised[revision] = run.experiment.identity, run.experiment.raised()
+    assert identities[1] != identities[2]
+    assert raised == {1: {}, 2: {"network own8": 2}}
+
+
+@pytest.mark.parametrize("part", ["optimizer sgd", "schedule step", "augmentation crop-flip"])
+def test_a_raised_revision_of_a_choice_of_the_recipe_enters_too(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = write_suite(tmp_path / "one.yaml", {"Student": {"method": "none"}})
+    before = runs_of(suite)["Student"].experiment
+    monkeypatch.setattr("benchmark.plan.experiment.REVISIONS", {part: 2, "schedule poly": 3})
+    after = replace(before)
+    assert after.raised() == {part: 2}
+    assert after.identity != before.identity
+    assert ExperimentSettings.of(after).revisions == {"none": 1, part: 2}

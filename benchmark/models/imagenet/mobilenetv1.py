@@ -1,6 +1,8 @@
 """ImageNet MobileNetV1: depthwise and pointwise convolutions (Howard et al., 2017, arXiv 1704.04861).
 
 As the line of CRD, DKD, DIST and DiffKD defines it, names in the state dict included: width 1, ReLU, 4.23 M parameters.
+The lines differ in how weights start: mdistiller and ReviewKD leave PyTorch's own initialisation, while
+image_classification_sota draws convolutions from a normal distribution scaled by their fan-out.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from torch import Tensor, nn
 
 from benchmark.models.taps import Adapter, Tap
 
-MODELS: dict[str, dict[str, str]] = {"mobilenetv1": {}}
+MODELS = {"mobilenetv1": {"start": "fan-out"}, "mobilenetv1_mdistiller": {"start": "pytorch"}}
+REVISIONS = {"mobilenetv1": 2}  # started as mobilenetv1_mdistiller does
 
 STEM = 32
 # Channels and stride of each block (mdistiller, models/imagenet/mobilenetv1.py).
@@ -60,9 +63,13 @@ def _separable(channels: int, out: int, stride: int) -> nn.Sequential:
     )
 
 
-def build(name: str, classes: int) -> nn.Module:
+def build(name: str, classes: int, start: str) -> nn.Module:
     """Build the network with fresh weights."""
-    return MobileNetV1(classes)
+    network = MobileNetV1(classes)
+    for module in network.modules() if start == "fan-out" else ():
+        if isinstance(module, nn.Conv2d):  # what the source does with the classifier is not known: PyTorch's own
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
 
 
 def adapter(network: nn.Module) -> Adapter:

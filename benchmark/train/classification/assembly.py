@@ -70,6 +70,8 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
     if teacher is not None:
         frozen = teacher.frozen().to(device)
         teacher_metrics = measured(teacher, frozen, data, store, experiment.precision, ranks)
+        if method.teacher_in_train_mode:
+            frozen = teacher.in_train_mode().to(device)
     wrapped = method.wrap_student(plain)
     student = trained_student(wrapped, entry.adapter(wrapped), method)
     distiller = Distiller(student, method, classification_task.task_loss(experiment)).to(device)

@@ -68,6 +68,8 @@ def assembled(run: Run, task: DenseTask, data: DenseData, settings: Settings) ->
     if experiment.student_weights:
         _or_random(experiment, "the student's backbone", notes, start)
     method = experiment.method.make()
+    if method.teacher_in_train_mode:
+        method.skip("a detector's or segmentor's teacher is in eval mode; `teacher: eval` says so")
     if experiment.teacher is None:
         held(run, files, settings.store)
         return Parts(Network(plain, entry.adapter(plain), ()), method, None, notes=notes, files=files)
@@ -107,7 +109,7 @@ def loaded_teacher(
                 raise MissingInput(f"the teacher {given.label} has no weights", "run the suite that trains it")
             loading.load_whole(network, WeightFile.read(path))
         else:
-            file = weights_file(given.weights, settings.store, given.sha256)
+            file = weights_file(given.weights, settings.store, given.sha256, given.mirror)
             loading.load_whole(network, file)
             files["teacher"] = file.facts
 

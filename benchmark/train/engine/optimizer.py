@@ -13,14 +13,19 @@ from benchmark.paper.recipe import Recipe
 def parameter_groups(recipe: Recipe, modules: Iterable[nn.Module]) -> list[dict[str, object]]:
     """Return parameter groups with every trainable parameter once.
 
-    Biases and norms have no decay if the recipe says so.
+    Biases, norms and parameters of some names have no decay if the recipe says so.
     """
-    parameters = dict.fromkeys(p for module in modules for p in module.parameters() if p.requires_grad)
-    if recipe.decay_vectors:
+    parameters = {p: name for module in modules for name, p in module.named_parameters() if p.requires_grad}
+    spared = [
+        p
+        for p, name in parameters.items()
+        if (p.ndim <= 1 and not recipe.decay_vectors) or any(part in name for part in recipe.no_decay)
+    ]
+    if recipe.decay_vectors and not recipe.no_decay:
         return [{"params": list(parameters), "weight_decay": recipe.weight_decay}]
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    chosen = set(spared)
+    decayed = [p for p in parameters if p not in chosen]
+    return [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
 
 
 def make_optimizer(recipe: Recipe, modules: Collection[nn.Module]) -> torch.optim.Optimizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from benchmark.machine.streams import initialising
 from benchmark.models.checkpoints import WeightFile
 from benchmark.models.fold import fold_batch_norms
 from benchmark.models.registry import ModelEntry, model
-from benchmark.models.taps import Network
+from benchmark.models.taps import Network, untap
 from benchmark.paper.datasets import GENERATED_FOLDER
 from benchmark.paper.suite import TeacherSpec
 from benchmark.plan.experiment import Experiment, Run
@@ -57,6 +58,12 @@ class Teacher:
         kept = [taps[role].module for role in self.network.roles if taps[role].at == "output"]
         folded = fold_batch_norms(self.network.network, kept).to(memory_format=torch.channels_last)
         return Network(folded, self.network.adapter, self.network.roles).eval().requires_grad_(False)
+
+    def in_train_mode(self) -> Network:
+        """Return the network without gradients, whose norms take each batch's statistics, as OFD's source has it."""
+        plain = copy.deepcopy(self.network.network).to(memory_format=torch.channels_last)
+        untap(plain)
+        return Network(plain, self.network.adapter, self.network.roles).train().requires_grad_(False)
 
 
 def teacher_of(experiment: Experiment, data: ClassificationData, store: Store) -> Teacher:
@@ -126,7 +133,7 @@ def load_teacher(
 
 def _weights_of(teacher: Experiment | TeacherSpec, store: Store) -> WeightFile:
     if isinstance(teacher, TeacherSpec):
-        return weights_file(teacher.weights, store, teacher.sha256)
+        return weights_file(teacher.weights, store, teacher.sha256, teacher.mirror)
     found = store.weights(Run(teacher, 0))
     if found is None:
         raise MissingInput(

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.models.registry import model
 from benchmark.paper.recipe import Recipe
+from benchmark.paper.recipe import recipe as load_recipe
 from benchmark.train.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
 
 
@@ -34,6 +36,25 @@ def test_biases_and_norms_are_decayed_unless_the_recipe_says_otherwise() -> None
     assert {p.ndim for p in vectors["params"]} == {1}
     (together,) = parameter_groups(recipe(), [net])
     assert together["weight_decay"] == 0.01
+
+
+@pytest.mark.parametrize("decay_vectors", [True, False])
+def test_parameters_of_some_names_are_not_decayed(decay_vectors: bool) -> None:
+    net = network()
+    decayed, spared = parameter_groups(recipe(no_decay=("2.weight",), decay_vectors=decay_vectors), [net])
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.01, 0.0)
+    assert any(p is net[2].weight for p in spared["params"])
+    assert any(p is net[0].weight for p in decayed["params"])
+    assert any(p is net[0].bias for p in (decayed if decay_vectors else spared)["params"])
+
+
+def test_b3_does_not_decay_the_tables_of_relative_positions() -> None:
+    student = model("swin_tiny").on_meta(10)
+    decayed, spared = parameter_groups(load_recipe("B3").settings, [student])
+    tables = [p for name, p in student.named_parameters() if "relative_position_bias_table" in name]
+    assert len(tables) == 12
+    assert all(any(p is table for p in spared["params"]) for table in tables)
+    assert not any(p is table for table in tables for p in decayed["params"])
 
 
 def test_frozen_parameters_are_left_out() -> None:
