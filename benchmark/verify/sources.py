@@ -66,7 +66,8 @@ def check(folder: Path = SUITES) -> SourcesHeld:
     for sourced in sources.facts:
         fact = sourced.fact
         if fact.differs:
-            found.unsettable += [f"{place}: {fact.key} {fact.value} ({sourced.origin})" for place in fact.about]
+            said = f"{fact.key} {fact.value} ({sourced.origin}): {fact.differs}"
+            found.unsettable += [f"{place}: {said}" for place in fact.about]
         problems |= dict.fromkeys(_unknown({place: [] for place in fact.about} | fact.holds, targets, sourced.where))
         for target, setting in _matches(fact.holds, targets):
             _improve(standing, target, setting, "differing" if fact.differs else "held")

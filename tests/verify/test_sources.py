@@ -117,7 +117,7 @@ def test_settings_have_a_fact_a_reason_or_neither(folder: Path) -> None:
     (folder / "sources" / "unstated.yaml").write_text('- {holds: {table9: "kd.[st]*"}, because: ours}\n')
     found = check(folder)
     assert (found.facts, found.held, found.differing, found.unsourced, found.problems) == (4, 1, 1, 3, [])
-    assert found.unsettable == ["table9/KD: seed 1 (Theirs, train.sh:6)"]
+    assert found.unsettable == ["table9/KD: seed 1 (Theirs, train.sh:6): no setting has it"]
     assert not [setting for setting in found.uncovered if setting.startswith("table9: kd.")]
     assert "table9: crd.negatives 16384" in found.uncovered and "recipes/A1: lr 0.05" in found.uncovered
 
