@@ -1,4 +1,4 @@
-"""CIRKD: cross-image relational knowledge distillation (Yang et al., CVPR 2022, arXiv 2204.06570)."""
+"""CIRKD: cross-image relational knowledge distillation (Yang et al., CVPR 2022, arXiv 2204.06986)."""
 
 from __future__ import annotations
 

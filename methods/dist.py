@@ -22,13 +22,13 @@ class DIST(Method):
     class Options(MethodOptions):
         """Options of DIST."""
 
-        beta: float = option(1.0, "of the correlation within samples", source="DIST, ImageNet and Cityscapes", ge=0)
-        gamma: float = option(1.0, "of the correlation over samples", source="DIST, ImageNet and Cityscapes", ge=0)
-        tau: float = option(1.0, "softens both", source="DIST, ImageNet B1 and Cityscapes; 4 on CIFAR-100", gt=0)
+        beta: float = option(1.0, "of the correlation within samples", source="DIST's loss, its default", ge=0)
+        gamma: float = option(1.0, "of the correlation over samples", source="DIST's loss, its default", ge=0)
+        tau: float = option(1.0, "softens both", source="DIST, ImageNet and Cityscapes; 4 on CIFAR-100", gt=0)
         weight: float = option(
             1.0,
             "of the whole",
-            source="DIST, ImageNet and Cityscapes; its CIFAR-100 file sets 2, the same as beta = gamma = 2",
+            source="DIST, Cityscapes; 2 in its files for ImageNet and CIFAR-100, the same as beta = gamma = 2",
             ge=0,
         )
 
@@ -41,7 +41,10 @@ class DIST(Method):
         return Losses({"inter": o.weight * o.beta * inter, "intra": o.weight * o.gamma * intra})
 
     def distance(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """Return `beta` inter + `gamma` intra of two sets of scores B,C; in maps B,C,H,W every position is one row."""
+        """Return `beta` inter + `gamma` intra of two sets of scores B,C; in maps B,C,H,W every position is one row.
+
+        Who uses the distance weighs it: `weight` is not in it.
+        """
         inter, intra = self._parts(student, teacher)
         return self.options.beta * inter + self.options.gamma * intra
 

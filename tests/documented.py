@@ -86,6 +86,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
     "python -m benchmark report --compare paper": (Try(says="written to reports/paper/index.html"),),
     "python -m benchmark verify": (Try("{} --check", slow=True),),
     "python -m benchmark verify claims": (Try(),),
+    "python -m benchmark verify sources": (Try(says="0 contradictions"),),
     "python -m benchmark plan table9": (Try(),),
     "python -m benchmark run table9": (DRY, Try("{}", code=3, says="--profile smoke")),
     "python -m benchmark run table9 --only DiffKD --only 'resnet56-*'": (DRY,),

@@ -285,7 +285,10 @@ def _report(commands: Commands[argparse.ArgumentParser]) -> None:
 def _verify(commands: Commands[argparse.ArgumentParser]) -> None:
     verify = commands.add_parser("verify", help="check what needs no training: costs, shapes, manifests, claims")
     verify.add_argument(
-        "what", nargs="?", choices=("claims",), help="check only the paper's sentences against its own tables"
+        "what",
+        nargs="?",
+        choices=("claims", "sources"),
+        help="check only the paper's sentences against its own tables, or every setting against its source's files",
     )
     verify.add_argument(
         "--full", action="store_true", help="count the largest networks with the second counter too: takes minutes"

@@ -14,7 +14,7 @@ import os
 import shlex
 import signal
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -27,6 +27,7 @@ from benchmark.data.decode import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augmentation,
+    Interpolation,
     evaluation_image,
     read_image,
     training_image,
@@ -137,6 +138,13 @@ class ImageFolderData:
             shards=shards,
             drop_last=drop_last,
         )
+
+    def prepared(self, interpolation: Interpolation, crop: float) -> ImageFolderData:
+        """Return the same images, prepared otherwise for tests: `crop` is the crop's share of the short side."""
+        resize = int(self._augmentation.size / crop)
+        augmentation = replace(self._augmentation, interpolation=interpolation, evaluation_resize=resize)
+        workers, rank, world = self._workers.number, self._rank, self._world
+        return ImageFolderData(self.dataset, augmentation, self.device, workers=workers, rank=rank, world=world)
 
     @property
     def classes(self) -> int:
@@ -370,7 +378,7 @@ class _Workers:
 
     def __init__(self, augmentation: Augmentation, number: int, pinned: bool) -> None:
         self._decoder = _Decoder(augmentation)
-        self._number = number
+        self.number = number
         self._pinned = pinned
         self._requests = _Requests()
         self._loader: DataLoader[_Answer | _Failure] | None = None
@@ -393,7 +401,7 @@ class _Workers:
                 raise RuntimeError("another pass over the images has begun; this one cannot continue")
 
     def _started(self) -> DataLoader[_Answer | _Failure]:
-        several = self._number > 0
+        several = self.number > 0
         # Not forked from this process, whose threads and CUDA context do not survive a fork, but from a clean one that
         # has imported what workers need.
         context = multiprocessing.get_context("forkserver") if several else None
@@ -402,7 +410,7 @@ class _Workers:
             context.set_forkserver_preload([__name__, *timm])
         return DataLoader(
             self._decoder,
-            num_workers=self._number,
+            num_workers=self.number,
             prefetch_factor=_AHEAD if several else None,
             persistent_workers=several,
             timeout=_ANSWER_S if several else 0,

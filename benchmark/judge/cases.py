@@ -295,7 +295,8 @@ def _teacher_numbers(
         if published is None:
             published = basis.teachers.get((suite, str(cell.setting.data), experiment.teacher_name))
     known = [run.record.teacher.metrics for run in runs if run.record.teacher is not None]
-    measured = [found[metric] for found in known if metric in found]
+    # Pinned weights are held to their figure under the preparation of images that it was measured with.
+    measured = [found.get(f"as_published_{metric}", found[metric]) for found in known if metric in found]
     if published is None or not measured:
         return None
     return experiment.teacher_name, published, measured, basis.rules.teacher_gate.tolerance(metric, pinned=pinned)

@@ -1,4 +1,4 @@
-"""Files that come with the program: suites, committed records with their weights, reference reports.
+"""Files that come with the program: suites and their sources, committed records with their weights, reference reports.
 
 In a checkout these are folders beside the packages. An installation has copies inside `benchmark`, made by setup.py.
 A user's own results, runs and reports are never written here, but to the working directory or to the folders that the

@@ -19,6 +19,13 @@ from methods.spec import MethodSpec, named
 ProfileName = Literal["paper", "mini", "smoke"]
 
 
+class Preparation(Strict):
+    """The preparation of a test image: its short side is resized, and its centre cropped."""
+
+    interpolation: Literal["bilinear", "bicubic"]
+    crop: float = Field(gt=0, le=1, description="side of the crop, as a share of the short side")
+
+
 class TeacherSpec(Strict):
     """A teacher with given weights. A teacher that a suite only names is trained first."""
 
@@ -34,6 +41,10 @@ class TeacherSpec(Strict):
         None, description="another address of the same file, for a server that is down; ARCHIVE.tar#MEMBER is one file"
     )
     published: float | None = Field(None, description="the accuracy that the weights' own source states")
+    preparation: Preparation | None = Field(
+        None,
+        description="of the images that `published` was measured on, if it is not the recipe's",
+    )
     source: str = ""
 
 

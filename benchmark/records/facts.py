@@ -47,6 +47,7 @@ class TeacherSettings(Part):
     weights: str | None = Field(None, description="file, address or library's name of given weights")
     sha256: str | None = Field(None, description="of the given file's bytes, if the suite states it")
     published: float | None = Field(None, description="main metric that the weights' source states")
+    preparation: dict[str, object] | None = Field(None, description="of the images that it was measured on")
     source: str = ""
 
 
@@ -94,7 +95,10 @@ class ImagesUsed(Part):
 
 
 class TeacherFound(Part):
-    """The teacher that a run used; further fields are its measured metrics, in percent."""
+    """The teacher that a run used; further fields are its measured metrics, in percent.
+
+    Those with `as_published_` are of test images prepared as for its published figure, the others as the recipe does.
+    """
 
     weights_sha256: str | None = Field(None, description="of its tensors")
     stand_in: str | None = Field(None, description="what replaced its weights in a smoke run")

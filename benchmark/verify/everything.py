@@ -15,7 +15,7 @@ from benchmark.machine.saying import Say
 from benchmark.machine.shipped import SUITES
 from benchmark.models import counting
 from benchmark.paper.suite import Suite, method_of
-from benchmark.verify import claim_check, cost_check, detectors, exported_students, method_cost, pairs
+from benchmark.verify import claim_check, cost_check, detectors, exported_students, method_cost, pairs, sources
 from benchmark.verify.findings import Findings, SideCost
 from methods.registry import methods
 from methods.spec import MethodSpec
@@ -29,6 +29,7 @@ def verify(full: bool, say: Say) -> Findings:
     suites = pairs.lint(findings)
     say(f"{len(suites)} manifests read")
     pairs.resolve(findings, suites)
+    sources.add_sources(findings)
     cost_check.add_networks(findings, suites, full, say)
     detectors.add_detectors(findings, suites, say)
     cost_check.add_cells(findings, suites, say)
@@ -83,6 +84,6 @@ def cached(folder: Path, full: bool, fresh: bool, say: Say) -> Findings:
 def _key(full: bool) -> str:
     digest = hashlib.sha256(json.dumps([packages(), full], sort_keys=True).encode())
     decisive = [path for place in reached_by("verify") for path in python_files(ROOT / place)]
-    for path in sorted([*decisive, *SUITES.glob("*.yaml")]):
+    for path in sorted([*decisive, *SUITES.rglob("*.yaml")]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

@@ -63,6 +63,28 @@ class Export:
         return self.params_equal and self.macs_equal and self.output_equal
 
 
+@dataclass
+class SourcesHeld:
+    """How the settings of suites and recipes stand to the facts of their sources."""
+
+    facts: int = 0
+    held: int = 0  # settings with the value of a fact
+    differing: int = 0  # settings with another value than a fact's, for the reason that it gives
+    unsourced: int = 0  # settings that no source states, for a stated reason
+    uncovered: list[str] = field(default_factory=list)  # settings with neither fact nor reason
+    unsettable: list[str] = field(default_factory=list)  # facts that no setting of ours has
+    problems: list[str] = field(default_factory=list)
+
+    def counts(self) -> str:
+        """Format the numbers as one sentence."""
+        covered = self.held + self.differing + self.unsourced
+        return (
+            f"{covered} of {covered + len(self.uncovered)} settings covered by {self.facts} facts and stated reasons: "
+            f"{self.held} as their source, {self.differing} differ for a reason, {self.unsourced} have no source; "
+            f"{len(self.unsettable)} facts have no setting; {len(self.problems)} contradictions"
+        )
+
+
 Built = Literal["built", "cannot serve", "failed"]
 
 
@@ -98,6 +120,7 @@ class Findings:
     exports: list[Export] = field(default_factory=list)
     claims: list[CostClaim] = field(default_factory=list)
     pairs: list[PairBuilt] = field(default_factory=list)
+    sources: SourcesHeld = field(default_factory=SourcesHeld)
     conventions: dict[str, dict[str, str]] = field(default_factory=dict)
     tables: dict[str, str] = field(default_factory=dict)  # the convention that fits all cells of a table best
     experiments: int = 0

@@ -41,6 +41,7 @@ def _lines(findings: Findings) -> Iterator[str]:
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(built.items()))
     yield f"\n{findings.experiments} experiments resolved; pairs and methods by shapes: {outcomes}"
     yield from (f"  {p.pair}, {p.method}: {p.reason}" for p in findings.pairs if p.outcome == "cannot serve")
+    yield f"\nSources: {findings.sources.counts()}; python -m benchmark verify sources lists them"
     yield "\nConventions"
     for name, described in findings.conventions.items():
         yield f"  {name}: {described['counts']}"

@@ -30,13 +30,15 @@ class KDiffusion(Method):
     student features `x^S`; their average continues through the student. At export the branches are folded into the one
     convolution and batch norm that they came from (7).
 
-    With `x^T_t = a_t x^T_0 + b_t x^S_n`, the teacher's stage and a student feature mixed (4, 8), and u, v of the
-    posterior (10), the loss is the sum over m even steps from time n to 0 of
+    With `x^T_t = a_t x^T_0 + b_t x^S_n`, the teacher's stage and a student feature mixed (8), and u, v of the posterior
+    (10), the loss is the sum over m even steps from time n to 0 of
     `||u x^T_t + v x^T_0 - (u f + v x^S_t)||^2` (12): each feature is what its step takes the teacher to be, and f, made
     of the features before it, what has been reached so far. Features are shuffled over the steps at every iteration,
     for each stage anew, so that each can stand for any step and their average for all (15). Target guidance adds
     `||x^T_0 w - x w||^2`, x the predicted feature and w the weights of the teacher's next layer (14), alone: norms and
     activations in front of that layer are left out. All terms are means over elements.
+
+    For the mixed student feature (4) writes `x^S_0`; `x^S_n`, at the student's end of the process, is our choice.
 
     `x^T_0` is the stage's output, which the next layer reads. Student features are taken where the slides have them,
     behind the batch norm: in front of a residual sum, and in ShuffleNetV2 of the half of the channels that the last

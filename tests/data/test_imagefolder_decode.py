@@ -213,8 +213,8 @@ def test_repetition_epoch_and_image_each_change_the_choices() -> None:
         ("B1-paper", None, 0.0, False),
         ("B2", "rand-m9-mstd0.5", 0.2, False),
         ("B2-paper", "rand-m9-mstd0.5", 0.2, False),
-        ("B3", "rand-m9-mstd0.5", 0.2, False),
-        ("B3-paper", "rand-m9-mstd0.5", 0.2, False),
+        ("B3", "rand-m9-mstd0.5", 0.25, False),
+        ("B3-paper", "rand-m9-mstd0.5", 0.25, False),
     ],
 )
 def test_recipes_of_table_1(name: str, randaugment: str | None, erasing: float, jitters: bool) -> None:

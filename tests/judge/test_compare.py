@@ -322,6 +322,15 @@ def test_rule_2_teacher_gate_of_pinned_weights_is_their_own_figure(bench: Bench,
     assert bench.cell("KD").verdict is (Verdict.REPRODUCED if passes else Verdict.TEACHER_MISMATCH)
 
 
+def test_rule_2_teacher_gate_takes_the_preparation_of_the_published_figure(bench: Bench) -> None:
+    prepared = {"interpolation": "bicubic", "crop": 0.95}
+    pinned = {"model": "resnet56", "weights": "theirs.pth", "published": 72.53, "preparation": prepared}
+    suite = bench.table(setting=SETTING | {"teacher": pinned})
+    measured = {"top1": 72.2, "as_published_top1": 72.5}
+    write(bench.store, experiment(suite, "KD"), around(70.66, TIGHT), teacher=measured)
+    assert bench.cell("KD").verdict is Verdict.REPRODUCED
+
+
 def test_the_teacher_gate_leaves_the_student_and_the_teacher_alone(bench: Bench, suite: Suite) -> None:
     write(bench.store, experiment(suite, "Student"), around(69.06, TIGHT), teacher={"top1": 10.0})
     assert bench.cell("Student").verdict is Verdict.REPRODUCED

@@ -64,6 +64,7 @@ def test_an_installation_in_an_empty_folder_reports_what_a_checkout_does(empty: 
     assert f"in {installed / 'benchmark' / 'shipped'}" in said("doctor", empty, installed)
     assert said(FIND.format(TEACHER), empty, installed).strip() == str(installed / "benchmark" / "shipped" / TEACHER)
 
+    assert "0 contradictions" in said("verify sources", empty, installed)
     said("report --compare paper", empty, installed)
     said("report --compare paper", checkout, checkout)
     for name in ("cells.csv", "report.md", "tables/table9.tex"):

@@ -15,7 +15,7 @@ from small import ROOT, plan_of, runs_of, write_suite
 from benchmark.errors import UsageError
 from benchmark.paper.manifest import load, suite_path
 from benchmark.paper.recipe import Recipe, recipe
-from benchmark.paper.suite import Cell, TeacherSpec
+from benchmark.paper.suite import Cell, Preparation, TeacherSpec
 from benchmark.plan.experiment import Data, Experiment, Selection, experiment_of, make_plan
 from benchmark.records.facts import ExperimentSettings
 from methods.registry import methods
@@ -85,6 +85,8 @@ def test_all_changes_give_different_identities() -> None:
 def test_paths_labels_and_defaults_written_out_are_not_in_the_identity() -> None:
     moved = TeacherSpec(model="resnet56", weights="/elsewhere/b.pt", sha256="ab" * 32, published=72.34, source="x")
     assert experiment(teacher=moved).identity == experiment().identity
+    prepared = moved.model_copy(update={"preparation": Preparation(interpolation="bicubic", crop=0.95)})
+    assert experiment(teacher=prepared).identity == experiment().identity
     assert experiment(recipe_name="another name").identity == experiment().identity
     explicit = MethodSpec.parse({"kd": {"temperature": 4, "weight": 0.9, "task_weight": 0.1}})
     assert experiment(method=explicit).identity == experiment().identity

@@ -1,4 +1,4 @@
-"""DeepLabV3 for Cityscapes as CIRKD defines it (Chen et al., 2017, arXiv 1706.05587; Yang et al., arXiv 2204.06570).
+"""DeepLabV3 for Cityscapes as CIRKD defines it (Chen et al., 2017, arXiv 1706.05587; Yang et al., arXiv 2204.06986).
 
 From github winycg/CIRKD @ 8af83a9, models/deeplabv3.py and deeplabv3_mobile.py, names in the state dict included. These
 are the networks of DiffKD's Table 6; those of MMSegmentation with the same names are others.

@@ -1,4 +1,4 @@
-"""PSPNet for Cityscapes as CIRKD defines it (Zhao et al., 2017, arXiv 1612.01105; Yang et al., arXiv 2204.06570).
+"""PSPNet for Cityscapes as CIRKD defines it (Zhao et al., 2017, arXiv 1612.01105; Yang et al., arXiv 2204.06986).
 
 From github winycg/CIRKD @ 8af83a9, models/pspnet.py, names in the state dict included.
 """

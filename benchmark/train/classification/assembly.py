@@ -70,6 +70,9 @@ def assembled(run: Run, data: ClassificationData, store: Store, device: torch.de
     if teacher is not None:
         frozen = teacher.frozen().to(device)
         teacher_metrics = measured(teacher, frozen, data, store, experiment.precision, ranks)
+        if isinstance(given := experiment.teacher, TeacherSpec) and given.preparation and experiment.profile == "paper":
+            own = measured(teacher, frozen, data, store, experiment.precision, ranks, given.preparation)
+            teacher_metrics = teacher_metrics | {f"as_published_{name}": value for name, value in own.items()}
         if method.teacher_in_train_mode:
             frozen = teacher.in_train_mode().to(device)
     wrapped = method.wrap_student(plain)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.data.batches import ClassificationData
-from benchmark.errors import MissingInput
+from benchmark.data.imagefolder import ImageFolderData
+from benchmark.errors import MissingInput, UsageError
 from benchmark.machine.files import write_text
 from benchmark.machine.ranks import ALONE, Ranks
 from benchmark.machine.streams import initialising
@@ -24,7 +25,7 @@ from benchmark.models.fold import fold_batch_norms
 from benchmark.models.registry import ModelEntry, model
 from benchmark.models.taps import Network, untap
 from benchmark.paper.datasets import GENERATED_FOLDER
-from benchmark.paper.suite import TeacherSpec
+from benchmark.paper.suite import Preparation, TeacherSpec
 from benchmark.plan.experiment import Experiment, Run
 from benchmark.records.store import Store
 from benchmark.train.checkpoint import tensors_sha256
@@ -174,14 +175,20 @@ def measured(
     store: Store,
     precision_name: str,
     ranks: Ranks = ALONE,
+    prepared: Preparation | None = None,
 ) -> dict[str, float]:
-    """Return the frozen teacher's accuracy on the run's own test images.
+    """Return the frozen teacher's accuracy on the run's own test images, prepared by the recipe or as asked.
 
-    It is measured once for each weights, data, kind of device and precision.
+    It is measured once for each weights, data, preparation, kind of device and precision.
     """
+    if prepared is not None:
+        if not isinstance(data, ImageFolderData):
+            raise UsageError(f"images of {data.identity.get('name')} are not resized", "take `preparation` out")
+        data = data.prepared(prepared.interpolation, prepared.crop)
     size = data.example().shape[-1]
     computed = circumstances(precision_name, next(frozen.parameters()).device)
     key_of = [teacher.weights_sha256, dict(data.identity), *([] if size in (32, 224) else [size]), *computed]
+    key_of += [prepared.model_dump()] if prepared is not None else []
     key = hashlib.sha256(json.dumps(key_of).encode()).hexdigest()[:16]
     path = store.runs / "teachers" / f"{key}.json"
     cached: dict[str, float] | None = ranks.told(_remembered(path))
@@ -191,6 +198,8 @@ def measured(
     frozen.bind((LOGITS,))
     found = evaluate(frozen, data, precision_name, ranks)
     frozen.bind(roles)
+    if prepared is not None:
+        data.close()
     if ranks.leads:
         write_text(path, json.dumps(found))
     return found

@@ -13,7 +13,9 @@ from imagenet import RECIPE, experiment, settings_in, training
 from benchmark.data.locate import OFFLINE
 from benchmark.errors import MissingInput, UsageError
 from benchmark.machine.ranks import Ranks
+from benchmark.models.registry import model
 from benchmark.paper.recipe import Recipe, recipe
+from benchmark.paper.suite import Preparation, TeacherSpec
 from benchmark.records.store import Record
 from benchmark.train import honouring
 from benchmark.train.engine.shards import draws, shards_of
@@ -190,6 +192,24 @@ def test_a_smoke_run_without_weights_has_a_random_teacher_and_says_so(folder: Pa
     record = done(folder, experiment("kd", teacher="resnet18"))
     assert record.teacher is not None
     assert record.teacher.stand_in == "randomly initialised"
+
+
+def test_pinned_weights_are_also_measured_as_their_figure_was(folder: Path) -> None:
+    weights = folder / "theirs.pt"
+    network = model("resnet14").build(10)
+    torch.save(network.state_dict(), weights)
+    prepared = Preparation(interpolation="bicubic", crop=0.5)
+    given = TeacherSpec(model="resnet14", weights=str(weights), published=50, preparation=prepared)
+    asked = replace(experiment("kd"), teacher=given, profile="paper")
+    record = done(folder, asked)
+    assert record.teacher is not None and record.experiment.teacher is not None
+    found = record.teacher.metrics
+    assert found.keys() == {"top1", "top5", "loss", "as_published_top1", "as_published_top5", "as_published_loss"}
+    assert found["as_published_loss"] != found["loss"]  # other pixels
+    assert record.experiment.teacher.preparation == prepared.model_dump()
+    plain = done(folder, replace(asked, teacher=given.model_copy(update={"preparation": None})), "plain")
+    assert plain.teacher is not None
+    assert plain.teacher.metrics == {name: found[name] for name in ("top1", "top5", "loss")}
 
 
 def test_elsewhere_absent_weights_are_an_error_that_names_the_file(
