@@ -27,7 +27,6 @@ from benchmark.data.decode import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augmentation,
-    Interpolation,
     evaluation_image,
     read_image,
     training_image,
@@ -35,6 +34,7 @@ from benchmark.data.decode import (
 from benchmark.data.erasing import erased
 from benchmark.data.image_index import ImageFolder
 from benchmark.data.mixing import draw_mixing, mixed, mixed_targets
+from benchmark.data.randaugment import Interpolation
 from benchmark.errors import MissingInput, UsageError
 from benchmark.machine.streams import generator, seed_of
 from benchmark.paper.recipe import Recipe

@@ -36,6 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {
             "bbox_head.conv_bias": True,
             "bbox_head.loss_bbox": {"type": "GIoULoss", "loss_weight": 1.0},
             "test_cfg.nms.iou_threshold": 0.6,
+            "data_preprocessor.mean": [103.53, 116.28, 123.675],  # of detectron2's weights
         },
     },
     "reppoints_r50": {"config": "reppoints/reppoints-moment_r50_fpn-gn_head-gn_2x_coco.py"},

@@ -1,6 +1,7 @@
 """Every setting of suites and recipes has the value that its source states, or a reason."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -51,22 +52,42 @@ def test_the_values_before_their_correction_are_found(folder: Path, change: Chan
     change("table2.yaml", "dist: {beta: 1, gamma: 1, tau: 1, weight: 2}", "dist: {beta: 1, gamma: 1, tau: 1}")
     change("table3.yaml", "dist: {beta: 1, gamma: 1, tau: 1, weight: 2}", "dist: {beta: 1, gamma: 1, tau: 1}")
     change("table3.yaml", "temperature: 4, weight: 1, task_weight: 0.9", "temperature: 1, weight: 1, task_weight: 1")
-    change("recipes.yaml", "random_erasing: 0.25", "random_erasing: 0.2")
+    change("recipes.yaml", "operations: sota, random_erasing: 0.25,", "operations: sota, random_erasing: 0.2,")
+    change("recipes.yaml", "warmup_epochs: 20, after_warmup: true", "warmup_epochs: 20")
+    change(
+        "recipes.yaml", "interpolation: bicubic,\n     randaugment: rand-m9-mstd0.5,", "randaugment: rand-m9-mstd0.5,"
+    )
+    change(
+        "recipes.yaml",
+        "no_decay: [relative_position_bias_table], schedule: cosine, min_lr: 5",
+        "schedule: cosine, min_lr: 5",
+    )
+    change("recipes.yaml", "randaugment_operations: sota, random_erasing: 0.2}", "random_erasing: 0.2}")
     found = check(folder)
     facts, sota = folder / "sources" / "image_classification_sota.yaml", "image_classification_sota, configs/strategies"
     two, three = folder / "table2.yaml", folder / "table3.yaml"
     wrong = [problem for problem in found.problems if "README" not in problem]
     kd = f"{three}:{line_of(three, 'temperature: 1, weight')} has 1.0"
-    assert [problem.replace(f"{facts}:", "") for problem in wrong] == [
+    assert [problem.replace(f"{facts}:", "") for problem in wrong][:4] == [
         f"{line_of(facts, '{table2/*/DIST: dist.weight}')} says dist.weight 2 ({sota}/distill/resnet_dist.yaml); "
         f"{two}:{line_of(two, 'method: {dist')} has 1.0, the default",
         f"{line_of(facts, '{table3/*/DIST: dist.weight}')} says dist.weight 2 ({sota}/distill/dist_b2.yaml); "
         f"{three}:{line_of(three, 'method: {dist')} has 1.0, the default",
         f"{line_of(facts, 'kd.temperature')} says kd.temperature 4 ({sota}/distill/resnet_kdt4.yaml); {kd}",
         f"{line_of(facts, 'ori_loss_weight')} says kd.task_weight 0.9 ({sota}/distill/resnet_kdt4.yaml); {kd}",
-        f"{line_of(facts, 'recipes/B3: random_erasing')} says random_erasing 0.25 ({sota}/distill (B3)); "
-        f"{folder / 'recipes.yaml'}:{line_of(folder / 'recipes.yaml', 'random_erasing: 0.2,')} has 0.2",
     ]
+    recipes = folder / "recipes.yaml"
+    b2, b3 = (line_of(recipes, text) for text in ("dropout: 0.2, augmentation", "random_erasing: 0.2,"))
+    named = re.findall(r"says (\S+) \S+ .*; \S+recipes.yaml:(\d+) has (.*)", "\n".join(wrong[4:]))
+    assert {(setting, value) for setting, _, value in named} == {
+        ("randaugment_operations", "timm, the default"),
+        ("random_erasing", "0.2"),
+        ("interpolation", "bilinear, the default"),
+        ("no_decay", "[], the default"),
+        ("after_warmup", "False, the default"),
+    }
+    assert len(named) == len(wrong) - 4
+    assert all(abs(int(line) - b2) < 8 or abs(int(line) - b3) < 12 for _, line, _ in named)
     (readme,) = set(found.problems) - set(wrong)
     assert "dist.yaml" in readme and "kd.temperature 4 (DIST, README.md:66)" in readme and readme.endswith(kd)
 
