@@ -139,6 +139,11 @@ class ImageFolderData:
             drop_last=drop_last,
         )
 
+    @property
+    def interpolation(self) -> Interpolation:
+        """Return how images are resized."""
+        return self._augmentation.interpolation
+
     def prepared(self, interpolation: Interpolation, crop: float) -> ImageFolderData:
         """Return the same images, prepared otherwise for tests: `crop` is the crop's share of the short side."""
         resize = int(self._augmentation.size / crop)

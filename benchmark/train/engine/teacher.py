@@ -189,6 +189,7 @@ def measured(
     computed = circumstances(precision_name, next(frozen.parameters()).device)
     key_of = [teacher.weights_sha256, dict(data.identity), *([] if size in (32, 224) else [size]), *computed]
     key_of += [prepared.model_dump()] if prepared is not None else []
+    key_of += ["bicubic"] if isinstance(data, ImageFolderData) and data.interpolation == "bicubic" else []
     key = hashlib.sha256(json.dumps(key_of).encode()).hexdigest()[:16]
     path = store.runs / "teachers" / f"{key}.json"
     cached: dict[str, float] | None = ranks.told(_remembered(path))

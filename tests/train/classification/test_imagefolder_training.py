@@ -210,6 +210,12 @@ def test_pinned_weights_are_also_measured_as_their_figure_was(folder: Path) -> N
     plain = done(folder, replace(asked, teacher=given.model_copy(update={"preparation": None})), "plain")
     assert plain.teacher is not None
     assert plain.teacher.metrics == {name: found[name] for name in ("top1", "top5", "loss")}
+    # A recipe that resizes otherwise has a measurement of its own, though weights and images are the same.
+    assert asked.recipe is not None
+    bicubic = replace(asked, recipe=asked.recipe.model_copy(update={"interpolation": "bicubic"}))
+    other = done(folder, replace(bicubic, teacher=given.model_copy(update={"preparation": None})), "plain")
+    assert other.teacher is not None
+    assert other.teacher.metrics["loss"] != found["loss"]
 
 
 def test_elsewhere_absent_weights_are_an_error_that_names_the_file(
