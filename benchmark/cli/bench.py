@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from benchmark.cli import requests
 from benchmark.machine.devices import pick_device
 
 if TYPE_CHECKING:
     from benchmark.train.settings import Settings
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Bench) -> int:
     """Measure, print, and write bench.json, bench.md and bench.svg. Return the exit code."""
     if arguments.predictors:
         return _predictors(arguments)
@@ -53,7 +53,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def speed(arguments: argparse.Namespace, names: Sequence[str], settings: Settings) -> int:
+def speed(arguments: requests.Bench, names: Sequence[str], settings: Settings) -> int:
     """Measure the speed of pairs and methods, and estimate the hours of suites.
 
     Write speed.json and speed.md to the output folder, and the rates to the file that `plan` and `run` read.
@@ -77,7 +77,7 @@ def speed(arguments: argparse.Namespace, names: Sequence[str], settings: Setting
     return 0
 
 
-def _predictors(arguments: argparse.Namespace) -> int:
+def _predictors(arguments: requests.Bench) -> int:
     import torch
 
     from benchmark.bench import predictors

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmark.cli import requests
 from benchmark.cli.output import near
 from benchmark.errors import CHECK_FAILED, MissingInput, UsageError
 from benchmark.judge.bridges import BRIDGES, Bridge, Bridges, read_bridges, write_bridges
@@ -16,7 +16,7 @@ from benchmark.machine.provenance import revision, source_hash
 from benchmark.machine.shipped import RESULTS
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Bridge) -> int:
     """Compare, print and write. Return 0, or the code of a failed check if some bits differ.
 
     Raises:
@@ -33,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     try:
         older = [commit_of(name) for name in arguments.older or _start(known)]
-        newer = None if here else commit_of(arguments.newer)
+        newer = None if arguments.newer is None else commit_of(arguments.newer)
     except MissingInput as error:
         if not arguments.check:
             raise

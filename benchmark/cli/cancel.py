@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 
+from benchmark.cli import requests
 from benchmark.cli.planning import store_of
 from benchmark.errors import BenchmarkError, UsageError, nearest
 from benchmark.launch.squeue import Queue
@@ -13,7 +13,7 @@ from benchmark.launch.submissions import Submission, SubmissionFolder, submissio
 from benchmark.machine.files import write_text
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Cancel) -> int:
     """Cancel the named submissions, or all of them. Runs keep their checkpoints. Return the exit code."""
     found = submissions(store_of(arguments))
     names = {submission.name for _, submission in found}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import tempfile
 from pathlib import Path
 
+from benchmark.cli import requests
 from benchmark.cli.output import near
 from benchmark.cli.planning import require_folder, store_of
 from benchmark.errors import CHECK_FAILED, BenchmarkError
@@ -16,7 +16,7 @@ from benchmark.records.evidence import collect
 from benchmark.records.store import CONTRIBUTED
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Collect) -> int:
     """Check, copy and list. Return 0, or the code of a failed check if a file was refused or disagrees."""
     require_folder(arguments.folder, "FOLDER")
     store = store_of(arguments)
@@ -29,7 +29,8 @@ def main(arguments: argparse.Namespace) -> int:
     conflicts = [offered for offered in found.fresh if offered.conflict]
     for offered in conflicts:
         print(f"CONFLICT {offered.path}: another outcome than {offered.conflict}", file=sys.stderr)
-    if arguments.spot_check is not None and not _spot_check(found.fresh, arguments):
+    number = arguments.spot_check
+    if number is not None and not _spot_check(found.fresh, number, arguments.data_dir):
         print("nothing was taken: a spot check failed", file=sys.stderr)
         return CHECK_FAILED
     known = len(found.offered) - len(found.fresh)
@@ -57,7 +58,7 @@ def _wrong_weights(offered: Offered) -> str:
     return "" if same else "the weights beside it are not the record's"
 
 
-def _spot_check(offered: list[Offered], arguments: argparse.Namespace) -> bool:
+def _spot_check(offered: list[Offered], number: int, data_dir: Path | None) -> bool:
     """Make some of the runs again. Return False if one comes out differently, and nothing explains it."""
     from benchmark.launch.rerun import rerun
     from benchmark.machine.devices import pick_device
@@ -65,8 +66,8 @@ def _spot_check(offered: list[Offered], arguments: argparse.Namespace) -> bool:
 
     done = [each for each in offered if each.record.status == "done"]
     right = True
-    for each in random.Random(0).sample(done, min(arguments.spot_check, len(done))):
-        settings = Settings(device=pick_device("auto"), data_dir=arguments.data_dir)
+    for each in random.Random(0).sample(done, min(number, len(done))):
+        settings = Settings(device=pick_device("auto"), data_dir=data_dir)
         with tempfile.TemporaryDirectory(prefix="benchmark-rerun-") as folder:
             try:
                 found = rerun(each.record, each.path, Path(folder), settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from urllib.request import url2pathname
 
 import yaml
 
+from benchmark.cli import requests
 from benchmark.cli.planning import without_output
 from benchmark.data.locate import DataSource
 from benchmark.errors import UsageError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmark.machine.ranks import Ranks
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Distill) -> int:
     """Show the taps, train the teacher if it has no weights, distil, and export. Return the exit code."""
     from benchmark.machine.devices import local_device
     from benchmark.machine.ranks import joined
@@ -38,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
         return _distill(arguments, device, ranks)
 
 
-def _distill(arguments: argparse.Namespace, device: str, ranks: Ranks) -> int:
+def _distill(arguments: requests.Distill, device: str, ranks: Ranks) -> int:
     from benchmark.launch.local import Local
     from benchmark.launch.progress import reporting
     from benchmark.train.settings import Request, Settings
@@ -79,7 +79,7 @@ class Wanted:
     experiment: Experiment
 
 
-def asked(arguments: argparse.Namespace) -> Wanted:
+def asked(arguments: requests.Distill) -> Wanted:
     """Parse the command line into a pair and its experiment.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import os
@@ -10,6 +9,7 @@ import shutil
 import sys
 from importlib import metadata
 
+from benchmark.cli import requests
 from benchmark.cli.output import print_rows
 from benchmark.cli.planning import store_of
 from benchmark.data.inventory import inventory
@@ -24,7 +24,7 @@ OPTIONAL = {"pytest": "make test", "ruff": "make test", "mypy": "make test"}
 LOW_DISK_GB = 5.0
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Doctor) -> int:
     """Print every check. Return 1 if something is missing that a run needs, else 0."""
     rows = [
         *_python(),
@@ -88,11 +88,11 @@ def _dense() -> list[dict[str, object]]:
     return [_row("dense tasks", "ok", found), _row("mmcv operators", "ok", mmcv_ops.in_use())]
 
 
-def _data(arguments: argparse.Namespace) -> list[dict[str, object]]:
+def _data(arguments: requests.Doctor) -> list[dict[str, object]]:
     return [_row(entry.title, entry.state, entry.line, entry.fix) for entry in inventory(arguments.data_dir)]
 
 
-def _folders(arguments: argparse.Namespace) -> list[dict[str, object]]:
+def _folders(arguments: requests.Doctor) -> list[dict[str, object]]:
     store = store_of(arguments)
     absent = [folder for folder in (store.results, store.runs) if not folder.exists()]
     try:

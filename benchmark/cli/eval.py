@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 
+from benchmark.cli import requests
 from benchmark.cli.planning import store_of
 from benchmark.errors import CHECK_FAILED, UsageError
 from benchmark.machine.devices import pick_device
 from benchmark.models.registry import NETWORK_LIBRARIES
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Eval) -> int:
     """Print metrics and the gap. Return 5 if the gap is wider than the teacher gate allows, else 0."""
     import torch
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from benchmark.cli import requests
 from benchmark.cli.planning import store_to_read
 from benchmark.errors import UsageError
 from benchmark.records.store import Record
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Export) -> int:
     """Write the files and print their paths. Return the exit code."""
     from benchmark.train.export import found_record, student_of, write_student
 
@@ -25,7 +25,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _for_server(arguments: argparse.Namespace, record: Record, weights: Path, out: Path) -> Path:
+def _for_server(arguments: requests.Export, record: Record, weights: Path, out: Path) -> Path:
     task = record.experiment.task
     if task != "segmentation" or record.status != "done":
         what = f"is {record.status}" if record.status != "done" else f"is one of {task}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from benchmark.cli import requests
 from benchmark.data import finder
 from benchmark.errors import MissingInput
 from benchmark.machine.files import write_text
@@ -18,7 +18,7 @@ IMAGES = {"2": 4, "7": 12}
 QUANTITY = "feature-saliency"
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Report) -> int:
     """Draw one picture for each run. Return the exit code.
 
     Raises:
@@ -45,19 +45,19 @@ def main(arguments: argparse.Namespace) -> int:
     folder = arguments.out or Path("reports")
     for run in done:
         path = folder / f"figure{arguments.figure}-{run.experiment.identity}.svg"
-        _draw(run, settings, arguments.images or IMAGES[arguments.figure], path)
+        _draw(run, settings, arguments.images or IMAGES[str(arguments.figure)], path)
         print(f"{run.label}: written to {path}")
     return 0
 
 
-def _suites(arguments: argparse.Namespace) -> list[Suite]:
+def _suites(arguments: requests.Report) -> list[Suite]:
     if arguments.suite:
         return [load(suite_path(name)) for name in dict.fromkeys(arguments.suite)]
     wanted = (QUANTITY, arguments.figure)
     return [s for s in load_all() if any((f.quantity, f.number) == wanted for f in s.file.figures)]
 
 
-def _runs(suites: list[Suite], arguments: argparse.Namespace) -> list[Run]:
+def _runs(suites: list[Suite], arguments: requests.Report) -> list[Run]:
     """Return the first repetition of every detection experiment that trains a student."""
     absent = finder.absent(arguments.data_dir)
     plan = make_plan(suites, Selection(profile=arguments.profile, all_rows=True, absent=absent))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import Counter
@@ -10,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 
+from benchmark.cli import requests
 from benchmark.cli.planning import store_of
 from benchmark.data.locate import DataSource
 from benchmark.errors import UsageError
@@ -23,7 +23,7 @@ LOOK_SECONDS = 5.0
 LONGEST_WAIT = 60 * 24 * 3600.0  # seconds, two months: a job that is still queued then will not run
 
 
-def launched(arguments: argparse.Namespace, plan: Plan, source: DataSource | None, device: str) -> int:
+def launched(arguments: requests.Run, plan: Plan, source: DataSource | None, device: str) -> int:
     """Submit the runs that are pending and not submitted yet. Return the exit code."""
     from benchmark.launch.progress import duration
     from benchmark.plan.estimate import seconds
@@ -61,7 +61,7 @@ def launched(arguments: argparse.Namespace, plan: Plan, source: DataSource | Non
 
 
 def _jobs(
-    arguments: argparse.Namespace,
+    arguments: requests.Run,
     runs: Sequence[Run],
     estimate: Callable[[Experiment], float],
     queued: dict[str, str],
@@ -84,7 +84,7 @@ def _jobs(
     return [Array(tuple(shared_out(runs, places, estimate, wishes)), ranks, 0)]
 
 
-def _refuse_several(arguments: argparse.Namespace, runs: Sequence[Run]) -> None:
+def _refuse_several(arguments: requests.Run, runs: Sequence[Run]) -> None:
     """Raise if flags ask for several processes for a run of a dense task."""
     flags = {"ranks" if arguments.ranks else "gpus": arguments.ranks or arguments.gpus or 1, "nodes": arguments.nodes}
     if given := " ".join(f"--{name} {count}" for name, count in flags.items() if count > 1):
@@ -110,7 +110,7 @@ def _named(job: Job) -> str:
 
 
 def _submit(
-    arguments: argparse.Namespace,
+    arguments: requests.Run,
     plan: Plan,
     arrays: Sequence[Array],
     store: Store,
@@ -136,6 +136,7 @@ def _submit(
         requeues=arguments.requeues,
         slurm=dict(arguments.slurm),
     )
+    assert arguments.launcher is not None
     submitting = Submitting(store, arguments.launcher, resources, partial(Settings, **settings), sys.argv[1:])
     if arguments.launcher == "slurm":
         return submitting.to_slurm(arrays)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from benchmark.cli import requests
 from benchmark.cli.output import print_rows
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.List) -> int:
     """Print one kind of entry. Return the exit code."""
     rows = _KINDS[arguments.what](arguments)
     columns = _COLUMNS.get(arguments.what, ())
@@ -18,7 +18,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _suites(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
+def _suites(arguments: requests.List) -> Sequence[Mapping[str, object]]:
     from benchmark.cli.planning import suites_of
 
     return [
@@ -35,7 +35,7 @@ def _suites(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
     ]
 
 
-def _cells(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
+def _cells(arguments: requests.List) -> Sequence[Mapping[str, object]]:
     from benchmark.cli.planning import suites_of
     from benchmark.plan.experiment import STATIC_METRICS, experiment_of
 
@@ -66,7 +66,7 @@ def _cells(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
     return rows
 
 
-def _methods(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
+def _methods(arguments: requests.List) -> Sequence[Mapping[str, object]]:
     from methods.registry import methods
 
     return [
@@ -81,13 +81,13 @@ def _methods(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
     ]
 
 
-def _models(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
+def _models(arguments: requests.List) -> Sequence[Mapping[str, object]]:
     from benchmark.models.registry import models
 
     return [{"model": entry.name, "family": entry.family, "file": entry.path.name} for entry in models().values()]
 
 
-def _recipes(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
+def _recipes(arguments: requests.List) -> Sequence[Mapping[str, object]]:
     from benchmark.paper.recipe import recipes
 
     return [
@@ -103,7 +103,7 @@ def _recipes(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
     ]
 
 
-def _profiles(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
+def _profiles(arguments: requests.List) -> Sequence[Mapping[str, object]]:
     from benchmark.paper.suite import profiles
 
     return [
@@ -111,7 +111,7 @@ def _profiles(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
     ]
 
 
-def _data(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
+def _data(arguments: requests.List) -> Sequence[Mapping[str, object]]:
     from benchmark.data.inventory import inventory
 
     rows = [
@@ -128,7 +128,7 @@ def _data(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
     return [*rows, {"data": "generated", "state": "built in", "where": None, "found": built_in, "fix": ""}]
 
 
-def _pending(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
+def _pending(arguments: requests.List) -> Sequence[Mapping[str, object]]:
     from benchmark.cli.planning import suites_of
 
     cells: Counter[str] = Counter()

@@ -39,11 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, and return the exit code."""
     given = parser().parse_args(arguments)
     settle()
+    from benchmark.cli.requests import request_of
     from benchmark.errors import BenchmarkError
 
     try:
         command = importlib.import_module(f"benchmark.cli.{given.command}")
-        code: int = command.main(given)
+        code: int = command.main(request_of(given))
         sys.stdout.flush()
         return code
     except BenchmarkError as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from benchmark.cli import requests
 from benchmark.cli.planning import planned, print_plan, source_for, suites_of
 from benchmark.machine.devices import pick_device
 from benchmark.plan.experiment import Plan
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from benchmark.plan.estimate import Measured
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Plan) -> int:
     """Print each run once, and estimates of time and disk space. No data set is needed. Return the exit code."""
     suites = suites_of(arguments)
     source = source_for(suites, arguments, only_planning=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.api import load_suites
+from benchmark.cli import requests
 from benchmark.data import finder
 from benchmark.data.available import images_for, needed_by
 from benchmark.data.locate import DataSource
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from benchmark.plan.estimate import Measured
 
 
-def suites_of(arguments: argparse.Namespace) -> list[Suite]:
+def suites_of(arguments: requests.Suites) -> list[Suite]:
     """Load the named suites, or all. Companion files of `suites/*.yaml`, such as recipes, are left out."""
     names = list(dict.fromkeys(arguments.suites))
     if len(names) > 1:
@@ -33,7 +33,7 @@ def suites_of(arguments: argparse.Namespace) -> list[Suite]:
     return load_suites(*names)
 
 
-def store_of(arguments: argparse.Namespace) -> Store:
+def store_of(arguments: requests.Places) -> Store:
     """Return the store with the folders of records and working states that the command line names."""
     return Store(arguments.results_dir.resolve(), arguments.runs_dir.resolve())
 
@@ -41,7 +41,7 @@ def store_of(arguments: argparse.Namespace) -> Store:
 USUAL = (Path("results"), Path("runs"))  # the default folders, which do not exist before the first run
 
 
-def store_to_read(arguments: argparse.Namespace) -> Store:
+def store_to_read(arguments: requests.Places) -> Store:
     """Return the same store for a command that only reads.
 
     Raises:
@@ -69,7 +69,7 @@ def without_output(quiet: bool) -> Iterator[None]:
         yield
 
 
-def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selection:
+def selection_of(arguments: requests.Selected, stand_in: bool = False) -> Selection:
     """Return the selection of suite parts that the command line asks for."""
     return Selection(
         only=tuple(arguments.only),
@@ -82,7 +82,7 @@ def selection_of(arguments: argparse.Namespace, stand_in: bool = False) -> Selec
     )
 
 
-def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning: bool) -> DataSource | None:
+def source_for(suites: list[Suite], arguments: requests.Selected, only_planning: bool) -> DataSource | None:
     """Return the available images, or None if no suite needs any. Generated images are used for smoke runs only.
 
     Planning downloads nothing; if the images are missing, it prints a note and returns None.
@@ -100,7 +100,7 @@ def source_for(suites: list[Suite], arguments: argparse.Namespace, only_planning
         return None
 
 
-def planned(suites: list[Suite], arguments: argparse.Namespace, source: DataSource | None) -> Plan:
+def planned(suites: list[Suite], arguments: requests.Selected, source: DataSource | None) -> Plan:
     """Return the deduplicated plan of the suites."""
     stand_in = source is not None and source.kind == GENERATED
     return make_plan(suites, selection_of(arguments, stand_in))
@@ -130,7 +130,7 @@ def print_plan(plan: Plan, missing: Plan, device: str, measured: Measured | None
     return seconds / 3600
 
 
-def ask(hours: float, arguments: argparse.Namespace) -> None:
+def ask(hours: float, arguments: requests.Run) -> None:
     """Ask the user to confirm a run of many hours. Raise if the answer is no."""
     if hours <= ASK_ABOVE_HOURS or arguments.yes:
         return

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import fields
 from pathlib import Path
 
+from benchmark.cli import requests
 from benchmark.cli.output import print_rows
 from benchmark.cli.planning import require_folder
 from benchmark.errors import CHECK_FAILED
@@ -22,7 +22,7 @@ BROKEN_MANIFEST = 2
 SHOWN_PROBLEMS = 20
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Report) -> int:
     """Compare, write the report, and print a summary. Return the exit code."""
     if arguments.figure:
         from benchmark.cli import figure
@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
     return _exit_code(comparison, gate)
 
 
-def _folders(arguments: argparse.Namespace) -> tuple[Path, ...]:
+def _folders(arguments: requests.Report) -> tuple[Path, ...]:
     """Return the results folders, and the folder of smoke records if it exists.
 
     Where the work folder has no records, the committed records that come with the program are compared.
@@ -52,10 +52,10 @@ def _folders(arguments: argparse.Namespace) -> tuple[Path, ...]:
     Raises:
         UsageError: a named folder does not exist. An empty report would otherwise overwrite one with content.
     """
-    results: list[Path] = arguments.results_dir or [usual_results()]
+    results = arguments.results_dir or [usual_results()]
     for folder in results:
         require_folder(folder)
-    smoke: Path = arguments.runs_dir / "records"
+    smoke = arguments.runs_dir / "records"
     return (*results, *((smoke,) if smoke.is_dir() else ()))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.cli import requests
 from benchmark.errors import CHECK_FAILED, BenchmarkError, UsageError
 from benchmark.records.evidence import RECORD_FILE
 from benchmark.records.store import Record, Unreadable, read_record
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from benchmark.train.settings import Settings
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Rerun) -> int:
     """Make the runs again. Return 0 if all that can be made come out equal, or the code of a failed check.
 
     Raises:
@@ -76,7 +76,7 @@ class Refused:
         return f"{self.path}: could not be rerun: {self.reason}"
 
 
-def _again(record: Record, path: Path, folder: Path, arguments: argparse.Namespace) -> Rerun:
+def _again(record: Record, path: Path, folder: Path, arguments: requests.Rerun) -> Rerun:
     from benchmark.launch.progress import reporting
     from benchmark.launch.rerun import rerun
     from benchmark.machine.devices import pick_device
@@ -106,7 +106,7 @@ def _readable(record: Record | Unreadable | None, path: Path) -> Record:
     raise UsageError(f"{path}: {why}", "name a record: results/PROFILE/.../r0.json")
 
 
-def _records(arguments: argparse.Namespace) -> list[tuple[Path, Record | Unreadable | None]]:
+def _records(arguments: requests.Rerun) -> list[tuple[Path, Record | Unreadable | None]]:
     """Return what is read of the records that are named, or of a sample of those below the folders that are named.
 
     Raises:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from benchmark.cli import requests
 from benchmark.cli.output import near
 from benchmark.cli.planning import (
     ask,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from benchmark.machine.ranks import Ranks
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Run) -> int:
     """Run suites, and return the exit code. Of several processes that torchrun started, only one prints."""
     suites = suites_of(arguments)
     if arguments.launcher is not None:
@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
         return _run(arguments, suites, device, ranks)
 
 
-def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks: Ranks) -> int:
+def _run(arguments: requests.Run, suites: list[Suite], device: str, ranks: Ranks) -> int:
     source = ranks.leader_first(lambda: source_for(suites, arguments, only_planning=arguments.dry_run))
     plan = planned(suites, arguments, source)
     if source is not None and source.note:
@@ -101,7 +101,7 @@ def _run(arguments: argparse.Namespace, suites: list[Suite], device: str, ranks:
     return outcome.exit_code or (1 if outcome.diverged else 0)
 
 
-def _one_process(arguments: argparse.Namespace, runs: Sequence[Run], processes: int) -> None:
+def _one_process(arguments: requests.Run, runs: Sequence[Run], processes: int) -> None:
     """Raise if several processes, as torchrun starts them, would train a dense task."""
     from benchmark.launch.jobs import refuse_several
 
@@ -109,7 +109,7 @@ def _one_process(arguments: argparse.Namespace, runs: Sequence[Run], processes: 
     refuse_several(runs, f"{processes} processes by torchrun (WORLD_SIZE {processes})", again)
 
 
-def _launched(arguments: argparse.Namespace, suites: list[Suite]) -> int:
+def _launched(arguments: requests.Run, suites: list[Suite]) -> int:
     """Run suites through submitit. With Slurm the device is requested: this machine need not have it."""
     from benchmark.cli.launching import launched
 
@@ -129,7 +129,7 @@ def _launched(arguments: argparse.Namespace, suites: list[Suite]) -> int:
     return code
 
 
-def _print_tables(arguments: argparse.Namespace, suites: list[Suite], source: DataSource | None) -> None:
+def _print_tables(arguments: requests.Run, suites: list[Suite], source: DataSource | None) -> None:
     print()
     stand_in = source is not None and source.kind == GENERATED
     evidence = collect(store_of(arguments).folders)

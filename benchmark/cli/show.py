@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from benchmark.cli import requests
 from benchmark.cli.planning import store_to_read
 from benchmark.errors import UsageError
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Show) -> int:
     """Print an entry as YAML or JSON. Return the exit code.
 
     Raises:
@@ -32,7 +32,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _method(arguments: argparse.Namespace) -> dict[str, object]:
+def _method(arguments: requests.Show) -> dict[str, object]:
     import ast
 
     from benchmark.machine.plugins import syntax
@@ -55,7 +55,7 @@ def _method(arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def _model(arguments: argparse.Namespace) -> dict[str, object]:
+def _model(arguments: requests.Show) -> dict[str, object]:
     from benchmark.models.counting import parameters
     from benchmark.models.registry import model
 
@@ -88,19 +88,19 @@ def _multiply_adds(name: str, network: nn.Module) -> dict[str, int]:
     return {f"multiply-adds, {side} x {side}": macs(network, (1, 3, side, side))}
 
 
-def _recipe(arguments: argparse.Namespace) -> dict[str, object]:
+def _recipe(arguments: requests.Show) -> dict[str, object]:
     from benchmark.paper.recipe import recipe
 
     return {"recipe": arguments.name, **recipe(arguments.name).model_dump(mode="json")}
 
 
-def _suite(arguments: argparse.Namespace) -> dict[str, object]:
+def _suite(arguments: requests.Show) -> dict[str, object]:
     from benchmark.paper.manifest import load, suite_path
 
     return load(suite_path(arguments.name)).file.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
 
 
-def _experiment(arguments: argparse.Namespace) -> Mapping[str, object]:
+def _experiment(arguments: requests.Show) -> Mapping[str, object]:
     """Find an experiment by the beginning of its identity: in the suites' own profiles, then in profile smoke.
 
     Smoke experiments are tried both on the real data sets and on generated images, which have another identity.
@@ -131,7 +131,7 @@ def _experiment(arguments: argparse.Namespace) -> Mapping[str, object]:
     return _only(matches, arguments)
 
 
-def _run(arguments: argparse.Namespace) -> Mapping[str, object]:
+def _run(arguments: requests.Show) -> Mapping[str, object]:
     from benchmark.records.store import Record
 
     matches = {
@@ -142,7 +142,7 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, object]:
     return matches if len(matches) > 1 else _only(matches, arguments)
 
 
-def _only(matches: Mapping[str, Mapping[str, object]], arguments: argparse.Namespace) -> Mapping[str, object]:
+def _only(matches: Mapping[str, Mapping[str, object]], arguments: requests.Show) -> Mapping[str, object]:
     if not matches:
         message = f"no {arguments.what} has an identity that begins with {arguments.name!r}"
         raise UsageError(message, _where_names_are(arguments.what))
@@ -161,7 +161,7 @@ def _where_names_are(kind: str) -> str:
     return f"python -m benchmark list {kind}s prints the names"
 
 
-def _schema(arguments: argparse.Namespace) -> dict[str, object]:
+def _schema(arguments: requests.Show) -> dict[str, object]:
     from benchmark.paper.suite import SuiteFile
 
     return SuiteFile.model_json_schema()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 
+from benchmark.cli import requests
 from benchmark.cli.output import print_rows
 from benchmark.cli.planning import selection_of, store_to_read, suites_of
 from benchmark.data.locate import present
@@ -13,7 +13,7 @@ from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Plan, make_plan
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Status) -> int:
     """Print one line for each suite and, if suites are named, one for each run. Return the exit code."""
     store = store_to_read(arguments)
     suites = suites_of(arguments)
@@ -40,6 +40,6 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(suite: Suite, arguments: argparse.Namespace) -> Plan:
+def _plan(suite: Suite, arguments: requests.Status) -> Plan:
     smoke = (arguments.profile or suite.file.profile) == "smoke"
     return make_plan([suite], selection_of(arguments, stand_in=smoke and not present(arguments.data_dir)))

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmark.cli import requests
 from benchmark.errors import CHECK_FAILED
 from benchmark.machine.saying import Say, seldom
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: requests.Verify) -> int:
     """Check, print, and refresh the committed results. Return the exit code."""
     only = {"claims": _claims, "sources": _sources}
-    return only.get(arguments.what, _everything)(arguments)
+    return only.get(arguments.what or "", _everything)(arguments)
 
 
-def _everything(arguments: argparse.Namespace) -> int:
+def _everything(arguments: requests.Verify) -> int:
     from benchmark.verify.everything import cached
     from benchmark.verify.findings import static_text
     from benchmark.verify.text import text
@@ -55,7 +55,7 @@ def _refresh(folder: Path | None, content: str, check: bool) -> int:
     return 0
 
 
-def _claims(arguments: argparse.Namespace) -> int:
+def _claims(arguments: requests.Verify) -> int:
     from benchmark.paper.claims import check_claims, load_claims, tally
 
     results = check_claims(load_claims())
@@ -72,7 +72,7 @@ def _claims(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _sources(arguments: argparse.Namespace) -> int:
+def _sources(arguments: requests.Verify) -> int:
     from benchmark.verify.sources import FIX, check
 
     found = check()

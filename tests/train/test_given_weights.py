@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 from small import raw_record, record_of, run_suite, runs_of, store_in, write_suite
 
+from benchmark.cli import requests
 from benchmark.cli.distill import asked
 from benchmark.cli.parser import main
 from benchmark.errors import MissingInput
@@ -142,10 +143,11 @@ def test_distill_takes_an_exchanged_file_for_another_teacher(workplace: Path) ->
         for name in ("x", "y"):
             (workplace / "images" / split / name).mkdir(parents=True)
             shutil.copy(Path(__file__).parents[2] / "docs" / "report.png", workplace / "images" / split / name)
-    arguments = argparse.Namespace(
+    arguments = requests.Distill(
         student="timm:resnet10t", teacher="timm:resnet10t", student_taps=None, teacher_taps=None, method="kd",
         recipe="B1", epochs=1, batch=2, lr=None, image_size=64, data=workplace / "images", precision="fp32",
         teacher_weights="teacher.pt", student_weights="start.pt", out=workplace / "student.pt",
+        device="cpu", threads=1, workers=None, checkpoint_seconds=60.0,
     )  # fmt: skip
     identities = []
     for teacher, start in ((1, 1), (2, 1), (2, 2), (2, 2)):
@@ -154,7 +156,7 @@ def test_distill_takes_an_exchanged_file_for_another_teacher(workplace: Path) ->
         identities.append(asked(arguments).experiment.identity)
     assert len(set(identities)) == 3
     # by an address, and among fetched weights, it is the same file
-    arguments.teacher_weights = (workplace / "teacher.pt").as_uri()
+    arguments = replace(arguments, teacher_weights=(workplace / "teacher.pt").as_uri())
     fetched = workplace / "student.work" / "runs" / "weights"
     fetched.mkdir(parents=True)
     (workplace / "start.pt").rename(fetched / "start.pt")
