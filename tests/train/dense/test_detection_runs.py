@@ -134,7 +134,20 @@ def with_a_flipped_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_a_run_interrupted_at_any_step_ends_as_if_it_never_was(workplace: Path) -> None:
+def intact(path: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    "spoils",
+    [
+        pytest.param((intact,), id="once"),
+        pytest.param((as_before_the_seal, intact, with_a_flipped_bit), id="at every step", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_interrupted_at_any_step_ends_as_if_it_never_was(
+    spoils: tuple[Callable[[Path], None], ...], workplace: Path
+) -> None:
     run = runs_by_row(suite(workplace))["DiffKD"]
     whole = carry_out(run, workplace / "whole")
     assert whole.status == "done" and set(whole.last) <= AP and "ap" in whole.last
@@ -142,16 +155,17 @@ def test_a_run_interrupted_at_any_step_ends_as_if_it_never_was(workplace: Path) 
     assert any("backbone" in note or "teacher" in note for note in whole.effective.stand_ins)
     lines: list[str] = []
     saved = Store(workplace / "parts" / "results", workplace / "parts" / "runs").paths(run).checkpoint
-    for spoil in (as_before_the_seal, lambda path: None, with_a_flipped_bit):
+    for spoil in spoils:
         with pytest.raises(Stopped):  # after one step; one question whether to stop comes before the first
             carry_out(run, workplace / "parts", stop=After(1), lines=lines)
         spoil(saved)
     parts = carry_out(run, workplace / "parts", lines=lines)
     assert parts.outcome() == whole.outcome()
     said = [line.partition("resuming from ")[2] for line in lines if "resuming from" in line]
-    assert said == ["epoch 1, step 1 of 2", "epoch 1, step 2 of 2", "epoch 1, step 2 of 2"]
-    assert len([line for line in lines if "without a seal: rewritten" in line]) == 1
-    assert len([line for line in lines if "kept as checkpoint.pt.damaged-1" in line]) == 1
+    assert said == ["epoch 1, step 1 of 2", "epoch 1, step 2 of 2", "epoch 1, step 2 of 2"][: len(spoils)]
+    rewritten = [line for line in lines if "without a seal: rewritten" in line]
+    kept = [line for line in lines if "kept as checkpoint.pt.damaged-1" in line]
+    assert (len(rewritten), len(kept)) == (spoils.count(as_before_the_seal), spoils.count(with_a_flipped_bit))
     curves = [
         Store(workplace / place / "results", workplace / place / "runs").paths(run).curves
         for place in ("whole", "parts")

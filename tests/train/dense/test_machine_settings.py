@@ -76,5 +76,5 @@ def test_run_hands_its_workers_on(workplace: Path, monkeypatch: pytest.MonkeyPat
 
         monkeypatch.setattr(f"benchmark.train.dense.feeding.{name}", noting)
     suite = segmentation_runs.suite(workplace)
-    assert main(["run", str(suite), "--only", "DiffKD", "--workers", "3", "--device", "cpu", "--threads", "1"]) == 0
-    assert asked == [3, 3, 3]  # training, evaluation, the teacher's evaluation
+    assert main(["run", str(suite), "--only", "Student", "--workers", "3", "--device", "cpu", "--threads", "1"]) == 0
+    assert asked == [3, 3]  # training, evaluation
