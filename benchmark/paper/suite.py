@@ -115,6 +115,7 @@ class Figure(Strict):
 
     quantity: Literal["accuracy", "gamma-histogram", "gamma-curve", "feature-saliency", "class-scores"]
     number: str
+    row: str | None = Field(None, description="the row whose runs are drawn; all rows if there is none")
     note: str = ""
 
 
