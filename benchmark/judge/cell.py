@@ -185,7 +185,15 @@ def _blank(cell: Cell) -> CellView:
         near=(),
         notes=(),
         contest="" if is_static(cell) or setting.subject == "teacher" else " ".join(contest_of(cell)),
+        nfe=_nfe(cell),
     )
+
+
+def _nfe(cell: Cell) -> int | None:
+    """Return the denoising steps of the cell's DiffKD, None for another method."""
+    spec = cell.method()
+    steps = [options.model_dump()["nfe"] for entry, options in spec.parts if entry.name == "diffkd"] if spec else []
+    return steps[0] if steps else None
 
 
 def _cell_notes(cell: Cell, case: CellCase) -> Iterator[str]:

@@ -97,6 +97,7 @@ class CellView:
     notes: tuple[str, ...]  # what a reader should know: code changed, conflicting records, protocol partly unstated
     problem: str = ""  # why the cell could not be judged at all: no rule for its metric
     contest: str = ""  # cells with the same value differ only in the method; empty for teachers and costs
+    nfe: int | None = None  # denoising steps of DiffKD; None for other methods
 
     @property
     def judgement(self) -> Judgement | None:
@@ -167,6 +168,7 @@ class FigureView:
     quantity: str
     number: str
     note: str
+    row: str  # the row whose runs are drawn; empty for all
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,11 @@ class Figure(Strict):
     note: str = ""
 
 
+def figure_number(part: str) -> str:
+    """Return the number of the figure that a part belongs to, for example 5 for 5a."""
+    return part.rstrip("abcdef")
+
+
 class SuiteFile(Strict):
     """A manifest as written."""
 
