@@ -14,7 +14,7 @@ from benchmark.data import finder
 from benchmark.data.available import images_for, needed_by
 from benchmark.errors import MissingInput, UsageError
 from benchmark.machine.files import write_text
-from benchmark.paper.manifest import load, load_all, suite_path
+from benchmark.paper.manifest import load, load_all, suite_files, suite_path
 from benchmark.paper.suite import Cell, Suite, figure_number
 from benchmark.plan.experiment import Run, Selection, make_plan
 from benchmark.records.store import Store, usual_results
@@ -50,7 +50,8 @@ def main(arguments: argparse.Namespace) -> int:
             path = folder / f"{name}.svg"
             write_text(path, text)
             print(f"{of}: written to {path}")
-        without += [] if drawn else [suite.name]
+        # A suite of the user's own is found by its path alone.
+        without += [] if drawn else [suite.name if suite.path in suite_files() else str(suite.path)]
     profile = f" --profile {arguments.profile}" if arguments.profile else ""
     if len(without) == len(suites):
         names = " ".join(without)

@@ -1,4 +1,4 @@
-"""`report`: records against published numbers, as a page, Markdown, CSV, JSON and LaTeX. Only figures need torch."""
+"""`report`: records against published numbers, as a page, Markdown, CSV, JSON and LaTeX, without torch."""
 
 from __future__ import annotations
 

@@ -192,8 +192,8 @@ def _blank(cell: Cell) -> CellView:
 def _nfe(cell: Cell) -> int | None:
     """Return the denoising steps of the cell's DiffKD, None for another method."""
     spec = cell.method()
-    steps = [options.model_dump()["nfe"] for entry, options in spec.parts if entry.name == "diffkd"] if spec else []
-    return steps[0] if steps else None
+    steps = spec.resolved().get("diffkd", {}).get("nfe") if spec else None
+    return steps if isinstance(steps, int) else None
 
 
 def _cell_notes(cell: Cell, case: CellCase) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,7 @@ def scored(run: Run, settings: Settings, images: int) -> list[Scored]:
     data = load_data(
         experiment.data, settings.source, device, recipe=experiment.recipe, generated_dir=settings.store.runs, workers=0
     )
-    with arithmetic(experiment.precision):
+    with closing(data), arithmetic(experiment.precision):
         parts = assembled(run, data, settings.store, device)
         student, method = parts.distiller.student, parts.distiller.method
         restore(run, settings.store, student.network, method)
@@ -57,7 +59,6 @@ def scored(run: Run, settings: Settings, images: int) -> list[Scored]:
         scores = {STUDENT: own, DENOISED: denoised, TEACHER: taught}
         shares = {name: logits.double().softmax(dim=1).cpu() for name, logits in scores.items()}
     names = data.class_names
-    data.close()
     return [_scored(place, int(batch.targets[place]), shares, names) for place in range(len(inputs))]
 
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import fmean, stdev
 
 from markupsafe import Markup
 
@@ -177,14 +178,12 @@ class Spot:
     @property
     def mean(self) -> float:
         """Return the mean of the runs, of which there is at least one."""
-        return sum(self.values) / len(self.values)
+        return fmean(self.values)
 
     @property
     def spread(self) -> float:
         """Return the sample standard deviation, 0 for a single run."""
-        if len(self.values) < 2:
-            return 0.0
-        return float((sum((v - self.mean) ** 2 for v in self.values) / (len(self.values) - 1)) ** 0.5)
+        return stdev(self.values) if len(self.values) > 1 else 0.0
 
 
 def spots_chart(spots: Sequence[Spot], level: Spot | None, name: str, x_label: str, y_label: str) -> Chart:
@@ -194,19 +193,18 @@ def spots_chart(spots: Sequence[Spot], level: Spot | None, name: str, x_label: s
     values = [v for spot in run for v in (*spot.values, spot.mean - spot.spread, spot.mean + spot.spread)]
     values += [spot.published for spot in spots if spot.published is not None]
     axes = _Axes(*padded(min(values), max(values)), y_label, x_label, name, rows=2)
-    places = dict(zip((spot.label for spot in spots), axes.places(len(spots)), strict=True))
+    placed = list(zip(axes.places(len(spots)), spots, strict=True))
     parts, keys = axes.parts, []
-    for spot in spots:
-        x = places[spot.label]
+    for x, spot in placed:
         parts += [axes.below(x, spot.label), axes.below(x, f"n = {len(spot.values)}" if spot.values else "", 1)]
     if level is not None:
         y = axes.y(level.mean)
         parts.append(tag("line", x1=axes.left, x2=axes.right, y1=y, y2=y, class_="level"))
         keys.append(Key(tag("path", d="M0 6h24", class_="level"), f"{level.label}: {_with_spread(level)}"))
-    published = [(places[s.label] - BESIDE, axes.y(s.published)) for s in spots if s.published is not None]
+    published = [(x - BESIDE, axes.y(spot.published)) for x, spot in placed if spot.published is not None]
     parts += _marked_line(published, 1)
-    parts += [part for spot in spots if spot.values for part in _spread(spot, places[spot.label], axes.y)]
-    parts += _marked_line([(places[s.label], axes.y(s.mean)) for s in spots if s.values], 0)
+    parts += [part for x, spot in placed for part in _spread(spot, x, axes.y)]
+    parts += _marked_line([(x, axes.y(spot.mean)) for x, spot in placed if spot.values], 0)
     several = any(len(spot.values) > 1 for spot in spots)
     own = "ours: mean and standard deviation, beside it each run" if several else "ours"
     keys.insert(0, _line_key(own, 0))
@@ -265,7 +263,7 @@ class Course:
 
     def means(self) -> tuple[Point, ...]:
         """Return the mean over the runs by epoch."""
-        return tuple((epoch, sum(values) / len(values)) for epoch, values in self._by_epoch())
+        return tuple((epoch, fmean(values)) for epoch, values in self._by_epoch())
 
     def ranges(self) -> tuple[tuple[float, float, float], ...]:
         """Return epoch, lowest and highest value."""

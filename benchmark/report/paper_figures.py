@@ -10,10 +10,9 @@ from statistics import fmean
 
 from benchmark.judge.views import CellView, TableView
 from benchmark.paper.suite import figure_number
-from benchmark.report.charts import Chart, Course, Sheet, Spot, courses_chart, histogram, spots_chart
+from benchmark.report.charts import FILLS, Chart, Course, Sheet, Spot, courses_chart, histogram, spots_chart
 from benchmark.report.curves import CurveFile, read_curves
 from benchmark.report.listing import ListedRun
-from benchmark.report.plots import LINE_STYLES
 from benchmark.report.wording import arrows, plural
 
 GAMMA = re.compile(r"train\.(?:(?P<branch>.*)\.)?gamma")
@@ -57,13 +56,13 @@ def said_of(title: str, profile: str, *lines: str) -> tuple[str, ...]:
 def _accuracy(
     number: str, table: TableView, cells: Sequence[CellView], runs: Mapping[str, ListedRun]
 ) -> Iterator[PaperFigure]:
-    by_steps = sorted((cell.nfe, cell) for cell in cells if cell.nfe is not None)
-    spots = [_spot(str(nfe), cell, runs) for nfe, cell in by_steps]
+    by_steps = sorted((cell for cell in cells if cell.nfe is not None), key=lambda cell: cell.nfe or 0)
+    spots = [_spot(str(cell.nfe), cell, runs) for cell in by_steps]
     if not any(spot.values for spot in spots):
         return
     alone = [_spot("student without distillation", cell, runs) for cell in table.cells if cell.method == "none"]
     level = next((spot for spot in alone if spot.values), None)
-    first, selection = next((c, c.achieved.selection) for _, c in by_steps if c.achieved and _own(c, runs))
+    first, selection = next((c, c.achieved.selection) for c in by_steps if c.achieved and _own(c, runs))
     chart = spots_chart(
         [spot for spot in spots if spot.values or spot.published is not None],
         level,
@@ -85,7 +84,8 @@ def _spot(label: str, cell: CellView, runs: Mapping[str, ListedRun]) -> Spot:
 def _gamma(number: str, table: TableView, cell: CellView, runs: Sequence[ListedRun]) -> Iterator[PaperFigure]:
     files = [read_curves(Path(run.curves)) for run in runs if run.curves]
     names = [name for name in dict.fromkeys(n for file in files for n in file.names) if GAMMA.fullmatch(name)]
-    charts = tuple(chart for chart in (_histogram(files, names), _course(files, names)) if chart is not None)
+    few = names[:FILLS]
+    charts = tuple(chart for chart in (_histogram(files, few), _course(files, few)) if chart is not None)
     if not charts:
         return
     said = said_of(
@@ -93,6 +93,7 @@ def _gamma(number: str, table: TableView, cell: CellView, runs: Sequence[ListedR
         table.profile,
         f"{cell.label}, row {arrows(cell.row)}, recipe {cell.recipe}, {plural(len(files), 'repetition')}.",
         "The larger γ is, the less noise is mixed into the student's tensor.",
+        f"The first {len(few)} of {len(names)} branches." if len(few) < len(names) else "",
     )
     title = f"Figure {number}: the learned noise weight γ"
     yield PaperFigure(number, f"figure{number}-{cell.experiment}", Sheet(title, said, charts))
@@ -106,7 +107,7 @@ def _branch(name: str) -> str:
 def _histogram(files: Sequence[CurveFile], names: Sequence[str]) -> Chart | None:
     """Draw all gamma of the kept epochs and all runs together, as the paper's histogram does."""
     series, epochs = [], set()
-    for name in names[:LINE_STYLES]:
+    for name in names:
         bins = sorted({n for file in files for n in file.names if n.startswith(f"{name}.bin")})
         points = [[point for file in files for point in file.line(bin_name)] for bin_name in bins]
         if all(points) and points:
@@ -119,10 +120,7 @@ def _histogram(files: Sequence[CurveFile], names: Sequence[str]) -> Chart | None
 
 
 def _course(files: Sequence[CurveFile], names: Sequence[str]) -> Chart | None:
-    courses = [
-        Course(_branch(name), tuple(point for file in files for point in file.line(name)))
-        for name in names[:LINE_STYLES]
-    ]
+    courses = [Course(_branch(name), tuple(point for file in files for point in file.line(name))) for name in names]
     courses = [course for course in courses if course.points]
     if not courses:
         return None
