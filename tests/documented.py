@@ -103,6 +103,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
     "pip install '.[dense]' -c constraints.txt": (DETECTOR,),
     "pip install '.[dense]'": (DETECTOR,),
     "python -m benchmark run table6 --data-dir CITYSCAPES_FOLDER": (DRY,),
+    "python -m benchmark report --figure 4": (Try(says="written to reports/figure4-mini-figures.svg"),),
     "python -m benchmark report --figure 2 --suite table4": (Try(code=3, says="fix:"),),
     "python -m benchmark doctor": (Try(),),
     "python -m benchmark status table9": (Try(),),
@@ -176,6 +177,15 @@ TRIES: dict[str, tuple[Try, ...]] = {
     # docs/findings.md
     "python -m benchmark report --compare paper --suite mini-choice --suite mini-teacher --suite mini-cifar100"
     " --out reports/mini-cifar100": (Try(says="written to reports/mini-cifar100/index.html"),),
+    "python -m benchmark report --figure 4 --suite mini-figures --out reports/mini-figures": (
+        Try(says="written to reports/mini-figures/figure4-mini-figures.svg"),
+    ),
+    "python -m benchmark report --figure 5 --suite mini-figures --out reports/mini-figures": (
+        Try(says="written to reports/mini-figures/figure5-7f8d1714949c132c.svg"),
+    ),
+    "python -m benchmark run mini-figures --results-dir again/results --runs-dir again/runs": (DRY,),
+    "python -m benchmark report --figure 6 --suite mini-figures --results-dir again/results --runs-dir again/runs"
+    " --out reports/mini-figures": (Try(code=3, says="fix:"),),
     "python -m benchmark run choice-cifar100 --pack auto": (DRY,),
     "python -m benchmark run core-cifar100 --pack auto --only 'resnet56-*' --seeds 5": (DRY,),
     "python -m benchmark run core-cifar100 --pack auto --only 'wrn_40_2-*'": (DRY,),

@@ -253,19 +253,23 @@ def _report(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     report.add_argument(
         "--figure",
-        choices=("2", "7"),
-        help="draw this figure instead: what student, denoised student and teacher attend to, from finished "
-        "detection runs",
+        choices=("2", "4", "5", "6", "7"),
+        default="",
+        help="draw this figure instead, from finished runs: 4 accuracy by denoising steps, 5 the noise weight gamma, 6 "
+        "class scores, 2 and 7 what detectors attend to",
     )
     report.add_argument(
-        "--images", type=positive, metavar="N", help="with --figure: number of test images (default: 4; 12 for 7)"
+        "--images",
+        type=positive,
+        metavar="N",
+        help="with --figure 2, 6 or 7: number of test images (default: 4; 12 for 7)",
     )
     report.add_argument(
         "--profile",
         choices=("paper", "mini", "smoke"),
         help="with --figure: profile of the runs (default: the suite's)",
     )
-    report.add_argument("--data-dir", type=Path, metavar="DIR", help="with --figure: folder of COCO")
+    report.add_argument("--data-dir", type=Path, metavar="DIR", help="with --figure 2, 6 or 7: folder of the images")
     report.add_argument("--device", default="auto", help="with --figure: auto, cpu, cuda (default: auto)")
     report.add_argument(
         "--out",

@@ -19,7 +19,7 @@ from benchmark.paper.datasets import GENERATED
 from benchmark.paper.manifest import companions
 from benchmark.paper.suite import Suite
 from benchmark.plan.experiment import Plan, Selection, make_plan
-from benchmark.records.store import Store
+from benchmark.records.store import Store, usual_results
 
 if TYPE_CHECKING:
     from benchmark.plan.estimate import Measured
@@ -57,6 +57,21 @@ def require_folder(folder: Path, flag: str = "--results-dir") -> None:
     """Raise if a folder of records does not exist. Otherwise a mistyped folder would look like an empty one."""
     if not folder.is_dir():
         raise UsageError(f"{flag} {folder}: there is no such folder", f"{flag} DIR with a folder of finished runs")
+
+
+def record_folders(arguments: requests.Report) -> tuple[Path, ...]:
+    """Return the results folders, and the folder of smoke records if it exists.
+
+    Where the work folder has no records, the committed records that come with the program are compared.
+
+    Raises:
+        UsageError: a named folder does not exist. An empty report would otherwise overwrite one with content.
+    """
+    results = arguments.results_dir or [usual_results()]
+    for folder in results:
+        require_folder(folder)
+    smoke = arguments.runs_dir / "records"
+    return (*results, *((smoke,) if smoke.is_dir() else ()))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`report`: records against published numbers, as a page, Markdown, CSV, JSON and LaTeX. Only figures need torch."""
+"""`report`: records against published numbers, as a page, Markdown, CSV, JSON and LaTeX, without torch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 
 from benchmark.cli import requests
 from benchmark.cli.output import print_rows
-from benchmark.cli.planning import require_folder
+from benchmark.cli.planning import record_folders
 from benchmark.errors import CHECK_FAILED
 from benchmark.judge.compare import Sources, compare
 from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import Comparison
 from benchmark.machine.files import write_text
 from benchmark.records.evidence import ProblemKind
-from benchmark.records.store import usual_results
 
 BROKEN_MANIFEST = 2
 SHOWN_PROBLEMS = 20
@@ -31,7 +30,7 @@ def main(arguments: requests.Report) -> int:
     gate = [Verdict.parse(word) for word in arguments.fail_on.split(",") if word.strip()]
     comparison = compare(
         Sources(
-            folders=_folders(arguments),
+            folders=record_folders(arguments),
             mode=arguments.compare,
             only=tuple(dict.fromkeys(arguments.suite)),
         )
@@ -42,21 +41,6 @@ def main(arguments: requests.Report) -> int:
     else:
         _print(comparison, written)
     return _exit_code(comparison, gate)
-
-
-def _folders(arguments: requests.Report) -> tuple[Path, ...]:
-    """Return the results folders, and the folder of smoke records if it exists.
-
-    Where the work folder has no records, the committed records that come with the program are compared.
-
-    Raises:
-        UsageError: a named folder does not exist. An empty report would otherwise overwrite one with content.
-    """
-    results = arguments.results_dir or [usual_results()]
-    for folder in results:
-        require_folder(folder)
-    smoke = arguments.runs_dir / "records"
-    return (*results, *((smoke,) if smoke.is_dir() else ()))
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:

@@ -194,7 +194,7 @@ class Report(Data):
     suite: Sequence[str]
     results_dir: Sequence[Path] | None
     runs_dir: Path
-    figure: str | None
+    figure: str
     images: int | None
     profile: ProfileName | None
     device: str

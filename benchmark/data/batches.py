@@ -45,6 +45,10 @@ class ClassificationData(Protocol):
         """Return the number of classes."""
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes, in the order of their labels; none if they have none."""
+
+    @property
     def labels(self) -> Tensor:
         """Return the class of every training image, N, on the CPU. Positions are those of `Batch.indices`."""
 

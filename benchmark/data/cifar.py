@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ class Dataset:
     identity: Mapping[str, str | int | None]  # everything that decides the images; plain JSON
     generated: bool
     classes: int = CLASSES
+    class_names: tuple[str, ...] = ()  # generated classes have none
 
 
 def load(
@@ -73,6 +75,7 @@ def load(
         # A seed that chose nothing is no part of what the data are.
         identity={"name": source.kind, **origin, **sizes, "holdout": holdout, "seed": subset_seed if chosen else None},
         generated=source.kind == "generated",
+        class_names=_class_names(source),
     )
 
 
@@ -96,12 +99,25 @@ def _official(folder: Path, md5s: Mapping[str, str]) -> tuple[_Pool, _Pool, dict
 
 
 def _read(path: Path, md5: str) -> _Pool:
+    entry = _unpickled(path, md5)
+    return entry["data"].reshape(-1, 3, 32, 32), np.array(entry["fine_labels"], dtype=np.int64)
+
+
+def _class_names(source: DataSource) -> tuple[str, ...]:
+    return (
+        ()
+        if source.folder is None
+        else tuple(_unpickled(source.folder / "meta", source.md5s["meta"])["fine_label_names"])
+    )
+
+
+def _unpickled(path: Path, md5: str) -> dict[str, Any]:
     content = path.read_bytes()
     if (found := md5_of(content)) != md5:
         raise mismatch(path, found, md5)
     # A pickle can run code. These very bytes have just been verified as the official file's, which runs none.
-    entry = pickle.loads(content, encoding="latin1")
-    return entry["data"].reshape(-1, 3, 32, 32), np.array(entry["fine_labels"], dtype=np.int64)
+    entry: dict[str, Any] = pickle.loads(content, encoding="latin1")
+    return entry
 
 
 def _generated() -> tuple[_Pool, _Pool, dict[str, str]]:

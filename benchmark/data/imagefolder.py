@@ -157,6 +157,11 @@ class ImageFolderData:
         return len(self.dataset.classes)
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the class folders."""
+        return self.dataset.classes
+
+    @property
     def identity(self) -> Mapping[str, object]:
         """Return the identity of the images for records."""
         return self.dataset.identity

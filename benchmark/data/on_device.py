@@ -40,6 +40,11 @@ class DeviceData:
         return self.dataset.classes
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes."""
+        return self.dataset.class_names
+
+    @property
     def labels(self) -> Tensor:
         """Return the class of every training image, N, on the CPU."""
         return self.train.labels.cpu()

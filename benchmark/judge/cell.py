@@ -186,7 +186,15 @@ def _blank(cell: Cell) -> CellView:
         notes=(),
         variant=cell.variant,
         contest="" if is_static(cell) or setting.subject == "teacher" else " ".join(contest_of(cell)),
+        nfe=_nfe(cell),
     )
+
+
+def _nfe(cell: Cell) -> int | None:
+    """Return the denoising steps of the cell's DiffKD, None for another method."""
+    spec = cell.method()
+    steps = spec.resolved().get("diffkd", {}).get("nfe") if spec else None
+    return steps if isinstance(steps, int) else None
 
 
 def _cell_notes(cell: Cell, case: CellCase) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.errors import UsageError, nearest
@@ -27,7 +27,7 @@ from benchmark.machine.shipped import SUITES
 from benchmark.paper.claims import CLAIMS
 from benchmark.paper.manifest import load, suite_files
 from benchmark.paper.rules import load_rules
-from benchmark.paper.suite import Suite
+from benchmark.paper.suite import ProfileName, Suite
 from benchmark.records.evidence import InputProblem, ProblemKind, collect
 
 
@@ -41,6 +41,7 @@ class Sources:
     suites: Path = SUITES
     claims: Path = CLAIMS
     bridges: Path = BRIDGES
+    profile: ProfileName | None = None  # of the runs; None: each suite's own
 
 
 def compare(sources: Sources) -> Comparison:
@@ -51,6 +52,8 @@ def compare(sources: Sources) -> Comparison:
     """
     rules = load_rules()
     suites, problems = load_suites(sources.suites, sources.only)
+    if sources.profile is not None:
+        suites = [replace(s, file=s.file.model_copy(update={"profile": sources.profile})) for s in suites]
     shown = _chosen(suites, sources, problems)
     evidence = collect(sources.folders)
     static = load_static(sources.folders)
@@ -171,7 +174,7 @@ def _table(
         orderings=report,
         left_out=left_out,
         flags=expected_false_flags(judged, basis.rules.levels.prediction.value),
-        figures=tuple(FigureView(figure.quantity, figure.number, figure.note) for figure in suite.file.figures),
+        figures=tuple(FigureView(f.quantity, f.number, f.note, f.row or "") for f in suite.file.figures),
         coverage=coverage,
         variants=variants,
         not_run=not_run,

@@ -98,6 +98,7 @@ class CellView:
     problem: str = ""  # why the cell could not be judged at all: no rule for its metric
     contest: str = ""  # cells with the same value differ only in the method; empty for teachers and costs
     variant: str = ""  # the reading that was run; empty for the suite's main one
+    nfe: int | None = None  # denoising steps of DiffKD; None for other methods
 
     @property
     def judgement(self) -> Judgement | None:
@@ -170,6 +171,7 @@ class FigureView:
     quantity: str
     number: str
     note: str
+    row: str  # the row whose runs are drawn; empty for all
 
 
 @dataclass(frozen=True)

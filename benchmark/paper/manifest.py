@@ -175,6 +175,9 @@ def _lint(parsed: SuiteFile, path: Path) -> Iterator[str]:
         for name in names or ():
             if name not in rows:
                 yield f"expected {text!r}: no row {name!r}; {nearest(name, rows)}"
+    for figure in parsed.figures:
+        if figure.row is not None and figure.row not in rows:
+            yield f"figure {figure.number!r}: no row {figure.row!r}; {nearest(figure.row, rows)}"
 
 
 def _cells(parsed: SuiteFile, file: YamlFile, variants: Variants) -> Iterator[Cell]:

@@ -140,7 +140,13 @@ class Figure(Strict):
 
     quantity: Literal["accuracy", "gamma-histogram", "gamma-curve", "feature-saliency", "class-scores"]
     number: str
+    row: str | None = Field(None, description="the row whose runs are drawn; all rows if there is none")
     note: str = ""
+
+
+def figure_number(part: str) -> str:
+    """Return the number of the figure that a part belongs to, for example 5 for 5a."""
+    return part.rstrip("abcdef")
 
 
 class SuiteFile(Strict):

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmark.errors import BenchmarkError, MissingInput
+from benchmark.errors import BenchmarkError
 from benchmark.machine.streams import generator
 from benchmark.models import openmmlab
 from benchmark.models.taps import Network
 from benchmark.paper.tasks import TASKS
 from benchmark.plan.experiment import Run
-from benchmark.records.looked import Looked
+from benchmark.probe.finished import restore
+from benchmark.records.looked import DENOISED, STUDENT, TEACHER, Looked
 from benchmark.train.dense.dense_task import DenseData, task
 from benchmark.train.dense.parts import Parts, assembled
 from benchmark.train.precision import arithmetic
@@ -28,7 +29,6 @@ from methods.diffkd.diffkd import Branch, DiffKD
 
 TEMPERATURE = 0.5  # appendix F.1
 LEVEL = "fpn.0"  # appendix F.1: the first output of the pyramid
-STUDENT, DENOISED, TEACHER = "student", "denoised student", "teacher"
 
 
 def saliency(features: Tensor, temperature: float = TEMPERATURE) -> Tensor:
@@ -43,21 +43,11 @@ def looked(run: Run, settings: Settings, images: int) -> tuple[list[Looked], lis
     Raises:
         MissingInput: the run's weights, its side networks, packages or data are not there.
     """
-    weights = settings.store.weights(run)
-    if weights is None:
-        raise MissingInput(f"{run.label} has no weights in {settings.store.runs}", "run its suite")
     found = task(run.experiment.task)
     with openmmlab.scope(TASKS[run.experiment.task].openmmlab), arithmetic(run.experiment.precision):
         data = found.data(run.experiment, settings.data_dir, settings.store.runs)
         parts = assembled(run, found, data, settings)
-        parts.student.network.load_state_dict(_read(weights))
-        side = settings.store.paths(run).side_networks
-        if parts.method.state_dict():
-            if not side.is_file():
-                raise MissingInput(
-                    f"{side} is gone, without which nothing is denoised", "delete the record and run again"
-                )
-            parts.method.load_state_dict(_read(side))
+        restore(run, settings.store, parts.student.network, parts.method)
         networks = [network for network in (parts.student, parts.teacher) if network is not None]
         for network in networks:
             network.bind((LEVEL,))
@@ -73,11 +63,6 @@ def looked(run: Run, settings: Settings, images: int) -> tuple[list[Looked], lis
             "its training left weights that overflow: nothing can be drawn of it",
         )
     return rows, [note for note in (data.note, *parts.notes) if note]
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return found
 
 
 def _samples(data: DenseData, parts: Parts, images: int) -> Iterator[tuple[Tensor, Any]]:

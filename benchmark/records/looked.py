@@ -1,4 +1,4 @@
-"""The result of a look into a finished run: images and maps as plain arrays."""
+"""The results of a look into a finished run: images and maps as plain arrays, class scores as plain numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
+STUDENT, DENOISED, TEACHER = "student", "denoised student", "teacher"
 
 
 @dataclass(frozen=True)
@@ -18,3 +19,13 @@ class Looked:
 
     image: Path
     maps: Mapping[str, Values]  # by the column's head
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One test image with each network's scores, between 0 and 1, of the same few classes."""
+
+    position: int  # among the run's test images, from 0
+    target: str  # name of its class
+    classes: tuple[str, ...]
+    scores: Mapping[str, tuple[float, ...]]  # by network, in the order of `classes`

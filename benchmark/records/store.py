@@ -155,7 +155,7 @@ class RunPaths:
 
     @property
     def side_networks(self) -> Path:
-        """Return the path of the method's own state after a dense run, from which figures of features are drawn."""
+        """Return the path of a finished run's side networks, from which figures of features and scores are drawn."""
         return self.work / "side_networks.pt"
 
     @property

@@ -14,6 +14,7 @@ from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import CellView, Comparison, Coverage, TableRow, TableView
 from benchmark.report.curves import CurveFigure, curve_figures, lines_of
 from benchmark.report.listing import ListedRun
+from benchmark.report.paper_figures import paper_figures
 from benchmark.report.plots import GapRow, gap_plot, points_each
 from benchmark.report.wording import NOTHING_PRINTED, OUTCOMES, arrows, plural, symbol, tone
 
@@ -106,6 +107,7 @@ class Section:
     gains: tuple[Gain, ...]  # those with runs on both sides
     orderings: tuple[OrderJudgement, ...]  # those that could be tested
     variants: tuple[Readings, ...]
+    figures: tuple[Markup, ...]  # of the paper, from this table's runs
 
     @property
     def places(self) -> Iterator[PlacedCell]:
@@ -217,6 +219,7 @@ def _section(table: TableView, runs: Mapping[str, ListedRun], most: int) -> Sect
         drawn=len(drawn),
         gains=tuple(gain for gain in table.gains if gain.achieved is not None),
         orderings=tuple(o for o in orders if o.order is not OrderVerdict.INSUFFICIENT_SEEDS),
+        figures=tuple(figure.sheet.inline(f"{table.suite}-{figure.name}") for figure in paper_figures(table, runs)),
     )
 
 

@@ -60,7 +60,7 @@ def gap_plot(
     left = 14 + LETTER * min(LONGEST_LABEL, max(len(row.label) for row in rows))
     right = GAP_WIDTH - WORD_WIDTH
     bottom = top + ROW_HEIGHT * len(rows)
-    x = _Scale(-limit, limit, left, right)
+    x = Scale(-limit, limit, left, right)
     drawn = [_gap_row(row, x, top + ROW_HEIGHT * index) for index, row in enumerate(rows)]
     ticks = ticks_between(-limit, limit, 7)
     drawn += [
@@ -71,7 +71,7 @@ def gap_plot(
         text(axis, (left + right) / 2, bottom + 33, "label middle"),
     ]
     described = "; ".join(f"{row.label}: {row.gap:+.2f}, {row.word}" for row in rows)
-    return _svg(ident, GAP_WIDTH, bottom + 40, title, described, drawn, "gaps")
+    return drawing(ident, GAP_WIDTH, bottom + 40, title, described, drawn, "gaps")
 
 
 def _gap_limit(rows: Sequence[GapRow]) -> float:
@@ -83,7 +83,7 @@ def _gap_limit(rows: Sequence[GapRow]) -> float:
     return max(needed, min(1.08 * ends, 2 * needed)) or 1.0
 
 
-def _gap_row(row: GapRow, x: _Scale, top: float) -> Markup:
+def _gap_row(row: GapRow, x: Scale, top: float) -> Markup:
     middle, limit, word_left = top + ROW_HEIGHT / 2, x.high, GAP_WIDTH - WORD_WIDTH + 10
     low, high = max(row.low, -limit), min(row.high, limit)
     parts = [
@@ -117,7 +117,7 @@ def _cut(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
 
 
-class _Scale:
+class Scale:
     """The map from values to positions along an axis, linear or logarithmic."""
 
     def __init__(self, low: float, high: float, start: float, end: float, *, log: bool = False) -> None:
@@ -127,6 +127,7 @@ class _Scale:
         self._start, self._end = start, end
 
     def __call__(self, value: float) -> float:
+        """Return the position of a value."""
         return self._start + (self._end - self._start) * (self._read(value) - self._low) / self._span
 
 
@@ -152,11 +153,11 @@ def curve_plot(
     points = [point for line in lines for point in line.points]
     values = [value for _, value in points] + [level.value for level in levels]
     log = log and min(values) > 0
-    low, high = _padded(min(values), max(values), log)
+    low, high = padded(min(values), max(values), log)
     left, right, top, bottom = 46, CURVE_WIDTH - 8, 22, CURVE_HEIGHT - 34
     last = max(epoch for epoch, _ in points)
-    x = _Scale(0, max(last, 1), left, right)
-    y = _Scale(low, high, bottom, top, log=log)
+    x = Scale(0, max(last, 1), left, right)
+    y = Scale(low, high, bottom, top, log=log)
     y_ticks = decades_between(low, high) if log else ticks_between(low, high, 5)
     parts = [
         tag(
@@ -164,26 +165,26 @@ def curve_plot(
             d="".join(f"M{at(left)} {at(y(t))}H{at(right)}" for t in y_ticks),
             class_="grid",
         ),
-        *(text(_plain(t, () if log else y_ticks), left - 6, y(t) + 4, "tick end") for t in y_ticks),
+        *(text(tick_label(t, () if log else y_ticks), left - 6, y(t) + 4, "tick end") for t in y_ticks),
         tag("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"),
-        *(text(_plain(t), x(t), bottom + 14, "tick middle") for t in ticks_between(0, last, 5)),
+        *(text(tick_label(t), x(t), bottom + 14, "tick middle") for t in ticks_between(0, last, 5)),
         text("epoch", (left + right) / 2, CURVE_HEIGHT - 5, "label middle"),
         text(y_label, left, 12, "label"),
         *(_drawn_line(line, x, y, index, most) for index, line in enumerate(lines)),
         *(_level(level, left, right, y) for level in levels),
     ]
-    return _svg(ident, CURVE_WIDTH, CURVE_HEIGHT, title, "", parts, "curve")
+    return drawing(ident, CURVE_WIDTH, CURVE_HEIGHT, title, "", parts, "curve")
 
 
-def _drawn_line(line: Line, x: _Scale, y: _Scale, index: int, most: int) -> Markup:
+def _drawn_line(line: Line, x: Scale, y: Scale, index: int, most: int) -> Markup:
     kept = thinned(line.points, most)
     style = f"line line-{index % LINE_STYLES}"
     if len(kept) == 1:
         return tag("circle", cx=x(kept[0][0]), cy=y(kept[0][1]), r=2, class_=style)
-    return tag("path", d=_path([(x(epoch), y(value)) for epoch, value in kept]), class_=style)
+    return tag("path", d=path_through([(x(epoch), y(value)) for epoch, value in kept]), class_=style)
 
 
-def _path(points: Sequence[Point]) -> str:
+def path_through(points: Sequence[Point]) -> str:
     """Return a path of relative steps in tenths: a third shorter than absolute positions, without rounding drift."""
     tenths = [(round(10 * x), round(10 * y)) for x, y in points]
     steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(tenths)]
@@ -191,13 +192,14 @@ def _path(points: Sequence[Point]) -> str:
     return start + " ".join(f"{at(dx / 10)} {at(dy / 10)}".replace(" -", "-") for dx, dy in steps)
 
 
-def _level(level: ReferenceLine, left: float, right: float, y: _Scale) -> Markup:
+def _level(level: ReferenceLine, left: float, right: float, y: Scale) -> Markup:
     height = y(level.value)
     line = tag("line", x1=left, x2=right, y1=height, y2=height, class_="level")
     return joined([line, text(level.label, right, height - 4, "tick end")])
 
 
-def _padded(low: float, high: float, log: bool) -> Point:
+def padded(low: float, high: float, log: bool = False) -> Point:
+    """Return the limits of an axis that shows these values with some room around them."""
     if log:
         return low / 1.15, high * 1.15
     pad = 0.06 * (high - low) or max(0.5, abs(high) * 0.01)
@@ -241,13 +243,15 @@ def _signed(value: float, ticks: Sequence[float]) -> str:
     return "0" if value == 0 else f"{value:+.{_decimals(ticks)}f}".replace("-", "−")
 
 
-def _plain(value: float, ticks: Sequence[float] = ()) -> str:
+def tick_label(value: float, ticks: Sequence[float] = ()) -> str:
+    """Return a tick's number with as many decimals as the axis's other ticks have."""
     return f"{value:.{_decimals(ticks)}f}" if ticks and _decimals(ticks) <= 3 else f"{value:g}"
 
 
-def _svg(
+def drawing(
     ident: str, width: float, height: float, title: str, described: str, parts: Iterable[Markup], kind: str
 ) -> Markup:
+    """Return a drawing for a page, with its title and its numbers in words for those who do not see it."""
     names, labels = tag("title", title, id=f"{ident}-t"), {"aria_labelledby": f"{ident}-t"}
     if described:
         names += tag("desc", described, id=f"{ident}-d")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.records.looked import Looked, Values
-from benchmark.report.svg import joined, tag, text
+from benchmark.report import svg
+from benchmark.report.svg import tag, text
 
 WIDTH, GAP, HEAD, LEGEND = 240, 8, 26, 40  # pixels: of a picture, between pictures, of the column heads, of the scale
 STRENGTH = 0.6  # of the colours over the image
@@ -38,23 +39,7 @@ def picture(rows: Sequence[Looked], title: str, notes: Sequence[str] = ()) -> st
         top += 18
     described = f"{title}. Columns: image, {', '.join(heads)}. {' '.join(notes)}"
     style = ".title{font-size:14px;font-weight:bold}.head{font-size:13px}.note{font-size:11px}"
-    lines = [
-        tag("title", title) + tag("desc", described),
-        tag("style", style),
-        tag("rect", width=width, height=top, fill="white"),
-        *parts,
-    ]
-    drawing = tag(
-        "svg",
-        joined([Markup(), *lines, Markup()], "\n"),
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {width} {top}",
-        width=width,
-        height=top,
-        role="img",
-        font_family="sans-serif",
-    )
-    return f"{drawing}\n"
+    return svg.picture(title, described, width, top, style, parts)
 
 
 def _row(row: Looked, heads: Sequence[str], top: int) -> tuple[list[Markup], int]:

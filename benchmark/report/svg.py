@@ -32,3 +32,20 @@ def text(content: Markup | str, x: float, y: float, kind: str = "") -> Markup:
 def joined(parts: Iterable[Markup], between: str = "") -> Markup:
     """Return several elements as one."""
     return Markup(between).join(parts)
+
+
+def picture(title: str, described: str, width: float, height: float, style: str, parts: Iterable[Markup]) -> str:
+    """Return a drawing on white as a file of its own, which needs nothing besides itself."""
+    background = tag("rect", width=width, height=height, fill="white")
+    lines = [tag("title", title) + tag("desc", described), tag("style", style), background, *parts]
+    drawn = tag(
+        "svg",
+        joined([Markup(), *lines, Markup()], "\n"),
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {at(width)} {at(height)}",
+        width=width,
+        height=height,
+        role="img",
+        font_family="sans-serif",
+    )
+    return f"{drawn}\n"

@@ -52,6 +52,7 @@ def test_images_and_labels_are_those_that_torchvision_reads(whole: Dataset, cifa
 
     reference = CIFAR100(str(cifar100_dir), train=False)
     assert whole.test.labels.tolist() == reference.targets
+    assert list(whole.class_names) == reference.classes
     assert np.array_equal(whole.test.images.permute(0, 2, 3, 1).numpy(), reference.data)
 
 
