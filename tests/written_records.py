@@ -42,8 +42,8 @@ TABLE: dict[str, Any] = {
         {"row": "Teacher", "subject": "teacher", "standing": "cited", "cells": "72.34"},
         {"row": "Student", "method": "none", "standing": "cited", "cells": "69.06"},
         {"row": "KD", "method": "kd", "standing": "cited", "cells": "70.66±0.24"},
-        {"row": "MSE", "method": "mse", "standing": "ours", "cells": "71.00"},
-        {"row": "DiffKD", "method": "diffkd", "standing": "ours", "cells": "71.92±0.14"},
+        {"row": "MSE", "method": "mse", "standing": "authors", "cells": "71.00"},
+        {"row": "DiffKD", "method": "diffkd", "standing": "authors", "cells": "71.92±0.14"},
     ],
 }
 CLAIMS = {

@@ -235,7 +235,7 @@ def orderings(contenders: Sequence[Contender], rules: Rules) -> tuple[OrderRepor
     found, left_out = [], 0
     for contest in _contests(contenders):
         for first, second in combinations(contest, 2):
-            own = "ours" in (first.cell.standing, second.cell.standing)
+            own = "authors" in (first.cell.standing, second.cell.standing)
             if not own or first.published.value == second.published.value:
                 continue
             if first.has_runs and second.has_runs:

@@ -20,7 +20,7 @@ from benchmark.judge.verdicts import Judgement, Verdict
 from benchmark.records.evidence import InputProblem, RunView
 from benchmark.records.facts import Part
 
-COMPARISON_FORMAT = 1  # of comparison.json; raised when a field changes meaning
+COMPARISON_FORMAT = 2  # of comparison.json; raised when a field changes meaning
 
 Mode = Literal["paper", "reruns", "all"]
 
@@ -75,7 +75,7 @@ class CellView:
     column: str
     metric: str
     data: str
-    standing: str  # ours, cited
+    standing: str  # authors, cited
     static: bool  # known without training: parameters, multiply-adds
     printed: str | None  # by the paper, in every mode; None if it prints nothing
     method: str  # name of the method, `teacher` for a teacher's row, empty where it is not available

@@ -73,7 +73,9 @@ class Setting(Strict):
     recipe: str | None = None
     precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
     metric: str | None = None
-    standing: Literal["ours", "cited"] | None = None
+    standing: Literal["authors", "cited"] | None = Field(
+        None, description="whose number it is: of the paper's authors, or copied by them from another source"
+    )
     runs: int | None = Field(None, gt=0, description="number of runs behind the published number, if known")
     epoch: Literal["last", "best", "unknown"] | None = Field(None, description="the epoch whose number is published")
     source: str | None = Field(None, description="where a cited number comes from")
@@ -206,8 +208,8 @@ class Cell:
 
     @property
     def standing(self) -> str:
-        """Return `ours` or `cited`."""
-        return self.setting.standing or "ours"
+        """Return `authors` or `cited`."""
+        return self.setting.standing or "authors"
 
     def method(self) -> MethodSpec | None:
         """Return the cell's method with all options; None if it is pending or the cell is about a teacher."""

@@ -331,7 +331,7 @@ class Selection:
 
     def wants(self, cell: Cell) -> bool:
         """Return True if a row runs without `--all`: the paper's own rows and the plain student."""
-        return self.all_rows or bool(self.only) or cell.standing == "ours" or cell.setting.method == "none"
+        return self.all_rows or bool(self.only) or cell.standing == "authors" or cell.setting.method == "none"
 
 
 def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:

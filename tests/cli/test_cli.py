@@ -293,7 +293,7 @@ def test_suites_and_cells_are_listed(workplace: Path, capsys: pytest.CaptureFixt
     assert main(["list", "cells", "table9", "--json"]) == 0
     cells = json.loads(capsys.readouterr().out)
     (cell,) = [c for c in cells if c["row"] == "DiffKD" and c["column"] == "ResNet-56 -> ResNet-20"]
-    assert (cell["value"], cell["std"], cell["printed"], cell["standing"]) == (71.92, 0.14, "71.92±0.14", "ours")
+    assert (cell["value"], cell["std"], cell["printed"], cell["standing"]) == (71.92, 0.14, "71.92±0.14", "authors")
 
 
 def test_show_method_gives_every_option_with_its_source(capsys: pytest.CaptureFixture[str]) -> None:

@@ -480,7 +480,7 @@ def test_gains_over_the_student_and_over_mse(bench: Bench, suite: Suite) -> None
 def test_gains_where_methods_stand_in_columns(bench: Bench) -> None:
     columns = [
         {"column": "Stu.", "method": "none", "standing": "cited"},
-        {"column": "DiffKD", "method": "diffkd", "standing": "ours"},
+        {"column": "DiffKD", "method": "diffkd", "standing": "authors"},
     ]
     bench.table(**with_rows({"row": "R20", "metric": "top1", "cells": "69.06 71.92"}, columns=columns))
     (gain,) = bench.compare().tables[0].gains
