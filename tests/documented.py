@@ -161,7 +161,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
         Try(code=2, says="THEIR_FOLDER"),
         Try("python -m benchmark collect results --from some-lab", says="were here already"),
     ),
-    "python -m benchmark rerun results-one --sample 3 --hours 2": (Try(code=3, says="CIFAR-100 is not in"),),
+    "python -m benchmark rerun results-one --sample 3 --hours 2": (Try(code=5, says="3 could not be rerun"),),
     "python -m benchmark plan suites/*.yaml --gpus 1 --gpus 8 --gpus 64": (Try(says="64 GPUs"),),
     "--slurm account=vision --slurm qos=preemptable --slurm mem=32G": (Try(JOBS.format("{}")),),
     "--max-parallel 16": (Try(JOBS.format("{}")),),

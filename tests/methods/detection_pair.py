@@ -38,7 +38,7 @@ class TinyDetector(nn.Module):
             found[f"stage{i + 1}.preact"] = stage.norm(stage.conv(inputs))
             inputs = F.relu(found[f"stage{i + 1}.preact"])
             levels.append(lateral(inputs))
-        found |= {f"fpn.{i}": level for i, level in enumerate(levels)}
+        found |= {f"{role}.{i}": level for i, level in enumerate(levels) for role in ("fpn", "fpn_conv")}
         found |= {f"cls_scores.{i}": self.scores(level) for i, level in enumerate(levels)}
         found |= {f"bbox_preds.{i}": self.boxes(level) for i, level in enumerate(levels)}
         # Every fourth position is a proposal, the same in both networks.
@@ -47,7 +47,7 @@ class TinyDetector(nn.Module):
 
 
 def tiny_detector(width: int, pyramid: int, boxes: int) -> Network:
-    levels = [f"{role}.{i}" for role in ("fpn", "cls_scores", "bbox_preds") for i in range(LEVELS)]
+    levels = [f"{role}.{i}" for role in ("fpn", "fpn_conv", "cls_scores", "bbox_preds") for i in range(LEVELS)]
     taps = {f"stage{i + 1}.preact": Tap(f"stages.{i}.norm", norm=f"stages.{i}.norm") for i in range(LEVELS)}
     taps |= {role: Tap("neck") for role in (*levels, "roi.bbox_preds")}
     return Network(TinyDetector(width, pyramid, boxes), Adapter(taps, forward=_outputs), taps)

@@ -24,6 +24,7 @@ from benchmark.verify.findings import Findings
 
 COMPUTING = {"run", "rerun", "eval", "bench", "distill", "export", "verify", "report"}  # each has a test here
 OTHERS = {
+    "bridge",  # its runs are those of `run`, in processes of their own
     "collect",
     "plan",
     "status",
