@@ -90,6 +90,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
     "python -m benchmark plan table9": (Try(),),
     "python -m benchmark run table9": (DRY, Try("{}", code=3, says="--profile smoke")),
     "python -m benchmark run table9 --only DiffKD --only 'resnet56-*'": (DRY,),
+    "python -m benchmark run table3 --variant paper": (DRY, Try("{}", code=3, says="--profile smoke")),
     "python -m benchmark run table9 --profile smoke --only '*resnet20'": (
         DRY,
         Try(SMOKE.format("table9 --only '*/KD/*ResNet-20'"), slow=True),
