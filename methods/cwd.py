@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.base import SEG_FEATURE, SEG_LOGITS, Batch, Losses, Method, Moment, Outputs, Pair
+from methods.base import SEG_FEATURE, SEG_LOGITS, Batch, Losses, Method, Moment, Outputs, Pair, at_least_float32
+from methods.discriminator import Discriminator
 from methods.options import MethodOptions, option
 
 
@@ -16,9 +18,11 @@ class CWD(Method):
     the features, to which a 1x1 convolution widens the student's, and on the class scores; beside them the class
     scores' divergence at each position (pixel KD). `C` is the student's own number of channels, as the source has it.
 
-    The defaults are CIRKD's script, whose results Table 6 cites, but for its adversarial term (weight 0.001), which
-    trains a discriminator by an optimiser of its own and is left out. The authors' own: T 4 and weight 3, class scores
-    only.
+    The adversarial term, off by default, rewards class scores that a discriminator takes for the teacher's. The
+    discriminator has an optimiser of its own, which makes one step for each batch that `losses` gets.
+
+    The defaults are CIRKD's script, whose results Table 6 cites, but for the adversarial term, which has weight 0.001
+    there. The authors' own: T 4 and weight 3, class scores only.
     """
 
     taps: tuple[str, ...] = (SEG_FEATURE, SEG_LOGITS)
@@ -30,6 +34,11 @@ class CWD(Method):
         feature_weight: float = option(50.0, "of the features' term; 0: none", source="CIRKD, train_cwd.sh", ge=0)
         logits_weight: float = option(3.0, "of the class scores' term", source="CWD and CIRKD, train_cwd.sh", ge=0)
         pixel_weight: float = option(1.0, "of pixel KD at temperature 1", source="CIRKD, train_cwd.sh", ge=0)
+        adversarial_weight: float = option(
+            0.0, "of the adversarial term; 0: no discriminator", source="ours; CIRKD, train_cwd.sh, has 0.001", ge=0
+        )
+        discriminator_weight: float = option(0.1, "of the discriminator's own loss", source="CIRKD, train_cwd.sh", gt=0)
+        discriminator_lr: float = option(4e-4, "of the discriminator's Adam", source="CIRKD, train_kd.py", gt=0)
 
     options: Options
 
@@ -39,7 +48,7 @@ class CWD(Method):
             self.taps = (SEG_LOGITS,)
 
     def build(self, pair: Pair) -> None:
-        """Build the convolution that widens the student's features, if features are compared."""
+        """Build what the options need: a convolution that widens the student's features, and a discriminator."""
         for role in self.taps:
             student, teacher = pair.student_shapes[role], pair.teacher_shapes[role]
             if student[1:] != teacher[1:]:
@@ -47,11 +56,17 @@ class CWD(Method):
         if SEG_FEATURE in self.taps:
             student, teacher = pair.student_shapes[SEG_FEATURE], pair.teacher_shapes[SEG_FEATURE]
             self.align = nn.Conv2d(student[0], teacher[0], kernel_size=1, bias=False)
+        if self.options.adversarial_weight:
+            self.discriminator = Discriminator(pair.teacher_shapes[SEG_LOGITS][0])
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch, moment: Moment) -> Losses:
-        """Return the loss terms `feature`, `logits` and `pixel`; terms of weight 0 are left out."""
+        """Return the loss terms `feature`, `logits`, `pixel` and `adversarial`; terms of weight 0 are left out.
+
+        In train mode the discriminator learns from the batch, after it has judged it.
+        """
         o = self.options
         terms: dict[str, Tensor] = {}
+        tracked: dict[str, Tensor] = {}
         if SEG_FEATURE in self.taps:
             feature = student[SEG_FEATURE]
             distance = self._divergence(self.align(feature), teacher[SEG_FEATURE]) / feature.shape[1]
@@ -59,7 +74,14 @@ class CWD(Method):
         terms["logits"] = o.logits_weight * self.distance(student[SEG_LOGITS], teacher[SEG_LOGITS], batch)
         if o.pixel_weight:
             terms["pixel"] = o.pixel_weight * pixel_divergence(student[SEG_LOGITS], teacher[SEG_LOGITS])
-        return Losses(terms)
+        if o.adversarial_weight:
+            fake, real = at_least_float32(student[SEG_LOGITS]), at_least_float32(teacher[SEG_LOGITS])
+            with torch.autocast(fake.device.type, enabled=False):
+                terms["adversarial"] = o.adversarial_weight * self.discriminator.student_loss(fake)
+                if self.training:
+                    learned = (o.discriminator_weight, o.discriminator_lr, moment.gather)
+                    tracked["discriminator"] = self.discriminator.learn(fake.detach(), real, *learned)
+        return Losses(terms, tracked)
 
     def distance(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
         """Return the divergence over positions of two maps B,C,H,W, mean over samples and channels."""

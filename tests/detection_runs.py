@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
@@ -65,16 +64,3 @@ def runs_by_row(path: Path, lr: float = 1e-4) -> dict[str, Run]:
 def carry_out(run: Run, folder: Path, **settings: Any) -> Record:
     """Train a run below a folder."""
     return record_from(Trainer(settings_in(folder, **settings)).train(run))
-
-
-class After(Event):
-    """An event that becomes set after a number of `is_set` calls, to stop a run in the middle."""
-
-    def __init__(self, times: int) -> None:
-        super().__init__()
-        self.times = times
-
-    def is_set(self) -> bool:
-        """Count down, and return True at zero."""
-        self.times -= 1
-        return self.times < 0

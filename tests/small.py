@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -115,3 +116,16 @@ def settings_in(folder: Path, **more: Any) -> Settings:
 def data_of(experiment: Experiment, settings: Settings) -> ClassificationData:
     """Return the experiment's images."""
     return load_data(experiment.data, settings.source, torch.device("cpu"), recipe=experiment.recipe)
+
+
+class After(Event):
+    """An event that becomes set after a number of `is_set` calls, to stop a run in the middle."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def is_set(self) -> bool:
+        """Count down, and return True at zero."""
+        self.times -= 1
+        return self.times < 0

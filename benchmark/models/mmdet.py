@@ -15,6 +15,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "faster_rcnn_r50_fpn": {"config": "faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py"},
     "faster_rcnn_r101_fpn": {"config": "faster_rcnn/faster-rcnn_r101_fpn_2x_coco.py"},
     "cascade_mask_rcnn_x101_64x4d_fpn": {"config": "cascade_rcnn/cascade-mask-rcnn_x101-64x4d_fpn_20e_coco.py"},
+    # FGD's Cascade teacher
+    "cascade_mask_rcnn_x101_32x4d_dcn": {"config": "dcn/cascade-mask-rcnn_x101-32x4d-dconv-c3-c5_fpn_1x_coco.py"},
     "retinanet_r50_fpn": {"config": "retinanet/retinanet_r50_fpn_2x_coco.py"},
     "retinanet_r101_fpn": {"config": "retinanet/retinanet_r101_fpn_2x_coco.py"},
     "retinanet_x101_64x4d_fpn": {"config": "retinanet/retinanet_x101-64x4d_fpn_1x_coco.py"},

@@ -165,12 +165,13 @@ def test_every_variant_of_the_papers_suites_can_be_planned() -> None:
         for variants in suite.variants.values():
             for cell in variants:
                 found.setdefault(suite.name, set()).add(cell.variant)
-    assert found["table2"] == found["table3"] == {"paper", "june2023"}
-    assert found["table9"] == {"paper", "june2023", "lr-0.05", "published-teachers", "distinct-negatives"}
-    assert found["table4"] == {"shared-levels", "maskd"}
-    assert found["table5"] == {"shared-levels", "maskd", "class-boxes"}
-    assert found["table6"] == {"maskd"}
-    assert found["table12"] == {"shared-levels", "maskd"}
+    forms, pyramid = {"paper", "june2023"}, {"lambda-1", "shared-levels", "maskd"}
+    assert found["table2"] == {*forms, "dist-weight-2"}
+    assert found["table3"] == {*forms, "teacher-a2", "teacher-a1h"}
+    assert found["table9"] == {*forms, "lr-0.05", "interpolate", "published-teachers", "distinct-negatives"}
+    assert found["table4"] == found["table12"] == pyramid
+    assert found["table5"] == {*pyramid, "class-boxes", "teacher-2x", "teacher-3x"}
+    assert found["table6"] == {"maskd", "adversarial"}
     for suite in (suite for suite in suites if suite.name in found):
         plan = make_plan([suite], Selection(all_rows=True, variants=tuple(found[suite.name])))
         main_ones = make_plan([suite], Selection(all_rows=True))

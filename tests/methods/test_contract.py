@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from pairs import BATCH_SIZE, STUDENT_WIDTHS, setup, tiny_network
 from segmentation_pair import segmentation_setup
 from torch import Tensor
-from trials import LATE, PAIRS, Trial, moment, why_not
+from trials import LATE, OTHER_OPTIONS, PAIRS, Trial, moment, why_not
 
 from benchmark.models.taps import resolve_roles
 from methods.base import Losses, Method
@@ -30,14 +30,22 @@ def on(request: pytest.FixtureRequest) -> str:
     return found
 
 
-@pytest.fixture(params=ENTRIES)
+def cases(names: Iterable[str]) -> list[Any]:
+    """Every method with its default options, and some with others."""
+    plain = [pytest.param((name, {}), id=name) for name in names]
+    return plain + [pytest.param(case, id=f"{case[0]} {case[1]}") for case in OTHER_OPTIONS.items()]
+
+
+@pytest.fixture(params=cases(ENTRIES))
 def trial(request: pytest.FixtureRequest, on: str) -> Trial:
-    return Trial(ENTRIES[request.param], on)
+    name, options = request.param
+    return Trial(ENTRIES[name], on, options)
 
 
-@pytest.fixture(params=DISTILLING)
+@pytest.fixture(params=cases(DISTILLING))
 def distilling(request: pytest.FixtureRequest, on: str) -> Trial:
-    return Trial(ENTRIES[request.param], on)
+    name, options = request.param
+    return Trial(ENTRIES[name], on, options)
 
 
 @pytest.mark.parametrize("name", ENTRIES)

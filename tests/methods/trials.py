@@ -25,15 +25,19 @@ PAIRS: Mapping[str, Callable[[], Setup]] = {
     "segmentation": segmentation_setup,
 }
 
+# Options that give a method other side networks or state: what holds of every method's defaults must hold of these.
+OTHER_OPTIONS: Mapping[str, Mapping[str, object]] = {"cwd": {"adversarial_weight": 0.001}}
+
 
 def moment(seed: int = 0, epoch: float = LATE) -> Moment:
     when = (torch.tensor(epoch), torch.tensor(epoch / 240), torch.Generator().manual_seed(seed))
     return Moment(*when, step=torch.tensor(1000 * epoch))
 
 
-def served(entry: MethodEntry, on: Setup, seed: int = 0) -> Method:
+def served(entry: MethodEntry, on: Setup, seed: int = 0, options: Mapping[str, object] | None = None) -> Method:
     """Built as a run does it: taps that a network lacks are found before the method is built."""
-    method = entry.load()()
+    kind = entry.load()
+    method = kind(kind.Options(**options or {}))
     for shapes in (on.pair.student_shapes, on.pair.teacher_shapes):
         resolve_roles(method.taps, shapes)
     return on.build(method, seed)
@@ -50,19 +54,19 @@ def why_not(name: str, pair: str) -> str:
 
 
 class Trial:
-    """One method, with its default options, on one pair; skipped where it cannot serve the pair."""
+    """One method, by default with its default options, on one pair; skipped where it cannot serve the pair."""
 
-    def __init__(self, entry: MethodEntry, pair: str) -> None:
+    def __init__(self, entry: MethodEntry, pair: str, options: Mapping[str, object] | None = None) -> None:
         if reason := why_not(entry.name, pair):
             pytest.skip(reason)
-        self.entry = entry
+        self.entry, self.options = entry, options
         self.setup = PAIRS[pair]()
         self.method = self.fresh()
         self.setup.wrap(self.method)
 
     def fresh(self, seed: int = 0) -> Method:
         """Another instance, with initial values of its own."""
-        return served(self.entry, self.setup, seed)
+        return served(self.entry, self.setup, seed, self.options)
 
     def losses(self, now: Moment | None = None) -> Losses:
         return self.method.losses(*self.setup.outputs(), self.setup.batch, now or moment())

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from detection_runs import DIFFKD, After, carry_out, runs_by_row, suite
-from small import settings_in
+from detection_runs import DIFFKD, carry_out, runs_by_row, suite
+from small import After, settings_in
 
 from benchmark.models import openmmlab
 from benchmark.plan.experiment import Run

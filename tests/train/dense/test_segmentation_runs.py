@@ -15,7 +15,7 @@ import torch
 from forked import Forked
 from PIL import Image
 from segmentation_runs import DIFFKD, SETTING, carry_out, runs_by_row, suite
-from small import command, environment, record_of, settings_in, store_in
+from small import After, command, environment, record_of, settings_in, store_in
 from torch import Tensor
 
 from benchmark.cli.parser import main
@@ -35,6 +35,7 @@ from benchmark.train.dense.mmengine_evaluation import evaluate
 from benchmark.train.dense.mmengine_loop import DenseTraining
 from benchmark.train.dense.segmentation import SCALES, TASK, segmentor
 from benchmark.train.dense.server_archive import write_server_archive
+from benchmark.train.settings import Stopped
 
 TABLE_6 = make_plan(
     [load(suite_path("table6"))], Selection(profile="smoke", all_rows=True, absent=frozenset({"cityscapes"}))
@@ -265,6 +266,27 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_never_was(workplace: Path) -> No
     whole, parts = record_of(run, workplace / "whole"), record_of(run, workplace)
     assert parts.outcome() == whole.outcome()
     assert parts.interruptions == 2
+
+
+@pytest.mark.slow
+def test_a_run_with_a_discriminator_interrupted_at_every_step_ends_as_if_it_never_was(workplace: Path) -> None:
+    """CWD's adversarial term has a second optimiser, whose state is the method's own."""
+    run = runs_by_row(suite(workplace, {"CWD": {"method": {"cwd": {"adversarial_weight": 0.001}}}}))["CWD"]
+    whole = carry_out(run, workplace / "whole")
+    assert whole.status == "done", whole.reason
+    assert {"adversarial", "discriminator"} <= set(whole.tracked)
+    stops = 0
+    while True:
+        try:  # after one step; one question whether to stop comes before the first
+            parts = carry_out(run, workplace / "parts", stop=After(1))
+            break
+        except Stopped:
+            stops += 1
+    assert stops == 4 and parts.outcome() == whole.outcome()
+    side_networks = [store_in(workplace / place).paths(run).side_networks for place in ("whole", "parts")]
+    one, other = (torch.load(path, weights_only=True) for path in side_networks)
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert float(one["discriminator.steps"]) == 4
 
 
 @pytest.mark.slow
