@@ -166,8 +166,9 @@ def test_every_variant_of_the_papers_suites_can_be_planned() -> None:
             for cell in variants:
                 found.setdefault(suite.name, set()).add(cell.variant)
     assert found["table2"] == found["table3"] == {"paper", "june2023"}
-    assert found["table9"] == {"paper", "june2023", "lr-0.05", "published-teachers"}
-    assert found["table4"] == found["table5"] == {"shared-levels", "maskd"}
+    assert found["table9"] == {"paper", "june2023", "lr-0.05", "published-teachers", "distinct-negatives"}
+    assert found["table4"] == {"shared-levels", "maskd"}
+    assert found["table5"] == {"shared-levels", "maskd", "class-boxes"}
     assert found["table6"] == {"maskd"}
     assert found["table12"] == {"shared-levels", "maskd"}
     for suite in (suite for suite in suites if suite.name in found):
