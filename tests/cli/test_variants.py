@@ -99,6 +99,25 @@ def test_an_unknown_variant_lists_those_of_the_rows(workplace: Path, capsys: pyt
     assert "have no variant 'softer'" in shown and "slow" in shown
 
 
+def test_only_finds_a_variant_by_its_cells_name_its_own_and_what_it_changes(tmp_path: Path) -> None:
+    rows = {"KD": {"method": "kd", "variants": {"wide": {"student": "resnet14", "note": "a larger student"}}}}
+    suite = write_suite(tmp_path / "mine.yaml", rows)
+    for pattern in ("mine/KD/Top-1", "mine/KD/Top-1@wide", "resnet14"):
+        found = [name for name, _ in labels(suite, variants=("wide",), only=(pattern,))]
+        assert found == ["mine/KD/Top-1@wide"], pattern
+
+
+def test_a_variant_of_copied_rows_alone_says_how_these_are_run(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {"KD": ROWS["KD"] | {"standing": "cited"}, "MSE": ROWS["MSE"] | {"standing": "ours"}}
+    suite = write_suite(workplace / "mine.yaml", rows)
+    assert main(["plan", str(suite), "--variant", "softer"]) == 2
+    assert "rows that the paper copied have it, such as KD: add --all, or --only 'KD'" in capsys.readouterr().err
+    for more in ("--all", "--only=KD"):
+        assert main(["plan", str(suite), "--variant", "softer", more]) == 0
+
+
 @pytest.mark.parametrize(
     ("variant", "complaint"),
     [
