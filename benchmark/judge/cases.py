@@ -316,7 +316,8 @@ def _notes(
         beyond = f"{len(extra)} repetition{'s' if len(extra) > 1 else ''} beyond the declared {declared}"
         yield f"{beyond}: shown, but no verdict changes"
     sources = [basis.bridges.equal_to(run.record) for run in own if run.record.code.source_sha256]
-    if (known := len(set(sources))) > 1:
+    if sources and not frozenset.intersection(*sources):
+        known = len({equal for equal in sources if not any(other < equal for other in sources)})
         yield f"code changed: the runs are of {known} sources that no bridge joins, under one revision of the method"
     if changed := sum(basis.source not in equal for equal in sources):
         yield f"code changed: {_of(changed, total)} of another source than this program's, and no bridge joins the two"
