@@ -174,14 +174,17 @@ def case_of(cell: Cell, basis: Basis) -> CellCase:
 
 
 def _near(experiment: Experiment, cell: Cell, basis: Basis) -> list[Settled]:
-    """Return runs of the same networks by the same method that no cell asks for, or that are smoke runs."""
+    """Return runs of the same networks by the same method that no cell asks for, or that are of a reduced profile.
+
+    A cell of that reduced profile itself leaves those of other cells, and of its variants, to them.
+    """
     names = {cell.setting.data, *STAND_INS.get(str(cell.setting.data), ())}
     found: list[Settled] = []
     for identity in basis.evidence.by_key.get(key_of(ExperimentSettings.of(experiment)), ()):
         runs = basis.evidence.by_identity[identity]
         described = runs[0].record.experiment
         same = identity == experiment.identity
-        wanted = identity in basis.declared and runs[0].record.profile == "paper"
+        wanted = identity in basis.declared and runs[0].record.profile in ("paper", experiment.profile)
         if not same and not wanted and described.data.name in names:
             found += runs
     return found

@@ -169,6 +169,22 @@ def test_both_readings_are_judged_side_by_side_and_never_mixed(tmp_path: Path) -
     assert "Not run: slow (1 cells). `python -m benchmark run small --variant NAME` runs one." in text
 
 
+@pytest.mark.parametrize("profile", ["paper", "mini"])
+def test_a_variants_runs_are_not_those_of_a_row_that_was_not_run(tmp_path: Path, profile: Any) -> None:
+    bench = Bench(tmp_path)
+    rows = copy.deepcopy(TABLE["rows"])
+    rows[3]["variants"] = {"slow": {"recipe": "A1-small", "note": "a lower rate"}}
+    suite = bench.table(rows=rows, profile=profile)
+    (slow,) = suite.variants["small/MSE/Top-1"]
+    experiment = experiment_of(slow, profile, suite.profile(profile))
+    assert experiment is not None
+    write(bench.store, experiment, around(68.0, USUAL))
+    comparison = bench.compare()
+    cell = cell_of(comparison, "MSE")
+    assert (str(cell.verdict), cell.runs, cell.near) == ("not run", (), ())
+    assert [len(found.runs) for found in comparison.tables[0].variants] == [5]
+
+
 def test_the_page_shows_a_variant_with_its_own_runs(tmp_path: Path) -> None:
     page = render(with_variant(Bench(tmp_path)))
     assert "Variants: other readings of what the source leaves open, 1 with runs" in page
