@@ -140,6 +140,8 @@ def _patch(data: Plain, place: Place, missing: bool, suite: str) -> None:
 _PARTS: dict[str, type[BaseModel]] = {
     "setting": Layer,
     "rows": Row,
+    "by_column": Layer,
+    "variants": Setting,
     "columns": Column,
     "reruns": Rerun,
     "profiles": Profile,
@@ -154,7 +156,8 @@ _MEMBERS = frozenset({"str", "TeacherSpec", "list[any]", "dict[str,any]"})
 def _schema_message(problem: ErrorDetails) -> str:
     key = str(problem["loc"][-1])
     if problem["type"] == "extra_forbidden":
-        model = _PARTS.get(str(problem["loc"][0]), Setting) if len(problem["loc"]) > 1 else SuiteFile
+        inside = [str(part) for part in problem["loc"][:-1]]
+        model = next((_PARTS[part] for part in reversed(inside) if part in _PARTS), Setting if inside else SuiteFile)
         return f"unknown key {key!r}; {nearest(key, model.model_fields)}"
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"

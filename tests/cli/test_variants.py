@@ -126,6 +126,10 @@ def test_a_variant_of_copied_rows_alone_says_how_these_are_run(
         ({"options": {"dkd": {"beta": 4}}, "note": "of another row"}, "the variant 'other' changes no cell here"),
         ({"options": {"kd": {"temprature": 8}}, "note": "misspelt"}, "no such option; did you mean 'temperature'"),
         ({"recipe": "A2", "note": "unknown"}, "unknown recipe 'A2'"),
+        ({"options": {"kd": {"temperature": 8}}, "note": " "}, "the variant 'other' needs a `note`"),
+        ({"recipe": "A1-small", "metric": "top5", "note": "of others"}, "the variant 'other' sets metric, which it"),
+        ({"subject": "teacher", "epoch": "best", "note": "of others"}, "'other' sets subject, epoch, which it cannot"),
+        ({"note": "nested", "variants": {}}, "unknown key 'variants'; did you mean 'runs'?"),
         ({"recip": "A1", "note": "unknown"}, "unknown key 'recip'; did you mean 'recipe'"),
     ],
 )
