@@ -18,7 +18,7 @@ from benchmark.machine.plain import Plain
 from benchmark.machine.plugins import ROOT
 from benchmark.machine.shipped import SUITES
 from benchmark.models.registry import ModelEntry, models
-from benchmark.paper.datasets import DATA_SETS
+from benchmark.paper.datasets import DATA_SETS, layout_of
 from benchmark.paper.fitting import fitting, misfit
 from benchmark.paper.recipe import recipes
 from benchmark.paper.suite import (
@@ -292,6 +292,8 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
     for key, name in (("student", setting.student), ("teacher", teacher)):
         if name is not None and name not in models() and f"model {name}" not in pending:
             complain(key, f"unknown model {name!r}; {nearest(name, models())}")
+    if isinstance(setting.teacher, TeacherSpec) and (idle := _idle(setting.teacher, setting.data)):
+        complain("teacher", idle)
     if setting.method is not None and not any(marker.startswith("method ") for marker in pending):
         try:
             method_of(setting)
@@ -307,6 +309,15 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
                     file.complain(written[0], message)
                 else:
                     complain("method", message)
+
+
+def _idle(teacher: TeacherSpec, data: str | None) -> str:
+    """Return which of a teacher's settings would have no effect; an empty string if all have one."""
+    if teacher.mirror is not None and "://" not in teacher.weights:
+        return f"mirror: weights {teacher.weights!r} are not at an address, so nothing is asked for there; take it out"
+    if teacher.preparation is not None and layout_of(data) not in (None, "image folder"):
+        return f"preparation: images of {data} are not prepared as it says; take it out"
+    return ""
 
 
 def _misfit(name: str, setting: Setting) -> str:
