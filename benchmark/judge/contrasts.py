@@ -1,7 +1,7 @@
 """Comparisons between cells: gains over the student and over MSE, and the orderings that a table claims.
 
-Two cells can be compared if they differ only in the method: same data set, metric, student, first weights, and
-teacher. It does not matter if methods are rows, as in Table 9, or columns, as in Table 2.
+Two cells can be compared if they differ only in the method: same data set, metric, student (or a form of
+it), first weights, and teacher. It does not matter if methods are rows, as in Table 9, or columns, as in Table 2.
 """
 
 from __future__ import annotations
