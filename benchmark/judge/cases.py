@@ -174,14 +174,17 @@ def case_of(cell: Cell, basis: Basis) -> CellCase:
 
 
 def _near(experiment: Experiment, cell: Cell, basis: Basis) -> list[Settled]:
-    """Return runs of the same networks by the same method that no cell asks for, or that are smoke runs."""
+    """Return runs of the same networks by the same method that no cell asks for, or that are of a reduced profile.
+
+    A cell of that reduced profile itself leaves those of other cells, and of its variants, to them.
+    """
     names = {cell.setting.data, *STAND_INS.get(str(cell.setting.data), ())}
     found: list[Settled] = []
     for identity in basis.evidence.by_key.get(key_of(ExperimentSettings.of(experiment)), ()):
         runs = basis.evidence.by_identity[identity]
         described = runs[0].record.experiment
         same = identity == experiment.identity
-        wanted = identity in basis.declared and runs[0].record.profile == "paper"
+        wanted = identity in basis.declared and runs[0].record.profile in ("paper", experiment.profile)
         if not same and not wanted and described.data.name in names:
             found += runs
     return found
@@ -316,7 +319,8 @@ def _notes(
         beyond = f"{len(extra)} repetition{'s' if len(extra) > 1 else ''} beyond the declared {declared}"
         yield f"{beyond}: shown, but no verdict changes"
     sources = [basis.bridges.equal_to(run.record) for run in own if run.record.code.source_sha256]
-    if (known := len(set(sources))) > 1:
+    if sources and not frozenset.intersection(*sources):
+        known = len({equal for equal in sources if not any(other < equal for other in sources)})
         yield f"code changed: the runs are of {known} sources that no bridge joins, under one revision of the method"
     if changed := sum(basis.source not in equal for equal in sources):
         yield f"code changed: {_of(changed, total)} of another source than this program's, and no bridge joins the two"

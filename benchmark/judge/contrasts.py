@@ -1,7 +1,7 @@
 """Comparisons between cells: gains over the student and over MSE, and the orderings that a table claims.
 
-Two cells can be compared if they differ only in the method: same data set, metric, student, first weights, and
-teacher. It does not matter if methods are rows, as in Table 9, or columns, as in Table 2.
+Two cells can be compared if they differ only in the method: same data set, metric, student (or a form of
+it), first weights, and teacher. It does not matter if methods are rows, as in Table 9, or columns, as in Table 2.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from benchmark.judge.rule_chain import judge_gain
 from benchmark.judge.samples import Published, PublishedGain, Sample
 from benchmark.judge.stats import FalseFlags, Interval
 from benchmark.judge.verdicts import BLOCKING, Blocked, Judgement, Verdict
+from benchmark.models.registry import models
 from benchmark.paper.rules import Rules
 from benchmark.paper.suite import Cell, Suite, TeacherSpec, ordering_of
 
@@ -168,7 +169,9 @@ def contest_of(cell: Cell) -> Contest:
     """Return the settings that two cells must share to be compared."""
     setting = cell.setting
     teacher = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else setting.teacher
-    parts = (setting.data, cell.metric, setting.student, setting.student_weights, teacher)
+    known = models().get(str(setting.student))
+    student = (known and known.form_of) or setting.student
+    parts = (setting.data, cell.metric, student, setting.student_weights, teacher)
     return tuple(map(str, parts))
 
 

@@ -45,6 +45,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "reppoints_x101_dcn": {"config": "reppoints/reppoints-moment_x101-dconv-c3-c5_fpn-gn_head-gn_2x_coco.py"},
 }
 
+FORM_OF = {"faster_rcnn_r50_fpn_agnostic": "faster_rcnn_r50_fpn"}
 PROPOSALS = "roi.proposals"  # R,5: image, x1, y1, x2, y2
 
 

@@ -1,4 +1,7 @@
-"""The network families, found by reading files: each declares MODELS, `build` and `adapter`, and perhaps REVISIONS."""
+"""The network families, found by reading files: each declares MODELS, `build` and `adapter`.
+
+A file may also state REVISIONS, and in FORM_OF of which network another one is a form.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ class ModelEntry:
     arguments: dict[str, object]
     by_hand: tuple[tuple[str, str], ...] = ()  # roles and the modules that a user names for them
     revision: int = 1  # raised when a change of initialisation or forward pass alters results
+    form_of: str = ""  # the network that tables print for it: methods are compared over both
 
     def build(self, classes: int, **wishes: float) -> nn.Module:
         """Build the network with fresh weights. Imports torch; draws from torch's global generator.
@@ -82,14 +86,15 @@ def _registry(extra: str) -> dict[str, ModelEntry]:
         if not isinstance(declared, dict):
             continue
         family = (ast.get_docstring(tree) or "").split("\n")[0]
-        revisions = literal(tree.body, "REVISIONS")
+        revisions, forms = literal(tree.body, "REVISIONS"), literal(tree.body, "FORM_OF")
         for name, arguments in declared.items():
             if name in found:
                 raise UsageError(
                     f"two networks are named {name!r}: {found[name].path} and {path}", "rename one of them"
                 )
             revision = revisions.get(name, 1) if isinstance(revisions, dict) else 1
-            found[name] = ModelEntry(name, family, path, arguments or {}, revision=revision)
+            form = forms.get(name, "") if isinstance(forms, dict) else ""
+            found[name] = ModelEntry(name, family, path, arguments or {}, revision=revision, form_of=form)
     return found
 
 

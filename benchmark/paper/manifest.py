@@ -18,7 +18,7 @@ from benchmark.machine.plain import Plain
 from benchmark.machine.plugins import ROOT
 from benchmark.machine.shipped import SUITES
 from benchmark.models.registry import ModelEntry, models
-from benchmark.paper.datasets import DATA_SETS
+from benchmark.paper.datasets import DATA_SETS, layout_of
 from benchmark.paper.fitting import fitting, misfit
 from benchmark.paper.recipe import recipes
 from benchmark.paper.suite import (
@@ -140,6 +140,8 @@ def _patch(data: Plain, place: Place, missing: bool, suite: str) -> None:
 _PARTS: dict[str, type[BaseModel]] = {
     "setting": Layer,
     "rows": Row,
+    "by_column": Layer,
+    "variants": Setting,
     "columns": Column,
     "reruns": Rerun,
     "profiles": Profile,
@@ -154,7 +156,8 @@ _MEMBERS = frozenset({"str", "TeacherSpec", "list[any]", "dict[str,any]"})
 def _schema_message(problem: ErrorDetails) -> str:
     key = str(problem["loc"][-1])
     if problem["type"] == "extra_forbidden":
-        model = _PARTS.get(str(problem["loc"][0]), Setting) if len(problem["loc"]) > 1 else SuiteFile
+        inside = [str(part) for part in problem["loc"][:-1]]
+        model = next((_PARTS[part] for part in reversed(inside) if part in _PARTS), Setting if inside else SuiteFile)
         return f"unknown key {key!r}; {nearest(key, model.model_fields)}"
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"
@@ -292,6 +295,8 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
     for key, name in (("student", setting.student), ("teacher", teacher)):
         if name is not None and name not in models() and f"model {name}" not in pending:
             complain(key, f"unknown model {name!r}; {nearest(name, models())}")
+    if isinstance(setting.teacher, TeacherSpec) and (idle := _idle(setting.teacher, setting.data)):
+        complain("teacher", idle)
     if setting.method is not None and not any(marker.startswith("method ") for marker in pending):
         try:
             method_of(setting)
@@ -307,6 +312,15 @@ def _check_setting(setting: Setting, file: YamlFile, layers: tuple[Place, ...]) 
                     file.complain(written[0], message)
                 else:
                     complain("method", message)
+
+
+def _idle(teacher: TeacherSpec, data: str | None) -> str:
+    """Return which of a teacher's settings would have no effect; an empty string if all have one."""
+    if teacher.mirror is not None and "://" not in teacher.weights:
+        return f"mirror: weights {teacher.weights!r} are not at an address, so nothing is asked for there; take it out"
+    if teacher.preparation is not None and layout_of(data) not in (None, "image folder"):
+        return f"preparation: images of {data} are not prepared as it says; take it out"
+    return ""
 
 
 def _misfit(name: str, setting: Setting) -> str:

@@ -11,6 +11,8 @@ from methods.spec import named
 
 # Settings that say something of a cell and change no run; options act through the method.
 WORDS = {"note", "source", "unstated", "options"}
+# Settings of the published number: a variant is another way to reach the same one.
+PUBLISHED = ("subject", "metric", "group", "standing", "runs", "epoch", "not_verifiable")
 
 
 @dataclass
@@ -54,8 +56,10 @@ def varied(setting: Setting, variant: Setting) -> Setting:
 
 def problem_of(variant: Setting, *, acts: bool) -> str:
     """Return what is wrong with a variant as a suite has it; an empty string if nothing is."""
-    if not variant.note:
+    if not (variant.note or "").strip():
         return "needs a `note`: the reading of the source that it is"
+    if wrong := [name for name in PUBLISHED if getattr(variant, name) is not None]:
+        return f"sets {', '.join(wrong)}, which it cannot change: it is compared with the number of its row"
     return "" if acts else "changes no cell here"
 
 

@@ -317,10 +317,14 @@ class Selection:
         return (cell for cell in cells if self.takes(cell) and self.wants(cell))
 
     def takes(self, cell: Cell) -> bool:
-        """Return True if a cell's row, column, method or pair matches a pattern, or no pattern is given."""
+        """Return True if a cell's row, column, method or pair matches a pattern, or no pattern is given.
+
+        A variant is found by its cell's name too.
+        """
         setting = cell.setting
         teacher = setting.teacher.model if isinstance(setting.teacher, TeacherSpec) else setting.teacher
-        names = [cell.row, cell.column, cell.group, str(setting.student), f"{teacher}-{setting.student}", cell.id]
+        names = [cell.row, cell.column, cell.group, str(setting.student), f"{teacher}-{setting.student}"]
+        names += [cell.main_id, cell.id]
         if isinstance(setting.method, str):
             names.append(setting.method)
         elif isinstance(setting.method, dict):
@@ -382,17 +386,14 @@ def make_plan(suites: Iterable[Suite], selection: Selection) -> Plan:
 
 def _check_variants(suites: Sequence[Suite], selection: Selection) -> None:
     """Raise if no row that is selected has a variant that is asked for."""
-    main = replace(selection, variants=())
-    known = dict.fromkeys(
-        variant.variant
-        for suite in suites
-        for cell in main.cells_of(suite)
-        for variant in suite.variants.get(cell.id, ())
-    )
+    cells = [cell for suite in suites for cell in suite.every_cell if cell.variant and selection.takes(cell)]
+    known = {cell.variant for cell in cells if selection.wants(cell)}
     for name in selection.variants:
         if name not in known:
             rows = f"these rows of {', '.join(suite.name for suite in suites)}"
             fix = nearest(name, known) if known else "leave --variant out"
+            if cited := [cell.row for cell in cells if cell.variant == name]:
+                fix = f"rows that the paper copied have it, such as {cited[0]}: add --all, or --only {cited[0]!r}"
             raise UsageError(f"{rows} have no variant {name!r}", fix)
 
 

@@ -46,6 +46,7 @@ class TeacherSettings(Part):
     described: ExperimentSettings | None = Field(None, description="that experiment in full; format 1 has none")
     weights: str | None = Field(None, description="file, address or library's name of given weights")
     sha256: str | None = Field(None, description="of the given file's bytes, if the suite states it")
+    mirror: str | None = Field(None, description="another address of the same file")
     published: float | None = Field(None, description="main metric that the weights' source states")
     preparation: dict[str, object] | None = Field(None, description="of the images that it was measured on")
     source: str = ""

@@ -166,7 +166,7 @@ def _download(place: str, to: Path) -> None:
             found = opened.extractfile(member)
             content = found.read() if found is not None else None
     except (tarfile.TarError, KeyError) as error:
-        raise OSError(f"{archive} has no readable file {member} ({error})") from error
+        raise OSError(f"{archive} has no readable file {member} ({error}); deleted, it is fetched again") from error
     if content is None:
         raise OSError(f"{member} in {archive} is no file")
     write_atomically(to, lambda file: file.write(content))

@@ -165,7 +165,8 @@ def _cells(suite: Suite) -> Iterator[Target]:
         group = file.setting.group or ""
         rows = [n for n, row in enumerate(file.rows) if (row.row, row.group or group) == (cell.row, cell.group)]
         columns = [n for n, column in enumerate(file.columns) if column.column == cell.column]
-        layers: tuple[Place, ...] = (("rows", rows[0]), ("columns", columns[0]), ("setting",))
+        own: Place = ("rows", rows[0], "by_column", cell.column)
+        layers: tuple[Place, ...] = (own, ("rows", rows[0]), ("columns", columns[0]), ("setting",))
         options = dict(_options(spec)) if spec else {}
         yield Target(cell.id, suite.name, options, _others(cell), suite.path, layers)
 

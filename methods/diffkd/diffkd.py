@@ -143,8 +143,8 @@ class DiffKD(Method):
         """Give all branches the diffusion model of the first."""
         first, *others = branches
         for branch in others:
-            if branch.channels != first.channels:
-                self.skip(f"{branch.role} has {branch.channels} channels and {first.role} {first.channels}")
+            if branch.serves != first.serves:
+                self.skip(f"{branch.role} has {branch.serves} and {first.role} {first.serves}")
             branch.adapter, branch.predictor = first.adapter, first.predictor
             branch.autoencoder, branch.output_projection = first.autoencoder, first.output_projection
 
@@ -197,7 +197,8 @@ class Branch(nn.Module):
         super().__init__()
         self.role, self.weights, self.distance, self.resize = role, weights, distance, options.resize
         self.spatial = len(teacher) == 3
-        channels = self.channels = latent or teacher[0]
+        self.serves = f"{teacher[0]} channels" if self.spatial else f"a vector of {teacher[0]}"
+        channels = latent or teacher[0]
         self.steps = denoising_steps(options.variant, options.nfe)
         self.register_buffer("alphas", alphas_cumprod(), persistent=False)
         self.student_projection = nn.Conv2d(student[0], channels, 1)

@@ -99,6 +99,25 @@ def test_an_unknown_variant_lists_those_of_the_rows(workplace: Path, capsys: pyt
     assert "have no variant 'softer'" in shown and "slow" in shown
 
 
+def test_only_finds_a_variant_by_its_cells_name_its_own_and_what_it_changes(tmp_path: Path) -> None:
+    rows = {"KD": {"method": "kd", "variants": {"wide": {"student": "resnet14", "note": "a larger student"}}}}
+    suite = write_suite(tmp_path / "mine.yaml", rows)
+    for pattern in ("mine/KD/Top-1", "mine/KD/Top-1@wide", "resnet14"):
+        found = [name for name, _ in labels(suite, variants=("wide",), only=(pattern,))]
+        assert found == ["mine/KD/Top-1@wide"], pattern
+
+
+def test_a_variant_of_copied_rows_alone_says_how_these_are_run(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {"KD": ROWS["KD"] | {"standing": "cited"}, "MSE": ROWS["MSE"] | {"standing": "ours"}}
+    suite = write_suite(workplace / "mine.yaml", rows)
+    assert main(["plan", str(suite), "--variant", "softer"]) == 2
+    assert "rows that the paper copied have it, such as KD: add --all, or --only 'KD'" in capsys.readouterr().err
+    for more in ("--all", "--only=KD"):
+        assert main(["plan", str(suite), "--variant", "softer", more]) == 0
+
+
 @pytest.mark.parametrize(
     ("variant", "complaint"),
     [
@@ -107,6 +126,10 @@ def test_an_unknown_variant_lists_those_of_the_rows(workplace: Path, capsys: pyt
         ({"options": {"dkd": {"beta": 4}}, "note": "of another row"}, "the variant 'other' changes no cell here"),
         ({"options": {"kd": {"temprature": 8}}, "note": "misspelt"}, "no such option; did you mean 'temperature'"),
         ({"recipe": "A2", "note": "unknown"}, "unknown recipe 'A2'"),
+        ({"options": {"kd": {"temperature": 8}}, "note": " "}, "the variant 'other' needs a `note`"),
+        ({"recipe": "A1-small", "metric": "top5", "note": "of others"}, "the variant 'other' sets metric, which it"),
+        ({"subject": "teacher", "epoch": "best", "note": "of others"}, "'other' sets subject, epoch, which it cannot"),
+        ({"note": "nested", "variants": {}}, "unknown key 'variants'; did you mean 'runs'?"),
         ({"recip": "A1", "note": "unknown"}, "unknown key 'recip'; did you mean 'recipe'"),
     ],
 )
@@ -148,6 +171,22 @@ def test_both_readings_are_judged_side_by_side_and_never_mixed(tmp_path: Path) -
     assert "### Variants" in text
     assert re.search(r"\| KD \| Top-1 \| 70.66±0.24 \| 70.66±0.19 \(5\)<br>\*reproduced\* \| softer \| 68.00", text)
     assert "Not run: slow (1 cells). `python -m benchmark run small --variant NAME` runs one." in text
+
+
+@pytest.mark.parametrize("profile", ["paper", "mini"])
+def test_a_variants_runs_are_not_those_of_a_row_that_was_not_run(tmp_path: Path, profile: Any) -> None:
+    bench = Bench(tmp_path)
+    rows = copy.deepcopy(TABLE["rows"])
+    rows[3]["variants"] = {"slow": {"recipe": "A1-small", "note": "a lower rate"}}
+    suite = bench.table(rows=rows, profile=profile)
+    (slow,) = suite.variants["small/MSE/Top-1"]
+    experiment = experiment_of(slow, profile, suite.profile(profile))
+    assert experiment is not None
+    write(bench.store, experiment, around(68.0, USUAL))
+    comparison = bench.compare()
+    cell = cell_of(comparison, "MSE")
+    assert (str(cell.verdict), cell.runs, cell.near) == ("not run", (), ())
+    assert [len(found.runs) for found in comparison.tables[0].variants] == [5]
 
 
 def test_the_page_shows_a_variant_with_its_own_runs(tmp_path: Path) -> None:

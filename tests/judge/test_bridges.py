@@ -87,6 +87,19 @@ def test_runs_of_several_sources_are_counted_by_the_bits_that_they_give(bench: B
     assert changed(bench, [bridge_between(OLD, OLDER), bridge_between(OLD, HERE)]) == []
 
 
+def test_runs_of_one_source_on_two_devices_are_of_one_source(bench: Bench) -> None:
+    made = experiment(bench.table(), "KD")
+    for repetition, device in enumerate(("cpu", "cpu", "cuda", "cuda", "cuda")):
+        changes = {"code": code(HERE), "effective": {"device": device, "precision": "fp32"}}
+        bench.store.write(Run(made, repetition), record_of(made, repetition, 71, **changes))
+    assert changed(bench, [bridge_between(OLD, HERE)]) == []
+    bench.store.write(Run(made, 0), record_of(made, 0, 71, code=code(OLD)))
+    assert changed(bench, [bridge_between(OLD, HERE)]) == []
+    bench.store.write(Run(made, 4), record_of(made, 4, 71, **changes | {"code": code(OLD)}))
+    (several, _) = changed(bench, [bridge_between(OLD, HERE)])
+    assert "the runs are of 2 sources that no bridge joins" in several
+
+
 def test_a_broken_file_of_bridges_is_said_and_stops_nothing(bench: Bench) -> None:
     write_bridges([bridge_between(OLD, HERE)], bench.bridges)
     for content, words in (("{", "EOF"), (bench.bridges.read_text().replace('"task"', '"tusk"'), "0.task")):

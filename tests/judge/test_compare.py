@@ -487,6 +487,18 @@ def test_gains_where_methods_stand_in_columns(bench: Bench) -> None:
     assert (gain.column, gain.over, gain.published) == ("DiffKD", "student", 2.86)
 
 
+def test_gains_are_over_the_student_in_any_form_of_the_printed_network(bench: Bench) -> None:
+    columns = [{"column": "Stu.", "method": "none"}, {"column": "KD", "method": "kd"}]
+    for student, other, compared in (
+        ("mobilenetv1", "mobilenetv1_mdistiller", True),  # started otherwise, as the number's source does
+        ("mobilenetv1", "resnet18", False),
+    ):
+        row = {"row": "M", "metric": "top1", "cells": "70.13 70.68", "by_column": {"KD": {"student": other}}}
+        where = SETTING | {"data": "imagenet", "teacher": "resnet34", "student": student, "recipe": "B1"}
+        bench.table(**with_rows(row, columns=columns, setting=where))
+        assert [gain.over for gain in bench.compare().tables[0].gains] == ["student"] * compared
+
+
 def test_a_gain_over_a_blocked_row_is_blocked(bench: Bench, suite: Suite) -> None:
     fill(bench, suite, DiffKD=71.92)
     write(bench.store, experiment(suite, "MSE"), around(71.0, TIGHT), teacher={"top1": 60.0})

@@ -341,7 +341,14 @@ def test_a_shared_diffusion_model_learns_from_every_level() -> None:
         assert any(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients)
 
 
-def test_levels_of_unequal_width_cannot_share() -> None:
+@pytest.mark.parametrize("latent", [None, 4])
+def test_levels_of_unequal_width_cannot_share(latent: int | None) -> None:
     student = teacher = levels(1, 6, 8)
     with pytest.raises(CannotServe, match=r"fpn.1 has 8 channels and fpn.0 6"):
-        made(student, teacher, shared=True, branches=("feature",), feature_tap="fpn.*")
+        made(student, teacher, shared=True, latent=latent, branches=("feature",), feature_tap="fpn.*")
+
+
+def test_a_map_and_a_vector_cannot_share() -> None:
+    student = teacher = levels(1, 6, 6) | {"pre_pool": torch.randn(2, 6)}
+    with pytest.raises(CannotServe, match=r"pre_pool has a vector of 6 and fpn.0 6 channels"):
+        made(student, teacher, shared=True, branches=("feature",), feature_tap=("fpn.0", "pre_pool"))

@@ -129,6 +129,13 @@ def test_an_unknown_name_is_told_with_its_line_and_the_nearest(
         ("method: kd", "method: {diffkd: {feature_distance: {mse: {wait: 1}}}}", 14, "did you mean 'weight'?"),
         ("teacher: resnet56", "teacher: {model: resnet56}", 7, "the key 'weights' is missing"),
         ("teacher: resnet56", "teacher: {model: resnet56, weights: a, sha: b}", 7, "unknown key 'sha'"),
+        ("teacher: resnet56", "teacher: {model: resnet56, weights: a, mirror: 'http://b/a'}", 7, "'a' are not at an"),
+        (
+            "teacher: resnet56",
+            "teacher: {model: resnet56, weights: a, preparation: {interpolation: bicubic, crop: 0.9}}",
+            7,
+            "preparation: images of cifar100 are not prepared as it says",
+        ),
         ("cells: 70.66±0.24", "cells: 70.66 71", 15, "2 cells for 1 columns in 'KD'"),
         ("cells: 70.66±0.24", "cells: ca.70", 15, "'ca.70' is not a number such as 71.98 or 72.24±0.24, nor -"),
         ("suite: mine", "suite: yours", 1, "`suite` is 'yours', but the file is named mine.yaml"),

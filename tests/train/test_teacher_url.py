@@ -70,3 +70,4 @@ def test_a_mirror_and_an_archive_serve_where_the_first_address_does_not(
     assert run_suite(suite) == 3
     shown = capsys.readouterr().err
     assert "cannot download" in shown and "ckpt_epoch_240.pthx" in shown and "fetch it by hand to" in shown
+    assert "deleted, it is fetched again" in shown  # the archive is kept for its other files, and may be damaged

@@ -120,6 +120,14 @@ def test_a_setting_of_a_base_recipe_is_found_where_it_is_written(folder: Path) -
     assert check(folder).problems == [f"{facts}:7 says weight_decay 0.1 (Theirs, train.sh:3); {written}"]
 
 
+def test_cited_swin_rows_are_held_to_the_code_that_their_source_names(folder: Path, change: Change) -> None:
+    change("table3.yaml", "&swin_code {recipe: swin}", "&swin_code {recipe: B3}")
+    problems = check(folder).problems
+    assert problems and all("says recipe swin (DIST, README.md:76)" in problem for problem in problems)
+    line = line_of(folder / "table3.yaml", "&swin_code")  # not that of the row's recipe, over which it wins
+    assert any(problem.endswith(f"table3.yaml:{line} has B3") for problem in problems)
+
+
 def test_a_reason_that_is_no_longer_needed_is_a_problem(folder: Path) -> None:
     own(folder, "{line: 3, key: T, value: 4, holds: {table9/KD: kd.temperature}, differs: no longer}")
     (problem,) = check(folder).problems

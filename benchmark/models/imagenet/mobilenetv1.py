@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from benchmark.models.taps import Adapter, Tap
 
 MODELS = {"mobilenetv1": {"start": "fan-out"}, "mobilenetv1_mdistiller": {"start": "pytorch"}}
+FORM_OF = {"mobilenetv1_mdistiller": "mobilenetv1"}
 REVISIONS = {"mobilenetv1": 2}  # started as mobilenetv1_mdistiller does
 
 STEM = 32
