@@ -110,7 +110,7 @@ def test_only_finds_a_variant_by_its_cells_name_its_own_and_what_it_changes(tmp_
 def test_a_variant_of_copied_rows_alone_says_how_these_are_run(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = {"KD": ROWS["KD"] | {"standing": "cited"}, "MSE": ROWS["MSE"] | {"standing": "ours"}}
+    rows = {"KD": ROWS["KD"] | {"standing": "cited"}, "MSE": ROWS["MSE"] | {"standing": "authors"}}
     suite = write_suite(workplace / "mine.yaml", rows)
     assert main(["plan", str(suite), "--variant", "softer"]) == 2
     assert "rows that the paper copied have it, such as KD: add --all, or --only 'KD'" in capsys.readouterr().err
