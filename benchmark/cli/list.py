@@ -46,7 +46,9 @@ def _cells(arguments: requests.List) -> Sequence[Mapping[str, object]]:
             if cell.value is None:
                 continue
             measured = cell.metric not in STATIC_METRICS
-            experiment = experiment_of(cell, suite.file.profile, profile) if measured else None
+            variants = suite.variants.get(cell.id, ()) if measured else ()
+            made = {each.variant: experiment_of(each, suite.file.profile, profile) for each in (cell, *variants)}
+            experiment = made.pop("") if measured else None
             rows.append(
                 {
                     "table": cell.table,
@@ -59,6 +61,7 @@ def _cells(arguments: requests.List) -> Sequence[Mapping[str, object]]:
                     "printed": cell.printed,
                     "standing": cell.standing,
                     "experiment": experiment.identity if experiment else None,
+                    "variants": {name: other.identity for name, other in made.items() if other} if measured else {},
                     "pending": cell.setting.pending,
                     "suite": suite.name,
                 }

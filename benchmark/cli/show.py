@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from benchmark.cli import requests
@@ -118,7 +119,9 @@ def _experiment(arguments: requests.Show) -> Mapping[str, object]:
     matches: dict[str, Mapping[str, object]] = {}
     serves: dict[str, list[str]] = {}
     for selections in ((as_they_are,), (smoke, on_generated)):
-        for plan in (make_plan([suite], selection) for selection in selections for suite in suites):
+        asked = [(suite, selection) for selection in selections for suite in suites]
+        asked += [(suite, replace(how, variants=suite.readings)) for suite, how in asked if suite.readings]
+        for plan in (make_plan([suite], selection) for suite, selection in asked):
             for identity, experiment in plan.experiments.items():
                 if identity.startswith(arguments.name):
                     described = experiment.describe()

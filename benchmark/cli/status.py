@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from benchmark.cli import requests
 from benchmark.cli.output import print_rows
@@ -17,6 +18,9 @@ def main(arguments: requests.Status) -> int:
     """Print one line for each suite and, if suites are named, one for each run. Return the exit code."""
     store = store_to_read(arguments)
     suites = suites_of(arguments)
+    if arguments.variants:
+        make_plan(suites, selection_of(arguments))  # raises if no suite has one of them
+        suites = [suite for suite in suites if set(suite.readings) & set(arguments.variants)]
     known = States(store)
     rows, runs = [], []
     for suite in suites:
@@ -42,4 +46,6 @@ def main(arguments: requests.Status) -> int:
 
 def _plan(suite: Suite, arguments: requests.Status) -> Plan:
     smoke = (arguments.profile or suite.file.profile) == "smoke"
-    return make_plan([suite], selection_of(arguments, stand_in=smoke and not present(arguments.data_dir)))
+    selection = selection_of(arguments, stand_in=smoke and not present(arguments.data_dir))
+    own = tuple(name for name in selection.variants if name in suite.readings)
+    return make_plan([suite], replace(selection, variants=own))

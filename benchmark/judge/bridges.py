@@ -73,7 +73,8 @@ class Bridges:
     @property
     def last(self) -> Bridge | None:
         """Return the last bridge to a source under which no bits differed: the next comparison starts from it."""
-        return next((bridge for bridge in reversed(self.entries) if not bridge.differing), None)
+        broken = {bridge.after for bridge in self.entries if bridge.differing}
+        return next((bridge for bridge in reversed(self.entries) if bridge.after not in broken), None)
 
 
 def ground_of(record: Record) -> Ground:

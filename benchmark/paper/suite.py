@@ -228,6 +228,11 @@ class Suite:
     variants: Mapping[str, tuple[Cell, ...]] = field(default_factory=dict, repr=False)  # other readings of cells, by id
 
     @property
+    def readings(self) -> tuple[str, ...]:
+        """Return the names of the variants that some cell has."""
+        return tuple(dict.fromkeys(cell.variant for cell in self.every_cell if cell.variant))
+
+    @property
     def every_cell(self) -> Iterator[Cell]:
         """Yield the cells, each followed by its variants."""
         for cell in self.cells:

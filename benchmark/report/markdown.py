@@ -11,6 +11,7 @@ from benchmark.judge.stats import Interval
 from benchmark.judge.verdicts import Judgement, Verdict
 from benchmark.judge.views import CellView, Comparison, Reference, TableView
 from benchmark.report.markdown_table import markdown_table
+from benchmark.report.wording import plural
 
 BREAK = "<br>"
 TITLES = {
@@ -182,7 +183,7 @@ def _variants(table: TableView) -> str:
     heads = ("row", "column", "published", "as the suite has it", "variant", "under the variant", "which reading it is")
     parts = [markdown_table(heads, rows)] if rows else []
     if table.not_run:
-        counts = ", ".join(f"{name} ({count} cells)" for name, count in table.not_run.items())
+        counts = ", ".join(f"{name} ({plural(count, 'cell')})" for name, count in table.not_run.items())
         parts.append(f"Not run: {counts}. `python -m benchmark run {table.suite} --variant NAME` runs one.")
     return "\n\n".join(parts)
 

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import tarfile
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -143,23 +144,24 @@ def _fetched(url: str, store: Store, named: bool, mirror: str | None = None) -> 
     for place in filter(None, (url, mirror)):
         try:
             _download(place, fetched)
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             failed.append(f"cannot download {place}: {error}")
         else:
             return fetched
-    raise MissingInput("\n".join(failed), by_hand)
+    raise MissingInput("\n".join(failed), f"{by_hand}; or from {mirror}" if mirror else by_hand)
 
 
 def _download(place: str, to: Path) -> None:
-    """Download a file, or `ARCHIVE.tar#MEMBER`. An archive is kept beside `to`, for the others of its members."""
+    """Download a file, or `ARCHIVE.tar#MEMBER`. An archive is kept, for the others of its members."""
     from torch import hub
 
     url, _, member = place.partition("#")
     if not member:
         hub.download_url_to_file(url, str(to), progress=False)
         return
-    archive = to.parent.parent / unquote(url.rsplit("/", 1)[-1])
+    archive = to.parent.parent / hashlib.sha256(url.encode()).hexdigest()[:12] / unquote(url.rsplit("/", 1)[-1])
     if not archive.is_file():
+        archive.parent.mkdir(parents=True, exist_ok=True)
         hub.download_url_to_file(url, str(archive), progress=False)
     try:
         with tarfile.open(archive) as opened:

@@ -66,7 +66,7 @@ def build(findings: Findings, suites: Iterable[Suite], say: Say) -> None:
     wanted: Counter[_Wanted] = Counter()
     absent: Counter[str] = Counter()
     for suite in suites:
-        for cell in suite.cells:
+        for cell in suite.every_cell:
             reason = _why_not(cell)
             if reason:
                 absent[reason] += 1

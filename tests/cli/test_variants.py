@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ def test_both_readings_are_judged_side_by_side_and_never_mixed(tmp_path: Path) -
     text = markdown.report(comparison)
     assert "### Variants" in text
     assert re.search(r"\| KD \| Top-1 \| 70.66±0.24 \| 70.66±0.19 \(5\)<br>\*reproduced\* \| softer \| 68.00", text)
-    assert "Not run: slow (1 cells). `python -m benchmark run small --variant NAME` runs one." in text
+    assert "Not run: slow (1 cell). `python -m benchmark run small --variant NAME` runs one." in text
 
 
 @pytest.mark.parametrize("profile", ["paper", "mini"])
@@ -216,3 +217,28 @@ def test_every_variant_of_the_papers_suites_can_be_planned() -> None:
         main_ones = make_plan([suite], Selection(all_rows=True))
         students = {identity for identity, cells in plan.cells.items() if cells}
         assert students and not students & main_ones.declared.keys()
+
+
+def test_status_and_show_know_variants(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite, plain = write_suite(workplace / "mine.yaml", ROWS), write_suite(workplace / "plain.yaml")
+    assert run_suite(suite, "--variant", "softer") == 0
+    capsys.readouterr()
+    # The suite without this variant is left out.
+    assert main(["status", str(suite), str(plain), "--variant", "softer", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["suite"] for row in rows if "suite" in row] == ["mine"]
+    assert {row["run"].split(" ")[0] for row in rows if row.get("state") == "done"} == {
+        "generated/resnet14/none",
+        "generated/resnet14-resnet8/kd",
+    }
+    assert main(["status", str(plain), "--variant", "softer"]) == 2
+    assert "these rows of plain have no variant 'softer'" in capsys.readouterr().err
+    assert main(["list", "cells", "table9", "--json"]) == 0
+    cells = json.loads(capsys.readouterr().out)
+    crd = next(cell for cell in cells if cell["row"] == "CRD")
+    identity = crd["variants"]["distinct-negatives"]
+    assert identity != crd["experiment"]
+    assert main(["show", "experiment", identity, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["method"]["crd"]["replacement"] is False
+    assert shown["serves"] == [f"table9/CRD/{crd['column']}@distinct-negatives"]

@@ -839,7 +839,7 @@ def test_everything_is_plain_json(bench: Bench, suite: Suite) -> None:
     broken = record_of(made, 4, 0.0, status="diverged", last={"top1": float("nan")}, tracked={"loss": float("inf")})
     bench.store.write(Run(made, 4), broken)
     found = json.loads(json.dumps(bench.compare().to_json(), allow_nan=False))
-    assert found["format"] == 1 and found["counts"]["unstable"] == 1
+    assert found["format"] == 2 and found["counts"]["unstable"] == 1
     cell = next(cell for row in found["tables"][0]["rows"] for cell in row["cells"] if cell["row"] == "KD")
     assert cell["references"][0]["judgement"]["verdict"] == "unstable"
     assert found["runs"][cell["runs"][0]]["last"]["top1"] == 70.6
