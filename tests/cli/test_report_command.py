@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from written_records import SETTING, TABLE, TIGHT, WIDE, Bench, around, experiment, find, record_of, write
+from written_records import RERUN, SETTING, TABLE, TIGHT, WIDE, Bench, around, experiment, find, record_of, write
 
 from benchmark.cli.parser import main
 from benchmark.cli.report import write as write_report
@@ -301,13 +301,12 @@ def test_the_report_has_all_parts(bench: Bench, part: str) -> None:
 
 
 def test_csv_has_a_line_for_each_reference(bench: Bench) -> None:
-    rerun = {"row": "KD", "column": "Top-1", "value": 72.5, "source": "an issue, with a comma"}
-    bench.table(reruns=[rerun])
+    bench.readings(RERUN)
     lines = list(csv.DictReader(cells_csv(bench.compare("all")).splitlines()))
     assert len(lines) == 6
     paper, other = (line for line in lines if line["row"] == "KD")
     assert (paper["reference"], other["reference"]) == ("paper", "rerun")
-    assert other["reference_source"] == "an issue, with a comma" and other["verdict"] == "below"
+    assert other["reference_source"] == "A text" and other["verdict"] == "below"
     assert float(paper["published"]) == 70.66 and float(paper["achieved"]) == pytest.approx(70.66)
     assert (paper["n"], paper["values"].split()[0]) == ("5", "70.6")
     student = next(line for line in lines if line["row"] == "Student")

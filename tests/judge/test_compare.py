@@ -12,6 +12,7 @@ import pytest
 import yaml
 from written_records import (
     CLAIMS,
+    RERUN,
     SETTING,
     TABLE,
     TIGHT,
@@ -535,25 +536,23 @@ def test_a_study_without_published_numbers_tests_the_orderings_that_it_declared(
 # References
 
 
-def with_reruns() -> dict[str, Any]:
-    return {"reruns": [{"row": "KD", "column": "Top-1", "value": 72.5, "source": "an issue"}]}
-
-
 def test_reruns_are_the_reference_where_asked_for(bench: Bench) -> None:
-    suite = bench.table(**with_reruns())
+    suite = bench.table()
+    bench.readings(RERUN)
     bench.table("without")
     write(bench.store, experiment(suite, "KD"), around(70.66, TIGHT))
     comparison = bench.compare("reruns")
     assert [table.suite for table in comparison.tables] == ["small"]
     cell = cell_of(comparison, "KD")
     assert cell.verdict is Verdict.BELOW
-    assert (cell.references[0].kind, cell.references[0].source) == ("rerun", "an issue")
+    assert (cell.references[0].kind, cell.references[0].source) == ("rerun", "A text")
     assert cell_of(comparison, "DiffKD").verdict is None
     assert sum(comparison.counts.values()) == 1
 
 
 def test_all_gives_each_reference_its_verdict(bench: Bench) -> None:
-    suite = bench.table(**with_reruns())
+    suite = bench.table()
+    bench.readings(RERUN)
     write(bench.store, experiment(suite, "KD"), around(70.66, TIGHT))
     comparison = bench.compare("all")
     verdicts = [reference.judgement.verdict for reference in cell_of(comparison, "KD").references]
@@ -826,7 +825,7 @@ def test_everything_is_plain_json(bench: Bench, suite: Suite) -> None:
     broken = record_of(made, 4, 0.0, status="diverged", last={"top1": float("nan")}, tracked={"loss": float("inf")})
     bench.store.write(Run(made, 4), broken)
     found = json.loads(json.dumps(bench.compare().to_json(), allow_nan=False))
-    assert found["format"] == 1 and found["counts"]["unstable"] == 1
+    assert found["format"] == 2 and found["counts"]["unstable"] == 1
     cell = next(cell for row in found["tables"][0]["rows"] for cell in row["cells"] if cell["row"] == "KD")
     assert cell["references"][0]["judgement"]["verdict"] == "unstable"
     assert found["runs"][cell["runs"][0]]["last"]["top1"] == 70.6
