@@ -313,6 +313,32 @@ def test_csv_has_a_line_for_each_reference(bench: Bench) -> None:
     assert (student["achieved"], student["gap"], student["verdict"]) == ("", "", "not run")
 
 
+def test_every_kind_of_evidence_has_its_column(bench: Bench) -> None:
+    bench.readings(RERUN | {"sources": [{"text": "text", "kind": "primary", "cells": "70.96"}]})
+    lines = {line["row"]: line for line in csv.DictReader(cells_csv(bench.compare()).splitlines())}
+    kd = lines["KD"]
+    assert (kd["evidence"], kd["runs"], kd["runs_by"]) == ("runs", "reproduced", "ours 5")
+    assert (kd["source"], kd["source_readings"]) == ("miscopied", "70.96 (A text): primary")
+    assert kd["source_reason"] == "70.66±0.24 here, but 70.96 in A text"
+    assert (kd["reruns_by_others"], kd["reruns_values"]) == ("shown", "72.5 (A text): shown")
+    assert (lines["Student"]["evidence"], lines["Student"]["source"], lines["Student"]["runs"]) == ("nothing", "", "")
+
+
+def test_sources_and_reruns_are_in_the_text_of_a_table(bench: Bench) -> None:
+    bench.readings(RERUN | {"sources": [{"text": "text", "kind": "primary", "cells": "70.96"}]})
+    text = markdown.report(bench.compare())
+    assert "| KD | Top-1 | 70.66±0.24 | miscopied | 70.66±0.24 here, but 70.96 in A text |" in text
+    assert "| KD | Top-1 | 70.66±0.24 | 72.5 | +1.84 | ? | shown | A text | the same |" in text
+    assert "| runs | reproduced | 0 | 1 |" in text
+
+
+def test_three_sentences_answer_on_the_terminal(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    report(bench)
+    said = capsys.readouterr().out
+    own, copied, every = json.loads((bench.root / "out" / "comparison.json").read_text())["evidence"]["sentences"]
+    assert f"\n{own}\n{copied}\n{every}\n" in said and own.startswith("Of ")
+
+
 def test_csv_has_cells_without_a_reference_too(bench: Bench) -> None:
     lines = list(csv.DictReader(cells_csv(bench.compare("reruns")).splitlines()))
     assert lines == []
