@@ -715,14 +715,12 @@ def test_no_records_at_all(bench: Bench, suite: Suite, make: bool) -> None:
 
 
 def test_a_broken_manifest_spoils_none_of_the_others(bench: Bench, suite: Suite) -> None:
-    rerun = {"row": "KD", "column": "Top-1", "value": 72.5, "source": "an issue"}
-    (bench.suites / "broken.yaml").write_text(
-        yaml.safe_dump(TABLE | {"suite": "broken", "reruns": [rerun | {"row": "KDD"}]})
-    )
+    row = {"row": "KD", "method": "kd", "cells": "70.66", "by_column": {"Top1": {}}}
+    (bench.suites / "broken.yaml").write_text(yaml.safe_dump(TABLE | {"suite": "broken", "rows": [row]}))
     write(bench.store, experiment(suite, "KD"), around(70.66, TIGHT))
     comparison = bench.compare()
     (said,) = problems(comparison, ProblemKind.MANIFEST)
-    assert re.search(r"broken.yaml:\d+: no row 'KDD'; did you mean 'KD'", said)
+    assert re.search(r"broken.yaml:\d+: no column 'Top1'; did you mean 'Top-1'", said)
     assert cell_of(comparison, "KD").verdict is Verdict.REPRODUCED
 
 
