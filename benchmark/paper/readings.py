@@ -21,7 +21,7 @@ from benchmark.paper.suite import Cell, Suite
 from benchmark.paper.yamlfile import Place, Strict, YamlFile
 
 FOLDER = "readings"  # of the folder of suites
-FIX = "docs/verdicts.md, Is a cited number what its source prints?, has the form of a reading"
+FIX = "docs/verdicts.md, Four kinds of evidence, has the form of a reading"
 
 Kind = Literal["primary", "secondary", "derived", "computed", "other-variant"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -128,6 +129,15 @@ def read_from(folder: Path, readings: dict[str, Any]) -> dict[str, Elsewhere]:
     (folder / "small.yaml").write_text(yaml.safe_dump(SUITE))
     (folder / FOLDER / "small.yaml").write_text(yaml.safe_dump(readings))
     return dict(load_readings(load(folder / "small.yaml")))
+
+
+def test_the_documented_example_can_be_read(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(suite: table9\n.*?)```", (ROOT / "docs/verdicts.md").read_text(), re.DOTALL)
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "table9.yaml").write_text(example)
+    found = load_readings(load(Path(shutil.copy(SUITES / "table9.yaml", tmp_path))))
+    assert [len(read.readings) for read in found.values()] == [1] * 6
+    assert [len(read.reruns) for read in found.values()] == [0, 1, 0, 0, 0, 0]
 
 
 def test_a_line_gives_each_cell_its_number(tmp_path: Path) -> None:
