@@ -48,7 +48,7 @@ def trained_cell(
         if cell.value is not None:
             judgement = _judge(cell, published, last, best, selection, rules, case.blocked)
             paper = _paper_reference(cell, cell.value, judgement, cell.setting.runs)
-        references += [paper] if paper is not None and mode != "reruns" else []
+            references += [paper] if mode != "reruns" else []
         if mode != "paper":
             references += [_rerun_reference(cell, case, rerun, last, best, rules) for rerun in others]
     except UsageError as error:
@@ -71,7 +71,7 @@ def trained_cell(
                 source=_source(cell, elsewhere),
                 reruns=others,
                 runs=paper.judgement.verdict if paper is not None and case.runs else None,
-                whose=dict(sorted(Counter(run.kept.contributor or OURS for run in case.runs).items(), key=_ours_first)),
+                whose=_whose(case),
             )
         ),
     )
@@ -110,8 +110,10 @@ def _source(cell: Cell, elsewhere: Elsewhere | None) -> SourceCheck | None:
     return check_source(cell.printed, elsewhere.readings)
 
 
-def _ours_first(item: tuple[str, int]) -> tuple[bool, str]:
-    return item[0] != OURS, item[0]
+def _whose(case: CellCase) -> dict[str, int]:
+    """Return the number of a cell's runs by who contributed them, ours first."""
+    counts = Counter(run.kept.contributor or OURS for run in case.runs)
+    return {name: counts[name] for name in sorted(counts, key=lambda name: (name != OURS, name))}
 
 
 def _ranked(evidence: CellEvidence) -> CellEvidence:
