@@ -16,6 +16,7 @@ from benchmark.judge.views import CellView, Comparison, Mode
 from benchmark.machine.provenance import source_hash
 from benchmark.paper.datasets import STAND_INS
 from benchmark.paper.manifest import load
+from benchmark.paper.readings import FOLDER
 from benchmark.paper.suite import Cell, Suite
 from benchmark.plan.experiment import Experiment, Run, experiment_of
 from benchmark.records.evidence import ProblemKind
@@ -57,6 +58,12 @@ CLAIMS = {
             "check": 'cell("9", "DiffKD", "Top-1") > cell("9", "KD", "Top-1")',
         }
     ]
+}
+# What somebody else got for KD.
+RERUN = {
+    "row": "KD",
+    "printed": "70.66±0.24",
+    "reruns": [{"text": "text", "cells": "72.5", "protocol": "the same"}],
 }
 # Around 0, with a sample standard deviation of 0.05, 0.2 and 0.6.
 TIGHT = (-0.06, -0.03, 0.0, 0.03, 0.06)
@@ -100,6 +107,14 @@ class Bench:
         if not self.claims.exists():
             self.claims.write_text(yaml.safe_dump(CLAIMS))
         return load(path)
+
+    def readings(self, *rows: dict[str, Any], name: str = "small") -> None:
+        """Write what a text has of the table's numbers, which must exist."""
+        folder = self.suites / FOLDER
+        folder.mkdir(exist_ok=True)
+        texts = {"text": {"name": "A text", "where": "its Table 1"}}
+        written = {"suite": name, "texts": texts, "rows": list(rows)}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
 
     def compare(self, mode: Mode = "paper", *folders: Path, only: Sequence[str] = ()) -> Comparison:
         smoke = self.store.runs / "records"

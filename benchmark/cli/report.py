@@ -73,6 +73,10 @@ def _print(comparison: Comparison, written: list[Path]) -> None:
     coverage = comparison.coverage
     said = (f"{getattr(coverage, field.name)} {field.name.replace('_', ' ')}" for field in fields(coverage))
     print(f"coverage, in published numbers: {', '.join(said)}")
+    print()
+    for sentence in comparison.evidence.sentences:
+        print(sentence)
+    print()
     problems = comparison.inputs.problems
     for problem in problems[:SHOWN_PROBLEMS]:
         print(f"PROBLEM {problem.kind}: {problem.where}: {problem.message}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,25 +12,18 @@ from benchmark.judge import stats
 from benchmark.judge.cases import CellCase
 from benchmark.judge.contrasts import Contender, contest_of, method_names
 from benchmark.judge.costs import StaticResults
+from benchmark.judge.others import OthersRerun, judged_rerun
 from benchmark.judge.rule_chain import judge_epochs
 from benchmark.judge.samples import EpochChoice, Published, Sample
-from benchmark.judge.verdicts import Blocked, Judgement, Verdict
-from benchmark.judge.views import Achieved, CellView, Coverage, Mode, Reference
+from benchmark.judge.sources import SourceCheck, SourceWord, check_source
+from benchmark.judge.verdicts import JUDGED, Blocked, Judgement, Verdict
+from benchmark.judge.views import Achieved, CellEvidence, CellView, Coverage, EvidenceKind, Mode, Reference
+from benchmark.paper.readings import Elsewhere
 from benchmark.paper.rules import Rules
-from benchmark.paper.suite import Cell, Rerun
+from benchmark.paper.suite import Cell
 from benchmark.plan.experiment import STATIC_METRICS
 
-# Verdicts that statistics reached: rules 5 to 8.
-JUDGED = frozenset(
-    {
-        Verdict.REPRODUCED,
-        Verdict.BELOW,
-        Verdict.ABOVE,
-        Verdict.CONSISTENT,
-        Verdict.INCONCLUSIVE,
-        Verdict.DEPENDS_ON_EPOCH,
-    }
-)
+OURS = "ours"  # runs that nobody else contributed
 
 
 def is_static(cell: Cell) -> bool:
@@ -37,63 +31,104 @@ def is_static(cell: Cell) -> bool:
     return cell.metric in STATIC_METRICS
 
 
-def trained_cell(cell: Cell, case: CellCase, rules: Rules, mode: Mode) -> tuple[CellView, Contender | None]:
+def trained_cell(
+    cell: Cell, case: CellCase, rules: Rules, mode: Mode, elsewhere: Elsewhere | None = None
+) -> tuple[CellView, Contender | None]:
     """Return a cell measured by training, and a contender (None if the paper's number cannot be judged)."""
     selection: EpochChoice = cell.setting.epoch or "unknown"
     last, best = case.achieved("last"), case.achieved("best")
+    published = None
+    if cell.value is not None:
+        published = _published(cell, cell.value, cell.digits, cell.std, cell.setting.runs, rules)
+    others = _others(cell, published, rules, elsewhere)
+    paper: Reference | None = None
+    references: list[Reference] = []
     problem = ""
     try:
-        references = tuple(_references(cell, case, last, best, rules, mode))
+        if cell.value is not None:
+            judgement = _judge(cell, published, last, best, selection, rules, case.blocked)
+            paper = _paper_reference(cell, cell.value, judgement, cell.setting.runs)
+            references += [paper] if mode != "reruns" else []
+        if mode != "paper":
+            references += [_rerun_reference(cell, case, rerun, last, best, rules) for rerun in others]
     except UsageError as error:
-        references, problem = (), error.message
+        references, problem = [], error.message
     view = replace(
         _blank(cell),
         experiment=case.experiment.identity if case.experiment else None,
         label=case.experiment.label if case.experiment else "",
         achieved=shown(case) if case.experiment else None,
         best=_achieved(best, "best") if case.experiment and selection == "unknown" else None,
-        references=references,
+        references=tuple(references),
         runs=tuple(run.id for run in case.runs),
         extra=tuple(run.id for run in case.extra),
         set_aside=tuple(each.id for run in case.runs for each in run.views() if each.set_aside),
         near=tuple(run.id for run in case.near if run not in case.runs),
         notes=tuple(_cell_notes(cell, case)),
         problem=problem,
+        evidence=_ranked(
+            CellEvidence(
+                source=_source(cell, elsewhere),
+                reruns=others,
+                runs=paper.judgement.verdict if paper is not None and case.runs else None,
+                whose=_whose(case),
+            )
+        ),
     )
-    paper = next((reference for reference in references if reference.kind == "paper"), None)
-    published = _published(cell, paper.value, paper.digits, paper.std, paper.runs, rules) if paper else None
     if paper is None or published is None:
         return view, None
     sample = best if selection == "best" else last
     return view, Contender(cell, published, sample, paper.judgement.verdict, paper.judgement.reason)
 
 
-def _references(
-    cell: Cell, case: CellCase, last: Sample, best: Sample, rules: Rules, mode: Mode
-) -> Iterator[Reference]:
-    """Yield the numbers that this mode compares with, each with its verdict."""
-    if mode != "reruns" and cell.value is not None:
-        published = _published(cell, cell.value, cell.digits, cell.std, cell.setting.runs, rules)
-        judgement = _judge(cell, published, last, best, cell.setting.epoch or "unknown", rules, case.blocked)
-        source = cell.setting.source or ""
-        yield Reference(
-            "paper", cell.printed or "", cell.value, cell.std, cell.digits, cell.setting.runs, source, judgement
-        )
-    if mode != "paper":
-        for rerun in cell.reruns:
-            yield _rerun(cell, case, rerun, last, best, rules)
+def _paper_reference(cell: Cell, value: float, judgement: Judgement, runs: int | None) -> Reference:
+    source = cell.setting.source or ""
+    return Reference("paper", cell.printed or "", value, cell.std, cell.digits, runs, source, judgement)
 
 
-def _rerun(cell: Cell, case: CellCase, rerun: Rerun, last: Sample, best: Sample, rules: Rules) -> Reference:
-    """Return an independent re-run as a reference.
-
-    Its epoch is not stated; trailing zeros of its digits are not kept.
-    """
-    digits = len(repr(rerun.value).partition(".")[2])
-    published = _published(cell, rerun.value, digits, rerun.std, rerun.runs, rules)
+def _rerun_reference(
+    cell: Cell, case: CellCase, rerun: OthersRerun, last: Sample, best: Sample, rules: Rules
+) -> Reference:
+    """Return a re-run by others as a number that ours is compared with. Its epoch is not known."""
+    published = _published(cell, rerun.value, rerun.digits, rerun.std, rerun.runs, rules)
     judgement = _judge(cell, published, last, best, "unknown", rules, case.blocked)
-    printed = f"{rerun.value:g}" + (f"±{rerun.std:g}" if rerun.std is not None else "")
-    return Reference("rerun", printed, rerun.value, rerun.std, digits, rerun.runs, rerun.source, judgement)
+    return Reference("rerun", rerun.printed, rerun.value, rerun.std, rerun.digits, rerun.runs, rerun.source, judgement)
+
+
+def _others(
+    cell: Cell, published: Published | None, rules: Rules, elsewhere: Elsewhere | None
+) -> tuple[OthersRerun, ...]:
+    if elsewhere is None or cell.value is None:
+        return ()
+    return tuple(judged_rerun(rerun, cell.value, published, rules) for rerun in elsewhere.reruns)
+
+
+def _source(cell: Cell, elsewhere: Elsewhere | None) -> SourceCheck | None:
+    """Return how a cited number stands to its source; None if it is not cited, or nobody looked for it."""
+    if elsewhere is None or cell.printed is None or cell.standing != "cited":
+        return None
+    return check_source(cell.printed, elsewhere.readings)
+
+
+def _whose(case: CellCase) -> dict[str, int]:
+    """Return the number of a cell's runs by who contributed them, ours first."""
+    counts = Counter(run.kept.contributor or OURS for run in case.runs)
+    return {name: counts[name] for name in sorted(counts, key=lambda name: (name != OURS, name))}
+
+
+def _ranked(evidence: CellEvidence) -> CellEvidence:
+    """Return the evidence with its strongest kind."""
+    if evidence.recomputed in (Verdict.EQUAL, Verdict.DIFFERS):
+        kind = EvidenceKind.RECOMPUTED
+    elif evidence.runs in JUDGED:
+        kind = EvidenceKind.RUNS
+    elif any(rerun.verdict in JUDGED for rerun in evidence.reruns):
+        kind = EvidenceKind.RERUNS
+    elif evidence.source is not None and evidence.source.word is not SourceWord.NOT_FOUND:
+        kind = EvidenceKind.SOURCE
+    else:
+        kind = EvidenceKind.UNDECIDED if evidence.runs or evidence.reruns else EvidenceKind.NOTHING
+    return replace(evidence, best=kind)
 
 
 def _published(
@@ -141,15 +176,20 @@ def _achieved(sample: Sample, selection: str) -> Achieved:
     )
 
 
-def static_cell(cell: Cell, static: StaticResults, mode: Mode) -> CellView:
+def static_cell(cell: Cell, static: StaticResults, mode: Mode, elsewhere: Elsewhere | None = None) -> CellView:
     """Return a cell that is known from the networks alone."""
-    if cell.value is None or mode == "reruns":
+    if cell.value is None:
         return _blank(cell)
     judgement, measured, note = static.judge(cell)
-    source = cell.setting.source or ""
-    reference = Reference("paper", cell.printed or "", cell.value, cell.std, cell.digits, None, source, judgement)
+    evidence = _ranked(CellEvidence(recomputed=judgement.verdict, source=_source(cell, elsewhere)))
+    if mode == "reruns":
+        return replace(_blank(cell), evidence=evidence)
     return replace(
-        _blank(cell), measured=measured, references=(reference,), notes=(*filter(None, (note,)), *_stated_notes(cell))
+        _blank(cell),
+        measured=measured,
+        references=(_paper_reference(cell, cell.value, judgement, None),),
+        notes=(*filter(None, (note,)), *_stated_notes(cell)),
+        evidence=evidence,
     )
 
 

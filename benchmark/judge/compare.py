@@ -13,19 +13,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.errors import UsageError, nearest
+from benchmark.judge.answer import evidence_summary
 from benchmark.judge.bridges import BRIDGES, Bridges, read_bridges
 from benchmark.judge.cases import Basis, CellCase, case_of, declared_repetitions, experiments_of, published_teachers
-from benchmark.judge.cell import JUDGED, coverage_of, is_static, static_cell, trained_cell
+from benchmark.judge.cell import coverage_of, is_static, static_cell, trained_cell
 from benchmark.judge.claim_verdicts import audit, manifest_problems, read_claims
 from benchmark.judge.contrasts import Contender, expected_orderings, gains, orderings
 from benchmark.judge.costs import StaticResults, load_static
 from benchmark.judge.stats import expected_false_flags
 from benchmark.judge.summary import head_notes, inputs_of, provenance_of, rule_views, unknown_problems, unknown_runs
-from benchmark.judge.views import CellView, Comparison, Coverage, FigureView, Mode, TableRow, TableView
+from benchmark.judge.verdicts import JUDGED
+from benchmark.judge.views import CellView, Comparison, Coverage, FigureView, Mode, TableRow, TableView, counted
 from benchmark.machine import provenance
 from benchmark.machine.shipped import SUITES
 from benchmark.paper.claims import CLAIMS
 from benchmark.paper.manifest import load, suite_files
+from benchmark.paper.readings import Elsewhere, load_readings, readings_path
 from benchmark.paper.rules import load_rules
 from benchmark.paper.suite import ProfileName, Suite
 from benchmark.records.evidence import InputProblem, ProblemKind, collect
@@ -70,7 +73,9 @@ def compare(sources: Sources) -> Comparison:
     )
     measured = (cell for suite in suites for cell in suite.every_cell if not is_static(cell) and cell.id in experiments)
     cases = {cell.id: case_of(cell, basis) for cell in measured}
-    tables = [_table(suite, cases, basis, static, sources.mode, problems) for suite in shown]
+    tables = [
+        _table(suite, cases, basis, static, _elsewhere(suite, problems), sources.mode, problems) for suite in shown
+    ]
     if sources.mode == "reruns":
         tables = [table for table in tables if any(cell.references for cell in table.cells)]
     claims, wrong = read_claims(cells, sources.claims)
@@ -89,6 +94,7 @@ def compare(sources: Sources) -> Comparison:
         provenance=provenance_of([view for view in runs.values() if not view.set_aside]),
         rules=tuple(rule_views(rules)),
         notes=tuple(head_notes(tables, rules)),
+        evidence=evidence_summary(cell for table in counted(tables) for cell in table.cells),
     )
 
 
@@ -110,6 +116,14 @@ def load_suites(folder: Path = SUITES, also: Iterable[str] = ()) -> tuple[list[S
             message = f"repeats {copied!r}, which does not exist; {nearest(copied, names)}"
             problems.append(InputProblem(ProblemKind.MANIFEST, str(suite.path), message))
     return suites, problems
+
+
+def _elsewhere(suite: Suite, problems: list[InputProblem]) -> Mapping[str, Elsewhere]:
+    try:
+        return load_readings(suite)
+    except UsageError as error:
+        problems += manifest_problems(readings_path(suite), error)
+        return {}
 
 
 def _bridges(path: Path, problems: list[InputProblem]) -> Bridges:
@@ -136,6 +150,7 @@ def _table(
     cases: dict[str, CellCase],
     basis: Basis,
     static: StaticResults,
+    elsewhere: Mapping[str, Elsewhere],
     mode: Mode,
     problems: list[InputProblem],
 ) -> TableView:
@@ -144,9 +159,10 @@ def _table(
     coverage = Coverage()
     for cell in suite.cells:
         if is_static(cell):
-            views[cell.id] = static_cell(cell, static, mode)
+            views[cell.id] = static_cell(cell, static, mode, elsewhere.get(cell.id))
         else:
-            views[cell.id], contender = trained_cell(cell, cases[cell.id], basis.rules, mode)
+            read = elsewhere.get(cell.id)
+            views[cell.id], contender = trained_cell(cell, cases[cell.id], basis.rules, mode, read)
             contenders += [contender] if contender is not None else []
             problems += _new(problems, cases[cell.id])
         coverage += coverage_of(views[cell.id], cases.get(cell.id))

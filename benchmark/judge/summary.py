@@ -9,8 +9,8 @@ from itertools import chain
 from pydantic import BaseModel
 
 from benchmark.judge.cases import CellCase
-from benchmark.judge.cell import JUDGED
 from benchmark.judge.stats import expected_false_flags
+from benchmark.judge.verdicts import JUDGED
 from benchmark.judge.views import Inputs, Provenance, RuleView, TableView
 from benchmark.machine import provenance
 from benchmark.paper.rules import Rules, SourcedNumber

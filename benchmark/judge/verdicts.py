@@ -98,6 +98,17 @@ BLOCKING = frozenset(
         Verdict.TEACHER_MISMATCH,
     }
 )
+# Verdicts that statistics reached: rules 5 to 8.
+JUDGED = frozenset(
+    {
+        Verdict.REPRODUCED,
+        Verdict.BELOW,
+        Verdict.ABOVE,
+        Verdict.CONSISTENT,
+        Verdict.INCONCLUSIVE,
+        Verdict.DEPENDS_ON_EPOCH,
+    }
+)
 Blocked = tuple[Verdict, str]
 
 

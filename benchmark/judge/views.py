@@ -9,14 +9,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
 from benchmark.judge.contrasts import Gain, OrderReport
+from benchmark.judge.others import SHOWN, OthersRerun
+from benchmark.judge.sources import SourceCheck
 from benchmark.judge.stats import FalseFlags
-from benchmark.judge.verdicts import Judgement, Verdict
+from benchmark.judge.verdicts import JUDGED, Judgement, Verdict
 from benchmark.records.evidence import InputProblem, RunView
 from benchmark.records.facts import Part
 
@@ -64,6 +66,58 @@ class Reference:
     judgement: Judgement
 
 
+class EvidenceKind(StrEnum):
+    """A kind of evidence that a number can have. The value is the word that is printed."""
+
+    RECOMPUTED = "recomputed"
+    RUNS = "runs"
+    RERUNS = "re-runs by others"
+    SOURCE = "source"
+    UNDECIDED = "undecided"  # there are runs or re-runs, but none that can decide
+    NOTHING = "nothing"
+
+
+KINDS = (EvidenceKind.RECOMPUTED, EvidenceKind.RUNS, EvidenceKind.RERUNS, EvidenceKind.SOURCE)  # the strongest first
+
+
+@dataclass(frozen=True)
+class CellEvidence:
+    """What is known about a published number, kind by kind. No kind is mixed with another."""
+
+    recomputed: Verdict | None = None  # of a cost
+    source: SourceCheck | None = None  # of a cited number that was looked for
+    reruns: tuple[OthersRerun, ...] = ()
+    runs: Verdict | None = None  # of the recorded runs, on the published number; None without runs
+    whose: Mapping[str, int] = field(default_factory=dict)  # these runs by who contributed them, `ours` first
+    best: EvidenceKind = EvidenceKind.NOTHING  # the strongest kind that says something
+
+    def word(self, kind: EvidenceKind) -> str:
+        """Return the word of one kind of evidence, or an empty string if the number has none of it."""
+        if kind is EvidenceKind.RERUNS:
+            verdicts = [rerun.verdict for rerun in self.reruns if rerun.verdict is not None]
+            decided = [verdict for verdict in verdicts if verdict in JUDGED]
+            return ", ".join(dict.fromkeys(decided or verdicts)) or (SHOWN if self.reruns else "")
+        found = {
+            EvidenceKind.RECOMPUTED: self.recomputed,
+            EvidenceKind.RUNS: self.runs,
+            EvidenceKind.SOURCE: self.source.word if self.source else None,
+        }.get(kind)
+        return str(found or "")
+
+
+Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # of numbers, by standing (authors, cited), kind and word
+
+
+@dataclass(frozen=True)
+class EvidenceSummary:
+    """How many published numbers have which evidence, and what that comes to."""
+
+    numbers: Mapping[str, int] = field(default_factory=dict)  # by standing
+    every: Counts = field(default_factory=dict)  # each kind that a number has is counted
+    best: Counts = field(default_factory=dict)  # each number is counted once, by its strongest kind
+    sentences: tuple[str, ...] = ()  # made from these counts
+
+
 @dataclass(frozen=True)
 class CellView:
     """One place of a table: the published number, the achieved one, and the verdict."""
@@ -99,6 +153,7 @@ class CellView:
     contest: str = ""  # cells with the same value differ only in the method; empty for teachers and costs
     variant: str = ""  # the reading that was run; empty for the suite's main one
     nfe: int | None = None  # denoising steps of DiffKD; None for other methods
+    evidence: CellEvidence = CellEvidence()
 
     @property
     def judgement(self) -> Judgement | None:
@@ -147,6 +202,12 @@ class TableView:
     def cells(self) -> Iterator[CellView]:
         """Yield the cells row by row."""
         return (cell for row in self.rows for cell in row.cells if cell is not None)
+
+
+def counted(tables: Sequence[TableView]) -> list[TableView]:
+    """Return the tables whose numbers are counted: a copy of another one that is shown is left out."""
+    shown = {table.suite for table in tables}
+    return [table for table in tables if table.repeats not in shown]
 
 
 @dataclass(frozen=True)
@@ -273,6 +334,7 @@ class Comparison:
     provenance: Provenance
     rules: tuple[RuleView, ...]
     notes: tuple[str, ...]  # for the head of the report, for example what to expect by chance
+    evidence: EvidenceSummary = EvidenceSummary()
     meanings: Mapping[str, str] = field(default_factory=lambda: {str(v.value): v.meaning for v in Verdict})
 
     @property
@@ -283,19 +345,14 @@ class Comparison:
     @property
     def counts(self) -> dict[Verdict, int]:
         """Return the number of references for each verdict that occurs, in the rules' order."""
-        cells = (cell for table in self._counted for cell in table.cells)
+        cells = (cell for table in counted(self.tables) for cell in table.cells)
         found = Counter(reference.judgement.verdict for cell in cells for reference in cell.references)
         return {verdict: found[verdict] for verdict in Verdict if found[verdict]}
 
     @property
     def coverage(self) -> Coverage:
         """Return the coverage of all tables; copies of another table are left out."""
-        return sum((table.coverage for table in self._counted), Coverage())
-
-    @property
-    def _counted(self) -> list[TableView]:
-        shown = {table.suite for table in self.tables}
-        return [table for table in self.tables if table.repeats not in shown]
+        return sum((table.coverage for table in counted(self.tables)), Coverage())
 
     def hit(self, gate: Iterable[Verdict]) -> tuple[tuple[CellView, Reference], ...]:
         """Return the cells and references whose verdict is among these."""

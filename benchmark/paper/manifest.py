@@ -27,7 +27,6 @@ from benchmark.paper.suite import (
     Figure,
     Layer,
     Profile,
-    Rerun,
     Row,
     Setting,
     Suite,
@@ -143,7 +142,6 @@ _PARTS: dict[str, type[BaseModel]] = {
     "by_column": Layer,
     "variants": Setting,
     "columns": Column,
-    "reruns": Rerun,
     "profiles": Profile,
     "figures": Figure,
 }
@@ -216,16 +214,6 @@ def _cells(parsed: SuiteFile, file: YamlFile, variants: Variants) -> Iterator[Ce
     for index, row in enumerate(parsed.rows):
         for name in row.by_column.keys() - columns:
             file.complain(("rows", index, "by_column", name), f"no column {name!r}; {nearest(name, columns)}")
-    names = {(row.row, row.group or parsed.setting.group) for row in parsed.rows}
-    for index, rerun in enumerate(parsed.reruns):
-        known = {row.row for row in parsed.rows}
-        if rerun.row not in known:
-            file.complain(("reruns", index, "row"), f"no row {rerun.row!r}; {nearest(rerun.row, known)}")
-        elif rerun.group is not None and (rerun.row, rerun.group) not in names:
-            file.complain(("reruns", index, "group"), f"no row {rerun.row!r} in a group {rerun.group!r}")
-        if rerun.column not in columns:
-            message = f"no column {rerun.column!r}; {nearest(rerun.column, columns)}"
-            file.complain(("reruns", index, "column"), message)
 
 
 def _cell(parsed: SuiteFile, row: Row, column: Column, setting: Setting, text: str) -> Cell | None:
@@ -244,11 +232,6 @@ def _cell(parsed: SuiteFile, row: Row, column: Column, setting: Setting, text: s
         value=float(match["value"]) if match else None,
         std=float(match["std"]) if match and match["std"] else None,
         digits=len(match["decimals"] or "") if match else 0,
-        reruns=tuple(
-            r
-            for r in parsed.reruns
-            if (r.row, r.column) == (row.row, column.column) and r.group in (None, group or None)
-        ),
     )
 
 

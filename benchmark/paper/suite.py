@@ -109,18 +109,6 @@ class Row(Layer):
     by_column: dict[str, Layer] = Field({}, description="settings of single cells, by column; they win over the row's")
 
 
-class Rerun(Strict):
-    """An independent re-run of a cell: a further reference."""
-
-    row: str
-    column: str
-    group: str | None = None
-    value: float
-    std: float | None = None
-    runs: int | None = None
-    source: str
-
-
 class Profile(Strict):
     """The changes that a profile makes to every experiment of a suite."""
 
@@ -166,7 +154,6 @@ class SuiteFile(Strict):
     setting: Layer = Layer()
     columns: list[Column] = Field(min_length=1)
     rows: list[Row] = Field(min_length=1)
-    reruns: list[Rerun] = []
     expected: list[str] = Field(
         [], description="orderings to test in every column, such as `DiffKD > KD`, of rows without printed numbers"
     )
@@ -188,7 +175,6 @@ class Cell:
     value: float | None
     std: float | None
     digits: int
-    reruns: tuple[Rerun, ...] = ()
     variant: str = ""  # the name of the reading under which it is run; empty for the suite's main one
 
     @property

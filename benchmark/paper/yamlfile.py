@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -36,7 +36,7 @@ Loader.add_implicit_resolver(
 Place = tuple[str | int, ...]  # keys and indices from the top of a file down to a value
 
 # Values of these keys stay texts, so that numbers keep their printed digits: 64.60 does not become 64.6.
-VERBATIM = frozenset({"cells"})
+VERBATIM = frozenset({"cells", "printed"})
 
 
 class YamlFile:
@@ -104,7 +104,7 @@ class YamlFile:
         return kept
 
     def typed(self, model: type[Model], data: object, place: Place) -> Model | None:
-        """Return a flat entry as a model, or None if it has mistakes, which are noted.
+        """Return an entry as a model, or None if it has mistakes, which are noted.
 
         Types are strict: "3" and true are not accepted as numbers.
         """
@@ -114,7 +114,7 @@ class YamlFile:
             for problem in error.errors():
                 key = str(problem["loc"][-1]) if problem["loc"] else ""
                 if problem["type"] == "extra_forbidden":
-                    message = f"unknown key {key!r}; {nearest(key, model.model_fields)}"
+                    message = f"unknown key {key!r}; {nearest(key, _model_at(model, problem['loc']).model_fields)}"
                 elif problem["type"] == "missing":
                     message = f"the key {key!r} is missing"
                 else:
@@ -134,6 +134,15 @@ class YamlFile:
         """
         if self.problems:
             raise UsageError("\n".join(dict.fromkeys(sorted(self.problems, key=_line_of))), fix)
+
+
+def _model_at(model: type[BaseModel], place: Place) -> type[BaseModel]:
+    """Return the model inside a model that a place belongs to. Indices, and keys of mappings, lead no deeper."""
+    for part in place:
+        field = model.model_fields.get(str(part))
+        inside = get_args(field.annotation) if field is not None else ()
+        model = next((each for each in inside if isinstance(each, type) and issubclass(each, BaseModel)), model)
+    return model
 
 
 def _line_of(problem: str) -> int:

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
-from benchmark.judge.views import CellView, Comparison, Reference
+from benchmark.judge.views import KINDS, CellEvidence, CellView, Comparison, Reference
 
 
 def cells_csv(comparison: Comparison) -> str:
@@ -49,6 +49,20 @@ def _cell(cell: CellView) -> dict[str, object]:
         "epoch": achieved.selection if achieved else None,
         "values": " ".join(f"{value:g}" for value in achieved.values) if achieved else "",
         "notes": "; ".join((*cell.notes, *filter(None, (cell.problem,)))),
+        **_evidence(cell.evidence),
+    }
+
+
+def _evidence(evidence: CellEvidence) -> dict[str, object]:
+    """Return each kind of evidence with its word; `evidence` is the strongest one."""
+    source = evidence.source
+    return {
+        "evidence": str(evidence.best),
+        **{column: evidence.word(kind) for kind, column in _KINDS.items()},
+        "runs_by": "; ".join(f"{who} {count}" for who, count in evidence.whose.items()),
+        "reruns_values": "; ".join(f"{rerun.printed} ({rerun.source}): {rerun.word}" for rerun in evidence.reruns),
+        "source_reason": source.reason if source else "",
+        "source_readings": "; ".join(f"{r.printed} ({r.source}): {r.kind}" for r in source.readings) if source else "",
     }
 
 
@@ -75,9 +89,11 @@ def _reference(reference: Reference | None) -> dict[str, object]:
     }
 
 
+_KINDS = {kind: kind.replace("-", "").replace(" ", "_") for kind in KINDS}  # the column of each kind's word
 _COLUMNS = (
     *("id", "suite", "group", "row", "column", "data", "metric", "standing", "method", "recipe", "experiment"),
     *("reference", "reference_source", "printed", "published", "published_std", "published_runs"),
     *("achieved", "achieved_std", "n", "declared", "diverged", "epoch", "values"),
     *("gap", "low", "high", "prediction", "margin", "smallest_gap_seen", "convention", "verdict", "reason", "notes"),
+    *("evidence", *_KINDS.values(), "runs_by", "reruns_values", "source_reason", "source_readings"),
 )

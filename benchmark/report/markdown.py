@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 
 from benchmark.judge.contrasts import Gain
+from benchmark.judge.sources import SourceWord
 from benchmark.judge.stats import Interval
 from benchmark.judge.verdicts import Judgement, Verdict
-from benchmark.judge.views import CellView, Comparison, Reference, TableView
+from benchmark.judge.views import CellView, Comparison, EvidenceSummary, Reference, TableView
 from benchmark.report.markdown_table import markdown_table
-from benchmark.report.wording import plural
+from benchmark.report.wording import evidence_rows, plural
 
 BREAK = "<br>"
 TITLES = {
@@ -42,12 +43,20 @@ def summary(comparison: Comparison) -> str:
     rows = [(t.suite, *(str(getattr(t.coverage, name)) for name in names)) for t in comparison.tables]
     heads = ("", *(name.replace("_", " ") for name in names))
     parts = [
+        " ".join(comparison.evidence.sentences),
+        *_by_evidence(comparison.evidence),
         markdown_table(("verdict", "cells", "meaning"), counts),
         "Coverage, in cells with a published number:",
         markdown_table(heads, [total, *rows]),
         _list((*comparison.notes, inputs_line(comparison))),
     ]
     return "\n\n".join(parts)
+
+
+def _by_evidence(summary: EvidenceSummary) -> Iterator[str]:
+    if rows := evidence_rows(summary):
+        yield "By the strongest evidence that each number has:"
+        yield markdown_table(("evidence", "its word", "authors' own", "copied"), [tuple(map(str, row)) for row in rows])
 
 
 def inputs_line(comparison: Comparison) -> str:
@@ -76,6 +85,8 @@ def section(table: TableView) -> str:
             *(d for cell in reasoned for d in _details(cell, common)),
         ]
         parts.append("### Cell by cell\n\n" + _list(lines))
+    parts += _sources(table)
+    parts += _others(table)
     if table.variants or table.not_run:
         parts.append("### Variants\n\n" + _variants(table))
     judged = [gain for gain in table.gains if gain.achieved is not None]
@@ -171,15 +182,58 @@ def _reason(judgement: Judgement) -> str:
     return judgement.reason + (f"; the smallest gap seen would be {seen:.2f}" if seen and judgement.n else "")
 
 
+def _sources(table: TableView) -> Iterator[str]:
+    """Yield the cited numbers that are not as in their source, if there are any."""
+    rows = [
+        (_row_of(cell), cell.column, cell.printed or "-", str(source.word), source.reason)
+        for cell in table.cells
+        if (source := cell.evidence.source) is not None and source.word is not SourceWord.AS_IN_SOURCE
+    ]
+    if rows:
+        yield "### Sources\n\n" + markdown_table(("row", "column", "printed", "verdict", "why"), rows)
+
+
+def _others(table: TableView) -> Iterator[str]:
+    """Yield what others got, if anything is known of it."""
+    rows = [
+        (
+            *(_row_of(cell), cell.column, cell.printed or "-", other.printed),
+            f"{other.gap:+.2f}",
+            str(other.runs or "?"),
+            other.word,
+            other.source,
+            other.protocol + (f"; {other.judgement.reason}" if other.judgement else ""),
+        )
+        for cell in table.cells
+        for other in cell.evidence.reruns
+    ]
+    if rows:
+        heads = (
+            "row",
+            "column",
+            "printed",
+            "theirs",
+            "theirs - printed",
+            "runs",
+            "verdict",
+            "whose",
+            "protocol, and why",
+        )
+        yield "### Re-runs by others\n\n" + markdown_table(heads, rows)
+
+
+def _row_of(cell: CellView) -> str:
+    return f"{cell.group}: {cell.row}" if cell.group else cell.row
+
+
 def _variants(table: TableView) -> str:
     """Return the results under other readings beside those of the suite's own; none is mixed with another."""
     main = {(cell.group, cell.row, cell.column): cell for cell in table.cells}
     rows = []
     for cell in table.variants:
         own = main[cell.group, cell.row, cell.column]
-        name = f"{cell.group}: {cell.row}" if cell.group else cell.row
         results = [f"{_ours(each)}{BREAK}*{each.verdict or 'nothing to compare'}*" for each in (own, cell)]
-        rows.append((name, cell.column, cell.printed or "-", results[0], cell.variant, results[1], cell.note))
+        rows.append((_row_of(cell), cell.column, cell.printed or "-", results[0], cell.variant, results[1], cell.note))
     heads = ("row", "column", "published", "as the suite has it", "variant", "under the variant", "which reading it is")
     parts = [markdown_table(heads, rows)] if rows else []
     if table.not_run:

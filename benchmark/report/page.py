@@ -10,8 +10,9 @@ from itertools import groupby
 from markupsafe import Markup
 
 from benchmark.judge.contrasts import Gain, OrderJudgement, OrderVerdict
+from benchmark.judge.sources import SourceWord
 from benchmark.judge.verdicts import Verdict
-from benchmark.judge.views import CellView, Comparison, Coverage, TableRow, TableView
+from benchmark.judge.views import CellView, Comparison, Coverage, EvidenceKind, TableRow, TableView
 from benchmark.report.curves import CurveFigure, curve_figures, lines_of
 from benchmark.report.listing import ListedRun
 from benchmark.report.paper_figures import paper_figures
@@ -65,10 +66,18 @@ class PlacedCell:
         return " ".join(dict.fromkeys(r.judgement.verdict.slug for r in self.cell.references)) or NOTHING_SLUG
 
     @property
+    def remark(self) -> str:
+        """Return the word of a number's source if a reader should see it at once, else an empty string."""
+        source = self.cell.evidence.source
+        usual = (SourceWord.AS_IN_SOURCE, SourceWord.NOT_FOUND)
+        return "" if source is None or source.word in usual else source.word.value
+
+    @property
     def words(self) -> str:
         """Return the words that the filter by text searches."""
         cell = self.cell
-        parts = (cell.group, cell.row, cell.column, cell.method, cell.recipe, cell.metric, cell.data, cell.standing)
+        parts = [cell.group, cell.row, cell.column, cell.method, cell.recipe, cell.metric, cell.data, cell.standing]
+        parts += [cell.evidence.word(EvidenceKind.SOURCE), cell.evidence.best]
         return " ".join(dict.fromkeys(part for part in parts if part)).lower()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from benchmark.judge.sources import SourceWord
 from benchmark.judge.verdicts import Verdict
 from benchmark.judge.views import ClaimView, Comparison
 from benchmark.machine.files import write_text
@@ -47,6 +48,9 @@ def render(comparison: Comparison) -> str:
             sections=shown,
             chips=chips(shown),
             legend=legend(comparison),
+            evidence=wording.evidence_rows(comparison.evidence),
+            source_words=tuple(SourceWord),
+            source_symbols=wording.SOURCE_SYMBOLS,
             stages=stages(comparison.coverage),
             claims=_by_text(comparison.claims),
             claim_counts=_outcomes(comparison.claims),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from benchmark.judge.sources import SourceWord
 from benchmark.judge.stats import Interval
 from benchmark.judge.verdicts import Verdict
+from benchmark.judge.views import EvidenceKind, EvidenceSummary
 
 # Shown with colour and word, so that verdicts differ in grey print and without colour vision. Common glyphs only.
 SYMBOLS: Mapping[Verdict, str] = {
@@ -34,6 +36,13 @@ OUTCOMES: Mapping[str, tuple[str, str]] = {  # of a claim, and of an ordering: t
     "insufficient seeds": ("neutral", "…"),
     "unstable": ("bad", "!"),
 }
+SOURCE_SYMBOLS: Mapping[SourceWord, str] = {
+    SourceWord.AS_IN_SOURCE: "=",
+    SourceWord.DIFFERENT_SETTING: "◊",
+    SourceWord.DISAGREE: "?",
+    SourceWord.MISCOPIED: "≠",
+    SourceWord.NOT_FOUND: "○",
+}
 # Nothing has been judged, so the cell gets no colour.
 _UNJUDGED = frozenset({Verdict.NOT_RUN, Verdict.NOT_VERIFIABLE, Verdict.NOT_COMPARABLE})
 NOTHING_PRINTED = "nothing printed"
@@ -47,6 +56,16 @@ def tone(verdict: Verdict | None) -> str:
 def symbol(verdict: Verdict | None) -> str:
     """Return the symbol of a verdict."""
     return "·" if verdict is None else SYMBOLS[verdict]
+
+
+def evidence_rows(summary: EvidenceSummary) -> list[tuple[str, str, int, int]]:
+    """List each kind and word with the authors' own and the copied numbers of which it is the strongest evidence."""
+    own, copied = summary.best.get("authors", {}), summary.best.get("cited", {})
+    return [
+        (str(kind), word, own.get(kind, {}).get(word, 0), copied.get(kind, {}).get(word, 0))
+        for kind in EvidenceKind
+        for word in dict.fromkeys((*own.get(kind, {}), *copied.get(kind, {})))
+    ]
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -16,6 +16,7 @@ from benchmark.models.registry import models
 from benchmark.models.taps import resolve_roles
 from benchmark.paper import datasets
 from benchmark.paper.manifest import load, suite_files
+from benchmark.paper.readings import load_readings
 from benchmark.paper.suite import Cell, Suite, method_of
 from benchmark.plan.experiment import Selection, make_plan
 from benchmark.verify import method_cost
@@ -28,11 +29,12 @@ BATCH = 4  # images in a pass by shapes
 
 
 def lint(findings: Findings) -> list[Suite]:
-    """Load every manifest. A manifest with mistakes becomes a problem and is left out."""
+    """Load every manifest and its readings. One with mistakes becomes a problem, and a manifest is then left out."""
     suites = []
     for path in suite_files():
         try:
             suites.append(load(path))
+            load_readings(suites[-1])
         except UsageError as error:
             findings.problems.append(error.message)
     return suites

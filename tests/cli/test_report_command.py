@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from written_records import SETTING, TABLE, TIGHT, WIDE, Bench, around, experiment, find, record_of, write
+from written_records import RERUN, SETTING, TABLE, TIGHT, WIDE, Bench, around, experiment, find, record_of, write
 
 from benchmark.cli.parser import main
 from benchmark.cli.report import write as write_report
@@ -301,17 +301,42 @@ def test_the_report_has_all_parts(bench: Bench, part: str) -> None:
 
 
 def test_csv_has_a_line_for_each_reference(bench: Bench) -> None:
-    rerun = {"row": "KD", "column": "Top-1", "value": 72.5, "source": "an issue, with a comma"}
-    bench.table(reruns=[rerun])
+    bench.readings(RERUN)
     lines = list(csv.DictReader(cells_csv(bench.compare("all")).splitlines()))
     assert len(lines) == 6
     paper, other = (line for line in lines if line["row"] == "KD")
     assert (paper["reference"], other["reference"]) == ("paper", "rerun")
-    assert other["reference_source"] == "an issue, with a comma" and other["verdict"] == "below"
+    assert other["reference_source"] == "A text" and other["verdict"] == "below"
     assert float(paper["published"]) == 70.66 and float(paper["achieved"]) == pytest.approx(70.66)
     assert (paper["n"], paper["values"].split()[0]) == ("5", "70.6")
     student = next(line for line in lines if line["row"] == "Student")
     assert (student["achieved"], student["gap"], student["verdict"]) == ("", "", "not run")
+
+
+def test_every_kind_of_evidence_has_its_column(bench: Bench) -> None:
+    bench.readings(RERUN | {"sources": [{"text": "text", "kind": "primary", "cells": "70.96"}]})
+    lines = {line["row"]: line for line in csv.DictReader(cells_csv(bench.compare()).splitlines())}
+    kd = lines["KD"]
+    assert (kd["evidence"], kd["runs"], kd["runs_by"]) == ("runs", "reproduced", "ours 5")
+    assert (kd["source"], kd["source_readings"]) == ("miscopied", "70.96 (A text): primary")
+    assert kd["source_reason"] == "70.66±0.24 here, but 70.96 in A text"
+    assert (kd["reruns_by_others"], kd["reruns_values"]) == ("shown", "72.5 (A text): shown")
+    assert (lines["Student"]["evidence"], lines["Student"]["source"], lines["Student"]["runs"]) == ("nothing", "", "")
+
+
+def test_sources_and_reruns_are_in_the_text_of_a_table(bench: Bench) -> None:
+    bench.readings(RERUN | {"sources": [{"text": "text", "kind": "primary", "cells": "70.96"}]})
+    text = markdown.report(bench.compare())
+    assert "| KD | Top-1 | 70.66±0.24 | miscopied | 70.66±0.24 here, but 70.96 in A text |" in text
+    assert "| KD | Top-1 | 70.66±0.24 | 72.5 | +1.84 | ? | shown | A text | the same |" in text
+    assert "| runs | reproduced | 0 | 1 |" in text
+
+
+def test_three_sentences_answer_on_the_terminal(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    report(bench)
+    said = capsys.readouterr().out
+    own, copied, every = json.loads((bench.root / "out" / "comparison.json").read_text())["evidence"]["sentences"]
+    assert f"\n{own}\n{copied}\n{every}\n" in said and own.startswith("Of ")
 
 
 def test_csv_has_cells_without_a_reference_too(bench: Bench) -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from written_records import (
     CLAIMS,
+    RERUN,
     SETTING,
     TABLE,
     TIGHT,
@@ -548,25 +549,23 @@ def test_a_study_without_published_numbers_tests_the_orderings_that_it_declared(
 # References
 
 
-def with_reruns() -> dict[str, Any]:
-    return {"reruns": [{"row": "KD", "column": "Top-1", "value": 72.5, "source": "an issue"}]}
-
-
 def test_reruns_are_the_reference_where_asked_for(bench: Bench) -> None:
-    suite = bench.table(**with_reruns())
+    suite = bench.table()
+    bench.readings(RERUN)
     bench.table("without")
     write(bench.store, experiment(suite, "KD"), around(70.66, TIGHT))
     comparison = bench.compare("reruns")
     assert [table.suite for table in comparison.tables] == ["small"]
     cell = cell_of(comparison, "KD")
     assert cell.verdict is Verdict.BELOW
-    assert (cell.references[0].kind, cell.references[0].source) == ("rerun", "an issue")
+    assert (cell.references[0].kind, cell.references[0].source) == ("rerun", "A text")
     assert cell_of(comparison, "DiffKD").verdict is None
     assert sum(comparison.counts.values()) == 1
 
 
 def test_all_gives_each_reference_its_verdict(bench: Bench) -> None:
-    suite = bench.table(**with_reruns())
+    suite = bench.table()
+    bench.readings(RERUN)
     write(bench.store, experiment(suite, "KD"), around(70.66, TIGHT))
     comparison = bench.compare("all")
     verdicts = [reference.judgement.verdict for reference in cell_of(comparison, "KD").references]
@@ -729,14 +728,12 @@ def test_no_records_at_all(bench: Bench, suite: Suite, make: bool) -> None:
 
 
 def test_a_broken_manifest_spoils_none_of_the_others(bench: Bench, suite: Suite) -> None:
-    rerun = {"row": "KD", "column": "Top-1", "value": 72.5, "source": "an issue"}
-    (bench.suites / "broken.yaml").write_text(
-        yaml.safe_dump(TABLE | {"suite": "broken", "reruns": [rerun | {"row": "KDD"}]})
-    )
+    row = {"row": "KD", "method": "kd", "cells": "70.66", "by_column": {"Top1": {}}}
+    (bench.suites / "broken.yaml").write_text(yaml.safe_dump(TABLE | {"suite": "broken", "rows": [row]}))
     write(bench.store, experiment(suite, "KD"), around(70.66, TIGHT))
     comparison = bench.compare()
     (said,) = problems(comparison, ProblemKind.MANIFEST)
-    assert re.search(r"broken.yaml:\d+: no row 'KDD'; did you mean 'KD'", said)
+    assert re.search(r"broken.yaml:\d+: no column 'Top1'; did you mean 'Top-1'", said)
     assert cell_of(comparison, "KD").verdict is Verdict.REPRODUCED
 
 

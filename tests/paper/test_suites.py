@@ -242,13 +242,6 @@ def test_no_classification_waits_for_data_networks_or_recipes() -> None:
     assert waiting == set()
 
 
-def test_reruns_are_further_references_of_cells_with_a_number() -> None:
-    referred = [cell for cell in cells().values() if cell.reruns]
-    declared = sum(len(suite.file.reruns) for suite in suites())
-    assert sum(len(cell.reruns) for cell in referred) == declared
-    assert all(cell.printed is not None and rerun.source for cell in referred for rerun in cell.reruns)
-
-
 def test_repetitions_are_three_on_cifar_and_one_elsewhere() -> None:
     for suite in suites():
         expected = 3 if suite.cells[0].setting.data == "cifar100" else 1

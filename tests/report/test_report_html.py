@@ -12,9 +12,12 @@ from synthetic import cell, claim, comparison, curves, judged, judgement, run, t
 
 from benchmark.judge.compare import Sources, compare
 from benchmark.judge.contrasts import Gain, Ordering, OrderVerdict, judge_orderings
+from benchmark.judge.others import OthersRerun
 from benchmark.judge.samples import Sample
+from benchmark.judge.sources import SourceCheck, SourceWord
 from benchmark.judge.verdicts import Verdict
-from benchmark.judge.views import ClaimAnswer, Comparison, Reference, RuleView
+from benchmark.judge.views import CellEvidence, ClaimAnswer, Comparison, EvidenceKind, Reference, RuleView
+from benchmark.paper.readings import Reading
 from benchmark.paper.rules import load_rules
 from benchmark.records.evidence import InputProblem, ProblemKind
 from benchmark.records.facts import Code, Hardware
@@ -150,6 +153,44 @@ def test_independent_reruns_stand_beside_the_paper() -> None:
     assert "+ 1 re-run" in page.text
     assert "RepDistiller issue 62 2 runs 71.4 +0.90 +0.70 to +1.10 ▲ above" in page.text
     assert "below above" in page.values("data-v")
+
+
+def test_all_that_is_known_of_a_number_is_in_its_details() -> None:
+    reading = Reading("70.96", "primary", "CRD's README", "README.md", "", "the benchmark of CRD's authors")
+    source = SourceCheck(SourceWord.MISCOPIED, "70.66 here, but 70.96 in CRD's README", (reading,))
+    other = OthersRerun(
+        printed="71.4±0.1",
+        value=71.4,
+        std=0.1,
+        digits=1,
+        runs=3,
+        values=(71.3, 71.4, 71.5),
+        comparable=True,
+        protocol="the same code",
+        source="an issue",
+        where="issue 62",
+        gap=0.74,
+        judgement=judgement(Verdict.ABOVE, 0.74),
+    )
+    known = CellEvidence(source=source, reruns=(other,), runs=Verdict.BELOW, whose={"ours": 2, "alice": 1})
+    page = page_of(judged(Verdict.BELOW, "KD", evidence=replace(known, best=EvidenceKind.RUNS)))
+    assert "▼ below gap −0.16 miscopied" in page.text  # at once, in the table
+    assert "source ≠ miscopied 70.66 here, but 70.96 in CRD's README." in page.text
+    assert "70.96 primary CRD's README README.md the benchmark of CRD's authors" in page.text
+    assert "re-runs by others 71.4 ±0.1 (an issue: above)" in page.text
+    assert "71.4 ±0.1 +0.74 3 ▲ above an issue issue 62 the same code; the reason of above" in page.text
+    assert "runs ▼ below ours 2, alice 1" in page.text
+
+
+def test_a_faithful_copy_has_no_mark_in_the_table() -> None:
+    source = SourceCheck(SourceWord.AS_IN_SOURCE, "70.66 in CRD's README", ())
+    page = page_of(judged(Verdict.BELOW, "KD", evidence=CellEvidence(source=source, best=EvidenceKind.SOURCE)))
+    assert "gap −0.16 as in its source" not in page.text and "= as in its source 70.66 in CRD's README" in page.text
+
+
+def test_the_answer_stands_above_the_counts(bare: Comparison, bare_page: Page) -> None:
+    assert "Summary " + " ".join(bare.evidence.sentences) in bare_page.text
+    assert "source miscopied 0 13" in bare_page.text
 
 
 def test_a_cost_is_shown_as_computed_to_its_digits() -> None:

@@ -1,6 +1,7 @@
 """`verify`: published costs, side networks, exported students, pairs by shapes, the cache and the committed file."""
 
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from benchmark.cli.parser import main
 from benchmark.errors import StorageError
 from benchmark.paper.manifest import load, suite_path
+from benchmark.paper.readings import FOLDER
 from benchmark.records.static import STATIC, CostClaim, StaticCell, read_static
 from benchmark.verify import claim_check, cost_check, everything, exported_students, pairs
 from benchmark.verify.findings import Export, Findings, static_text
@@ -238,3 +240,16 @@ def test_a_file_of_another_layout_is_refused(tmp_path: Path) -> None:
     (tmp_path / "static.json").write_text('{"version": 0}')
     with pytest.raises(StorageError, match="verify writes it"):
         read_static(tmp_path / "static.json")
+
+
+def test_readings_with_a_mistake_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = suite_path("table7")
+    (tmp_path / FOLDER).mkdir()
+    copied = Path(shutil.copy(table, tmp_path))
+    text = (table.parent / FOLDER / table.name).read_text()
+    (tmp_path / FOLDER / table.name).write_text(text.replace("printed: 70.13", "printed: 70.14"))
+    monkeypatch.setattr(pairs, "suite_files", lambda: [copied])
+    findings = Findings()
+    assert [suite.name for suite in pairs.lint(findings)] == ["table7"]
+    (problem,) = findings.problems
+    assert "printed '70.14', but table7.yaml has '70.13'" in problem
