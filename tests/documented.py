@@ -59,6 +59,7 @@ class Try:
     code: int = 0
     bare: int | None = None  # the exit code without the packages of [dense], where it is another
     slow: bool = False
+    once: bool = False  # takes long, and the packages of [dense] make no difference: tried with them alone
     says: str = ""  # what the output holds, where the exit code alone says little
 
 
@@ -84,7 +85,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
     "make run TORCH_INDEX=URL": (Try("make --dry-run VENV=nowhere run TORCH_INDEX=URL", says="--index-url URL torch"),),
     # README
     "python -m benchmark report --compare paper": (Try(says="written to reports/paper/index.html"),),
-    "python -m benchmark verify": (Try("{} --check", slow=True),),
+    "python -m benchmark verify": (Try("{} --check", slow=True, once=True),),
     "python -m benchmark verify claims": (Try(),),
     "python -m benchmark verify sources": (Try(says="0 contradictions"),),
     "python -m benchmark plan table9": (Try(),),
@@ -111,7 +112,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
     "python -m benchmark run suites/*.yaml --launcher slurm --partition gpu": (DRY,),
     "python -m benchmark plan suites/*.yaml --gpus 8 --gpus 64": (Try(says="64 GPUs"),),
     "python -m benchmark bench --speed": (
-        Try("{} kd --pair resnet14-resnet8 --batch 4 --rounds 1 --device cpu --threads 1", slow=True),
+        Try("{} kd --pair resnet14-resnet8 --batch 4 --rounds 1 --device cpu --threads 1", slow=True, once=True),
     ),
     "python -m benchmark run table9 --pack auto": (
         DRY,
@@ -207,7 +208,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
     " --method 'diffkd: {latent: 64}' --data pets --recipe B1 --epochs 2 --batch 16 --lr 0.01 --image-size 64"
     " --out student.pt": (Try(code=3, says="pets"),),
     # docs/performance.md and docs/verdicts.md
-    "python docs/measure_step.py": (Try("{} --pairs 1 --threads 1 --eager", slow=True),),
+    "python docs/measure_step.py": (Try("{} --pairs 1 --threads 1 --eager", slow=True, once=True),),
     "python -m benchmark.bench.dense": (NEEDS_MORE,),
 }
 
