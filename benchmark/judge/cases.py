@@ -150,7 +150,14 @@ def recorded(cell: Cell, experiment: Experiment, declared: int, evidence: Eviden
     """Return a cell with the runs of its own experiment; those beyond the declared repetitions are extra."""
     found = evidence.by_identity.get(experiment.identity, ())
     own = tuple(run for run in found if run.record.repetition < declared)
-    return CellCase(cell, experiment, declared, own, extra=tuple(run for run in found if run not in own), own=bool(own))
+    return CellCase(
+        cell,
+        experiment,
+        declared,
+        own,
+        extra=tuple(run for run in found if run.record.repetition >= declared),
+        own=bool(own),
+    )
 
 
 def case_of(cell: Cell, basis: Basis) -> CellCase:
