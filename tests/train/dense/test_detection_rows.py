@@ -67,7 +67,7 @@ def kinds_of(run: Run) -> set[object]:
     experiment = run.experiment
     if experiment.recipe is None:
         return {f"evaluates {experiment.teacher_name}"}
-    return {(experiment.student, experiment.method.name), experiment.recipe_name}
+    return {(experiment.student, experiment.method.name), experiment.recipe_name, experiment.pair}
 
 
 def of_each_kind() -> list[Run]:
