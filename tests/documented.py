@@ -86,8 +86,8 @@ TRIES: dict[str, tuple[Try, ...]] = {
     # README
     "python -m benchmark report --compare paper": (Try(says="written to reports/paper/index.html"),),
     "python -m benchmark verify": (Try("{} --check", slow=True, once=True),),
-    "python -m benchmark verify claims": (Try(),),
-    "python -m benchmark verify sources": (Try(says="0 contradictions"),),
+    "python -m benchmark verify claims": (Try(once=True),),
+    "python -m benchmark verify sources": (Try(once=True, says="0 contradictions"),),
     "python -m benchmark plan table9": (Try(),),
     "python -m benchmark run table9": (DRY, Try("{}", code=3, says="--profile smoke")),
     "python -m benchmark run table9 --only DiffKD --only 'resnet56-*'": (DRY,),
@@ -105,7 +105,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
     "pip install '.[dense]' -c constraints.txt": (DETECTOR,),
     "pip install '.[dense]'": (DETECTOR,),
     "python -m benchmark run table6 --data-dir CITYSCAPES_FOLDER": (DRY,),
-    "python -m benchmark report --figure 4": (Try(says="written to reports/figure4-mini-figures.svg"),),
+    "python -m benchmark report --figure 4": (Try(once=True, says="written to reports/figure4-mini-figures.svg"),),
     "python -m benchmark report --figure 2 --suite table4": (Try(code=3, says="fix:"),),
     "python -m benchmark doctor": (Try(),),
     "python -m benchmark status table9": (Try(),),
@@ -178,12 +178,12 @@ TRIES: dict[str, tuple[Try, ...]] = {
     "--launcher debug": (Try("python -m benchmark run table9 {} --device cpu --dry-run"),),
     # docs/findings.md
     "python -m benchmark report --compare paper --suite mini-choice --suite mini-teacher --suite mini-cifar100"
-    " --out reports/mini-cifar100": (Try(says="written to reports/mini-cifar100/index.html"),),
+    " --out reports/mini-cifar100": (Try(once=True, says="written to reports/mini-cifar100/index.html"),),
     "python -m benchmark report --figure 4 --suite mini-figures --out reports/mini-figures": (
-        Try(says="written to reports/mini-figures/figure4-mini-figures.svg"),
+        Try(once=True, says="written to reports/mini-figures/figure4-mini-figures.svg"),
     ),
     "python -m benchmark report --figure 5 --suite mini-figures --out reports/mini-figures": (
-        Try(says="written to reports/mini-figures/figure5-7f8d1714949c132c.svg"),
+        Try(once=True, says="written to reports/mini-figures/figure5-7f8d1714949c132c.svg"),
     ),
     "python -m benchmark run mini-figures --results-dir again/results --runs-dir again/runs": (DRY,),
     "python -m benchmark report --figure 6 --suite mini-figures --results-dir again/results --runs-dir again/runs"

@@ -162,6 +162,7 @@ def test_without_history_ci_says_that_nothing_is_compared(program: Path) -> None
     assert bridge(program, "--from", "HEAD").returncode == 3
 
 
+@pytest.mark.slow
 def test_a_shallow_clone_says_that_the_bridged_revision_is_missing(repository: Path, tmp_path: Path) -> None:
     first = git(repository, "rev-parse", "HEAD")
     results = file_of(repository)
@@ -174,6 +175,7 @@ def test_a_shallow_clone_says_that_the_bridged_revision_is_missing(repository: P
     assert bridge(shallow).returncode == 3
 
 
+@pytest.mark.slow
 def test_a_source_that_is_not_committed_has_no_bridge(repository: Path) -> None:
     with (repository / "methods" / "kd.py").open("a") as file:
         file.write("# not committed\n")
