@@ -37,12 +37,10 @@ def evidence_summary(cells: Iterable[CellView]) -> EvidenceSummary:
     numbers = {standing: sum(cell.standing == standing for cell in published) for standing in (AUTHORS, CITED)}
     every = _counts((cell.standing, kind, cell.evidence.word(kind)) for cell in published for kind in KINDS)
     best = _counts((cell.standing, cell.evidence.best, _best_word(cell)) for cell in published)
-    sentences = (
-        _on_own(numbers[AUTHORS], best),
-        _on_copied(numbers[CITED], every),
-        _on_all(sum(numbers.values()), best),
-    )
-    return EvidenceSummary(numbers, every, best, sentences)
+    said = [_on_own(numbers[AUTHORS], best)] if numbers[AUTHORS] else []
+    said += [_on_copied(numbers[CITED], every)] if numbers[CITED] else []
+    said += [_on_all(len(published), best) if published else "None of these numbers is one that the paper prints."]
+    return EvidenceSummary(numbers, every, best, tuple(said))
 
 
 def _best_word(cell: CellView) -> str:

@@ -229,12 +229,8 @@ def test_the_counts_and_their_sentences(bench: Bench) -> None:
     )
 
 
-def test_the_sentences_read_well_without_any_number() -> None:
-    assert evidence_summary(()).sentences == (
-        "Of 0 numbers of the authors' own, none was tested.",
-        "Of 0 numbers copied from others, none is as in the source.",
-        "Of 0 numbers in all, none was tested by more than reading.",
-    )
+def test_what_there_is_none_of_is_not_counted() -> None:
+    assert evidence_summary(()).sentences == ("None of these numbers is one that the paper prints.",)
 
 
 def test_a_copy_of_a_table_is_counted_once(bench: Bench) -> None:
