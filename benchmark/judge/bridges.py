@@ -73,8 +73,9 @@ class Bridges:
     @property
     def last(self) -> Bridge | None:
         """Return the last bridge to a source under which no bits differed: the next comparison starts from it."""
-        broken = {bridge.after for bridge in self.entries if bridge.differing}
-        return next((bridge for bridge in reversed(self.entries) if bridge.after not in broken), None)
+        broken = {(bridge.before, bridge.after) for bridge in self.entries if bridge.differing}
+        whole = (bridge for bridge in reversed(self.entries) if (bridge.before, bridge.after) not in broken)
+        return next(whole, None)
 
 
 def ground_of(record: Record) -> Ground:

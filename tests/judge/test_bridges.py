@@ -117,3 +117,11 @@ def test_a_file_of_bridges_has_a_line_for_each_and_keeps_their_order(tmp_path: P
     assert [HERE in line for line in path.read_text().splitlines()] == [False, False, True, True, False]
     assert read_bridges(path).entries == (first, second, doubtful)
     assert read_bridges(path).last == second
+
+
+def test_the_next_comparison_does_not_start_where_another_ground_differed(tmp_path: Path) -> None:
+    path = tmp_path / "bridges.json"
+    whole = bridge_between(OLDER, OLD)
+    broken = bridge_between(OLD, HERE, task="detection", methods={}, differing={"kd": 1})
+    write_bridges([whole, broken, bridge_between(OLD, HERE)], path)
+    assert read_bridges(path).last == whole
