@@ -20,6 +20,7 @@ from benchmark.train.dense.feeding import training_loader
 from benchmark.train.dense.generators import own_generators
 from benchmark.train.dense.mmengine_loop import DenseTraining
 
+pytestmark = pytest.mark.usefixtures("without_gradient_norms")
 LR, CLIP = 0.01, 5.0  # the rate is the recipe's; clipped, for without its 500 steps of warm-up it diverges
 PROFILE = {"epochs": 40, "train": 4, "test": 1, "batch": 2, "short_side": 64}
 WEIGHTS = {

@@ -290,6 +290,7 @@ def test_a_run_with_a_discriminator_interrupted_at_every_step_ends_as_if_it_neve
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_gradient_norms")
 def test_diffkd_overfits_a_handful_of_images(workplace: Path) -> None:
     """Beside the plain student, from the same start and in the same order; the curves are shown, whatever they say.
 
