@@ -57,17 +57,20 @@ def _refresh(folder: Path | None, content: str, check: bool) -> int:
 
 def _claims(arguments: requests.Verify) -> int:
     from benchmark.paper.claims import check_claims, load_claims, tally
+    from benchmark.records.static import read_static
 
+    counted = read_static().claims
     results = check_claims(load_claims())
     if arguments.json:
         print(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False, default=str))
         return 0
     for result in results:
-        print(f"{result.outcome:17}  {result.claim.id} ({result.claim.text}, {result.claim.where}): {result.sentence}")
-        if result.outcome != "holds":
-            print(f'{"":19}"{result.claim.quote}"')
-            for exception in result.exceptions:
-                print(f"{'':19}{exception}")
+        print(f"{result.outcome:22}  {result.claim.id} ({result.claim.text}, {result.claim.where}): {result.sentence}")
+        more = [f'"{result.claim.quote}"', *result.exceptions] if result.outcome != "holds" else []
+        more += [f"{other.name}: {other.outcome}: {other.text}" for other in result.readings]
+        if (cost := counted.get(result.claim.id)) is not None:
+            more.append(f"counted by `verify`: {cost.outcome}: {cost.sentence}")
+        print("".join(f"{'':24}{line}\n" for line in more), end="")
     print(", ".join(f"{count} {outcome}" for outcome, count in tally(results).items()))
     return 0
 

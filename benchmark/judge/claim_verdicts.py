@@ -52,9 +52,7 @@ def audit(
     published = check_claims(claims)
     numbers = {view.id: number for view in views if (number := achieved_number(view, rules)) is not None}
     ours: list[ClaimResult] = check_claims(claims, _lookup(numbers)) if numbers else []
-    by_id = dict(verified) | {
-        result.claim.id: _answer(result) for result in ours if result.outcome != "cannot be checked"
-    }
+    by_id = dict(verified) | {result.claim.id: _answer(result) for result in ours if result.computed is not None}
     return tuple(_view(result, by_id.get(result.claim.id)) for result in published)
 
 

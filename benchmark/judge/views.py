@@ -257,7 +257,7 @@ class Coverage:
 class ClaimAnswer:
     """The answer of one set of numbers to a claim."""
 
-    outcome: str  # holds, does not follow, cannot be checked
+    outcome: str  # holds, depends on the reading, does not follow, cannot be checked
     claimed: str  # its two numbers as text; of a claim about many cells, how many should agree and how many do
     computed: str
     sentence: str

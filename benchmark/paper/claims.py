@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -37,7 +37,12 @@ Kind = Literal[
     "reference",  # a sentence points to something, which must exist
     "observation",  # only a measurement can show it
 ]
-Outcome = Literal["holds", "does not follow", "cannot be checked"]
+Outcome = Literal[
+    "holds",  # as `check` reads it
+    "depends on the reading",  # not as `check` reads it, but as another reading does
+    "does not follow",  # in no reading
+    "cannot be checked",  # a number is missing that could decide
+]
 
 
 class Stated(Strict):
@@ -59,7 +64,7 @@ class Claim(Strict):
     kind: Kind
     check: str | None = Field(None, description="what the sentence says, as an expression over cells")
     reading: str = Field("", description="how `check` understands the sentence, if it has several meanings")
-    otherwise: dict[str, str] = Field({}, description="expressions of other meanings, by name; they decide nothing")
+    otherwise: dict[str, str] = Field({}, description="expressions of other meanings, by name")
     why: str = Field("", description="why the sentence cannot be checked, if there is no expression")
     note: str = Field("", description="what a reader should know about the answer")
 
@@ -172,9 +177,9 @@ def check_claims(claims: Claims, lookup: Lookup = published) -> list[ClaimResult
 
 
 def tally(results: Sequence[ClaimResult]) -> dict[Outcome, int]:
-    """Count the claims that hold, do not follow, and cannot be checked."""
+    """Count the claims of each outcome."""
     found = Counter(result.outcome for result in results)
-    return {outcome: found[outcome] for outcome in ("holds", "does not follow", "cannot be checked")}
+    return {outcome: found[outcome] for outcome in get_args(Outcome)}
 
 
 def _check(claims: Claims, claim: Claim, lookup: Lookup) -> ClaimResult:
@@ -187,12 +192,16 @@ def _check(claims: Claims, claim: Claim, lookup: Lookup) -> ClaimResult:
     for name, source in claim.otherwise.items():
         other = _answer(evaluator, source)
         readings.append(Reading(name, _outcome(other), _sentence(other)))
+    outcome = _over_readings(_outcome(truth), [other.outcome for other in readings])
+    undecided = outcome == "cannot be checked" and truth.holds is False
+    waiting = ", ".join(other.name for other in readings if other.outcome == "cannot be checked")
+    open_ones = f"; not answered yet: {waiting}" if undecided else ""
     return ClaimResult(
         claim=claim,
-        outcome=_outcome(truth),
+        outcome=outcome,
         claimed=truth.claimed,
         computed=None if truth.holds is None else truth.computed,
-        sentence=_sentence(truth),
+        sentence=f"{_sentence(truth)}{open_ones}",
         exceptions=truth.exceptions,
         close=truth.close,
         readings=tuple(readings),
@@ -210,6 +219,15 @@ def _answer(evaluator: Evaluator, source: str) -> Truth:
 
 def _outcome(truth: Truth) -> Outcome:
     return "cannot be checked" if truth.holds is None else "holds" if truth.holds else "does not follow"
+
+
+def _over_readings(literal: Outcome, others: Sequence[Outcome]) -> Outcome:
+    """Return a claim's outcome: a sentence that fails as `check` reads it may still be true as others read it."""
+    if literal != "does not follow":
+        return literal
+    better: tuple[Outcome, ...] = ("holds", "cannot be checked")
+    found = next((outcome for outcome in better if outcome in others), literal)
+    return "depends on the reading" if found == "holds" else found
 
 
 def _sentence(truth: Truth) -> str:

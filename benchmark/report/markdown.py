@@ -10,7 +10,7 @@ from benchmark.judge.contrasts import Gain
 from benchmark.judge.sources import SourceWord
 from benchmark.judge.stats import Interval
 from benchmark.judge.verdicts import Judgement, Verdict
-from benchmark.judge.views import CellView, Comparison, EvidenceSummary, Reference, TableView
+from benchmark.judge.views import CellView, ClaimAnswer, Comparison, EvidenceSummary, Reference, TableView
 from benchmark.report.markdown_table import markdown_table
 from benchmark.report.wording import evidence_rows, plural
 
@@ -279,14 +279,17 @@ def _claims(comparison: Comparison) -> str:
         return ""
     rows = []
     for claim in comparison.claims:
-        ours = f"{claim.achieved.outcome}: {claim.achieved.sentence}" if claim.achieved else "-"
-        rows.append(
-            (claim.id, claim.where, claim.quote, f"{claim.published.outcome}: {claim.published.sentence}", ours)
-        )
+        ours = _answer(claim.achieved) if claim.achieved else "-"
+        rows.append((claim.id, claim.where, claim.quote, _answer(claim.published), ours))
     counts = Counter(claim.published.outcome for claim in comparison.claims)
     said = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
     heads = ("claim", "where", "words", "by the published numbers", "by ours")
     return f"## Claims\n\nBy the published numbers: {said}.\n\n{markdown_table(heads, rows)}"
+
+
+def _answer(answer: ClaimAnswer) -> str:
+    readings = [f"{name}: {outcome}: {sentence}" for name, outcome, sentence in answer.readings]
+    return ". Read otherwise, ".join([f"{answer.outcome}: {answer.sentence}", *readings])
 
 
 def _provenance(comparison: Comparison) -> str:

@@ -29,6 +29,7 @@ SYMBOLS: Mapping[Verdict, str] = {
 }
 OUTCOMES: Mapping[str, tuple[str, str]] = {  # of a claim, and of an ordering: tone and symbol
     "holds": ("good", "✓"),
+    "depends on the reading": ("neutral", "◐"),
     "does not follow": ("bad", "≠"),
     "cannot be checked": ("none", "–"),
     "reversed": ("bad", "▼"),

@@ -72,7 +72,7 @@ def _autoencoder(cells: dict[str, StaticCell]) -> CostClaim:
     dearer = [name for name, true in counts.items() if true >= without]
     sentence = f"true counts at T = 5: {without:.2f} G without; " + ", ".join(f"{n} {c:.2f}" for n, c in counts.items())
     sentence += f"; dearer with it at {', '.join(dearer)}" if dearer else ""
-    return CostClaim("autoencoder-cheaper", "does not follow" if dearer else "holds", sentence)
+    return CostClaim("autoencoder-cheaper", "holds" if len(dearer) < len(counts) else "does not follow", sentence)
 
 
 def _inference(findings: Findings) -> CostClaim:

@@ -78,7 +78,7 @@ def test_the_texts_contradict_their_own_numbers(
     results: dict[str, ClaimResult], name: str, claimed: float, computed: float
 ) -> None:
     result = results[name]
-    assert result.outcome == "does not follow"
+    assert result.outcome != "holds"
     assert result.claimed is not None
     assert result.computed is not None
     assert sorted([result.claimed.value, result.computed.value]) == pytest.approx(sorted([claimed, computed]))
@@ -94,13 +94,16 @@ def test_the_texts_contradict_their_own_numbers(
         ("reppoints-over-fgd", "the DiffKD† row"),
         ("review-previous-methods", "over DKD"),
         ("table-10-shows-unet", "Table 12"),
-        ("stronger-teacher-more-benefit", "the two blocks whose student is the same"),
+        ("baseline-large-margin", 'the DiffKD† column, for "our methods" are two'),
+        ("mobilenetv2-over-crd", "any lead at all"),
+        ("pilot-marginal-size", "their mean is"),
+        ("slides-multiple-layers", "with its target guidance"),
     ],
 )
 def test_a_claim_that_fails_names_the_reading_that_holds(
     results: dict[str, ClaimResult], name: str, reading: str
 ) -> None:
-    assert results[name].outcome == "does not follow"
+    assert results[name].outcome == "depends on the reading"
     assert {other.name: other.outcome for other in results[name].readings}[reading] == "holds"
 
 
@@ -108,30 +111,28 @@ def test_a_claim_that_fails_names_the_reading_that_holds(
     ("name", "culprit"),
     [
         ("sota-classification", "DIST: 74.09 is not above 74.73"),
-        ("wrn-pair", "WRN-40-2"),
-        ("autoencoder-cheaper", "2048"),
+        ("baseline-large-margin", "R18 (R34) Top-1: 72.22 - max(70.66, 71.61, 71.70, 72.07) = 0.15"),
         ("maskd-is-best", "DeepLabV3-MBV2, CIRKD, mIoU Val"),
         ("retina-x101-especially", "S: Faster RCNN-R50"),
-        ("stronger-teacher-more-benefit", "Anchor-free detectors"),
         ("pilot-marginal", "83.72 is not above 84.04"),
-        ("heterogeneous-means-discrepancy", "KD"),
+        ("slides-multiple-layers", "WRN40-2 -> ShuffleNetV1"),
     ],
 )
 def test_a_failing_claim_names_its_exceptions(results: dict[str, ClaimResult], name: str, culprit: str) -> None:
-    assert results[name].outcome == "does not follow"
+    assert results[name].outcome in {"does not follow", "depends on the reading"}
     assert any(culprit in line for line in results[name].exceptions)
 
 
 def test_other_publications_contradict_it_too(results: dict[str, ClaimResult]) -> None:
     unfounded = {name for name, result in results.items() if result.outcome == "does not follow"}
-    assert {"sota-segmentation", "cascade-teacher", "retina-x101-teacher", "dist-wrn-copied", "frs-retina"} <= unfounded
+    assert {"dist-limited-dense", "cascade-teacher", "retina-x101-teacher", "dist-wrn-copied", "frs-retina"} <= unfounded
     readings = {other.name: other.outcome for other in results["sota-detection"].readings}
     assert readings["against FGD with its inheriting strategy"] == "does not follow"
 
 
 def test_the_feature_row_alone_gains_less_than_the_text_says(results: dict[str, ClaimResult]) -> None:
     result = results["mse-like-for-like"]
-    assert result.outcome == "does not follow"
+    assert result.outcome == "depends on the reading", "there is a gain"
     assert result.sentence == "73.16 - 72.39 = 0.77 is not 1.23"
 
 
@@ -325,6 +326,26 @@ def test_what_is_not_in_the_language_is_named(check: str, complaint: str) -> Non
 
 # The file
 
+
+@pytest.mark.parametrize(
+    ("otherwise", "outcome"),
+    [
+        ({"A": 2.7}, "does not follow"),
+        ({"A": 2.5}, "depends on the reading"),
+        ({"B": 2.7}, "cannot be checked"),  # of B no number was measured, and it could be the reading that holds
+        ({"B": 2.7, "A": 2.5}, "depends on the reading"),
+    ],
+)
+def test_a_claim_fails_only_if_no_reading_holds(tmp_path: Path, otherwise: dict[str, float], outcome: str) -> None:
+    text = CLAIM.replace("== 2.5", "== 2.7") + "    otherwise:\n"
+    for column, gain in otherwise.items():
+        text += f'      column {column}: cell("x", "Ours", "{column}") - cell("x", "Student", "{column}") == {gain}\n'
+    [result] = check_claims(load(tmp_path, text), lambda cell: None if cell.column == "B" else published(cell))
+    assert result.outcome == outcome
+    unanswered = "; not answered yet: column B" if outcome == "cannot be checked" else ""
+    assert result.sentence == f"72.5 - 70.0 = 2.5 is not 2.7{unanswered}"
+
+
 CLAIM = """\
 claims:
   - id: gain
@@ -349,7 +370,7 @@ def test_a_file_of_claims_is_checked(tmp_path: Path) -> None:
     )
     results = check_claims(load(tmp_path, text))
     assert [result.outcome for result in results] == ["holds", "does not follow", "cannot be checked"]
-    assert tally(results) == {"holds": 1, "does not follow": 1, "cannot be checked": 1}
+    assert tally(results) == {"holds": 1, "depends on the reading": 0, "does not follow": 1, "cannot be checked": 1}
     assert results[1].sentence == "72.5 - 70.0 = 2.5 is not 2.7"
     assert (results[1].claimed, results[1].computed) != (None, None)
     assert results[0].cells == ("x/Ours/A", "x/Student/A")
