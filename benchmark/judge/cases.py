@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from benchmark.judge import stats
 from benchmark.judge.bridges import Bridges
 from benchmark.judge.protocol import differences, other_images
 from benchmark.judge.samples import Sample
@@ -287,7 +288,7 @@ def teacher_gate(cell: Cell, experiment: Experiment, runs: Sequence[Settled], ba
         return None
     name, published, measured, tolerance = numbers
     gap = max((value - published for value in measured), key=abs)
-    if abs(gap) <= tolerance + 1e-9:  # 72.84 - 72.34 is 0.5000000000000071
+    if not stats.beyond(abs(gap), tolerance):  # 72.84 - 72.34 is 0.5000000000000071
         return None
     found = f"the teacher {name} has {published + gap:.2f} where {published:g} is published"
     return Verdict.TEACHER_MISMATCH, f"{found}: {gap:+.2f}, the tolerance is {tolerance:g}"

@@ -166,7 +166,7 @@ def _reproduced(measured: MeasuredGap) -> Judgement | None:
 
 def _outside(measured: MeasuredGap) -> Judgement | None:
     """Apply rule 6."""
-    if abs(measured.gap) <= measured.prediction:
+    if not stats.beyond(abs(measured.gap), measured.prediction):
         return None
     verdict = Verdict.BELOW if measured.gap < 0 else Verdict.ABOVE
     return measured.judgement(verdict, f"{measured.gap_text} is outside {measured.prediction_text}")
@@ -174,7 +174,7 @@ def _outside(measured: MeasuredGap) -> Judgement | None:
 
 def _consistent(measured: MeasuredGap) -> Judgement | None:
     """Apply rule 7."""
-    if measured.prediction > measured.widest:
+    if stats.beyond(measured.prediction, measured.widest):
         return None
     return measured.judgement(
         Verdict.CONSISTENT,

@@ -21,6 +21,7 @@ from scipy import optimize, stats
 
 from benchmark.errors import UsageError
 
+ARITHMETIC = 1e-9  # far below any printed digit, far above what floating point adds: 0.8 - 0.5 is 0.30000000000000004
 MANN_WHITNEY_LEAST = 4  # at 3 + 3 the smallest two-sided p is 0.1: the test could never reject at 5 %
 
 
@@ -99,6 +100,11 @@ def checked(values: Sequence[float], least: int, what: str = "metric values") ->
     return numbers
 
 
+def beyond(value: float, limit: float) -> bool:
+    """Return True if a value is over a limit by more than the arithmetic's own rounding."""
+    return value > limit + ARITHMETIC
+
+
 def mean(values: Sequence[float]) -> float:
     """Return the mean of at least one value. The sum is exact, so the order of the values does not matter."""
     return math.fsum(checked(values, 1)) / len(values)
@@ -159,7 +165,7 @@ def equivalent(interval: Interval, margin: float) -> bool:
     of cases. Assumes that the margin was fixed beforehand and that the published number is exact. Limit: with few or
     noisy runs it can hardly ever hold (docs/verdicts.md has the rates); not holding is no evidence of a difference.
     """
-    return -margin < interval.low and interval.high < margin
+    return beyond(margin, -interval.low) and beyond(margin, interval.high)
 
 
 def half_digit(digits: int) -> float:

@@ -121,6 +121,17 @@ def test_consistent_and_inconclusive_part_at_twice_the_margin(rules):
     assert "wider than ±0.60" in found.reason
 
 
+@pytest.mark.parametrize("hundredths", range(5000, 9900, 350))
+def test_a_gap_at_a_boundary_is_judged_alike_whatever_the_numbers_size(rules, hundredths):
+    """76.3 - 76.0 is 0.29999999999999716 and 0.8 - 0.5 is 0.30000000000000004; both gaps are the margin."""
+    published = hundredths / 100
+    for sign in (-1, 1):
+        at = judge(cifar(published), Sample(((hundredths + sign * 30) / 100,) * 5), rules)
+        assert at.verdict is Verdict.CONSISTENT, "on the margin is not inside it"
+        inside = judge(cifar(published), Sample(((hundredths + sign * 29) / 100,) * 5), rules)
+        assert inside.verdict is Verdict.REPRODUCED
+
+
 def test_margins_follow_the_data_set(rules):
     ours = around(72.0, 0.08, 5)
     assert judge(Published(72.15, 2, "imagenet", "top1"), ours, rules).verdict is not Verdict.REPRODUCED

@@ -125,7 +125,13 @@ def test_a_failing_claim_names_its_exceptions(results: dict[str, ClaimResult], n
 
 def test_other_publications_contradict_it_too(results: dict[str, ClaimResult]) -> None:
     unfounded = {name for name, result in results.items() if result.outcome == "does not follow"}
-    assert {"dist-limited-dense", "cascade-teacher", "retina-x101-teacher", "dist-wrn-copied", "frs-retina"} <= unfounded
+    assert {
+        "dist-limited-dense",
+        "cascade-teacher",
+        "retina-x101-teacher",
+        "dist-wrn-copied",
+        "frs-retina",
+    } <= unfounded
     readings = {other.name: other.outcome for other in results["sota-detection"].readings}
     assert readings["against FGD with its inheriting strategy"] == "does not follow"
 
