@@ -116,7 +116,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
     ),
     "python -m benchmark run table9 --pack auto": (
         DRY,
-        Try(SMOKE.format("table9 --pack auto --only '*/[DM]*/*ResNet-20'"), slow=True),
+        Try(SMOKE.format("table9 --pack auto --only '*/[DM]*/*ResNet-20'"), slow=True, once=True),
     ),
     "python -m benchmark.bench.dense table4 --only DiffKD --profile paper": (
         Try(code=3, says="fix:"),
@@ -194,13 +194,13 @@ TRIES: dict[str, tuple[Try, ...]] = {
     # docs/imagenet.md
     "python -m benchmark run table2 --profile smoke": (
         DRY,
-        Try(f"{SMOKE.format('table2')} --only 'table2/R18*/KD'", slow=True),
+        Try(f"{SMOKE.format('table2')} --only 'table2/R18*/KD'", slow=True, once=True),
     ),
     "torchrun --nproc_per_node 8 -m benchmark run table2 --data-dir /data/imagenet": (
-        Try("torchrun --nproc_per_node 2 -m benchmark run table2 --dry-run --device cpu", slow=True),
+        Try("torchrun --nproc_per_node 2 -m benchmark run table2 --dry-run --device cpu", slow=True, once=True),
     ),
     "torchrun --nproc_per_node 2 -m benchmark run table7 --profile smoke --only 'KL div.' --device cpu": (
-        Try(slow=True),
+        Try(slow=True, once=True),
     ),
     "python -m benchmark eval resnet56 --data cifar100 --weights FILE --published 66.41": (Try(code=3, says="FILE"),),
     "python -m benchmark eval timm:resnet50.a1_in1k --data imagenet --data-dir /data/imagenet": (Try(code=3),),
