@@ -1,4 +1,4 @@
-"""What a command is asked to do: one class a command, with a field for each argument of `cli/arguments.py`."""
+"""Name what a command is asked to do: one class a command, with a field for each argument of `cli/arguments.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the paper hold? Counts of numbers by their evidence, and three sentences that are made from these counts."""
+"""Answer if the paper holds: count numbers by their evidence, and make three sentences from these counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bridges over code changes: pairs of revisions between which the bits of runs are known to be equal.
+"""Join code changes by bridges: pairs of revisions between which the bits of runs are known to be equal.
 
 A bridge covers a task, a method and a family of networks, computed in one way (device, step, precision). It covers
 every processor: a change of the arithmetic shows on any of them. The processor on which it was compared is named.

@@ -1,4 +1,4 @@
-"""What others got for a published number: comparable runs are judged by the rules for runs, the rest is shown."""
+"""Show what others got for a published number: comparable runs are judged by the rules for runs, the rest is listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a cited number what its source prints? The answer from readings of the number in other texts.
+"""Say if a cited number is what its source prints, from readings of the number in other texts.
 
 The source's own text (primary) decides where one was read, else all texts that copy, derive or compute the number.
 Another run or checkpoint (other-variant) is shown and never decides. docs/verdicts.md says what each word means.
